@@ -1,0 +1,69 @@
+# Two commands are enough: `make nightly` and `make test`. Each sets up what it needs, once.
+PYTHON ?= python3
+MNIST_HOME ?= .mnist
+UI_PORT ?= 4200
+TORCH ?= default
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready-$(TORCH)
+PREFECT := PREFECT_HOME=$(abspath $(MNIST_HOME))/prefect PREFECT_API_URL=http://127.0.0.1:$(UI_PORT)/api PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 \
+	PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT=false PREFECT_CLI_PROMPT=false $(BIN)/prefect
+
+.PHONY: help setup nightly test check format lock ui ui-stop clean
+.DEFAULT_GOAL := help
+
+help: ## what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## install into .venv what requirements/dev.lock names (TORCH=cpu: torch without CUDA)
+
+# TORCH=cpu takes the lock as constraints, so that the CUDA libraries it lists are not installed.
+$(READY): requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else \
+		f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+ifeq ($(TORCH),cpu)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu \
+		--constraint requirements/dev.lock --editable '.[dev]'
+else
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements/dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+endif
+	@rm -f $(VENV)/ready-* && touch $@
+
+nightly: setup ## the whole job, once: download, train, store, predict, submit, score (ARGS="--preset best")
+	@MNIST_HOME=$(MNIST_HOME) $(BIN)/python -m flows nightly $(ARGS)
+
+test: setup ## the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## format, lint, types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: setup ## put the code into its format
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+lock: setup ## resolve pyproject.toml anew into requirements/dev.lock, with torch where it is
+	grep -E '^torch(vision)?==' requirements/dev.lock > $(VENV)/torch.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-header --quiet \
+		--constraint $(VENV)/torch.txt --output-file requirements/dev.lock
+
+ui: setup ## start Prefect's server on this home and print the address of its UI
+	@mkdir -p $(MNIST_HOME)/prefect
+	@$(PREFECT) server start --background --port $(UI_PORT) >/dev/null
+	@$(PREFECT) --no-prompt server status --wait --timeout 120 >/dev/null 2>&1 || true
+	@echo http://127.0.0.1:$(UI_PORT)/api > $(MNIST_HOME)/prefect/ui-url
+	@echo "Prefect's UI: http://127.0.0.1:$(UI_PORT)   (make ui-stop ends it)"
+
+ui-stop: setup ## end the server that `make ui` started
+	@rm -f $(MNIST_HOME)/prefect/ui-url
+	@$(PREFECT) server stop
+
+clean: ## remove .venv and caches; $(MNIST_HOME) with its versions and history stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

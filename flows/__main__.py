@@ -1,0 +1,186 @@
+"""The command line: `python -m flows nightly`, `train`, `submit`."""
+
+import time
+
+_STARTED, _STARTED_AT = time.perf_counter(), time.time()
+
+import json  # noqa: E402  (the stopwatch starts before the imports)
+import logging  # noqa: E402
+import os  # noqa: E402
+import shlex  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import urllib.request  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from datetime import UTC, datetime  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Annotated, Any  # noqa: E402
+
+import typer  # noqa: E402
+
+from flows.settings import Settings, SettingsError, read_settings  # noqa: E402
+from mnist_core.errors import MnistError  # noqa: E402
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+Model = Annotated[str | None, typer.Option(help="What is trained: convnet, resnet18.")]
+Preset = Annotated[str | None, typer.Option(help="How long: fast, balanced, best.")]
+Device = Annotated[str | None, typer.Option(help="Where it is trained: auto, cpu, cuda.")]
+Seed = Annotated[int | None, typer.Option(help="0 to 2^31-1; from night and attempt where not given.")]
+Night = Annotated[str | None, typer.Option(help="UTC date of the night; today's where not given.")]
+Fresh = Annotated[bool, typer.Option(help="Open the night's next attempt instead of going on.")]
+Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on standard output.")]
+
+
+@app.command()
+def nightly(
+    model: Model = None,
+    preset: Preset = None,
+    device: Device = None,
+    seed: Seed = None,
+    night: Night = None,
+    fresh: Fresh = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Stop after the gate: nothing promoted, nothing posted.")
+    ] = False,
+    force: Annotated[bool, typer.Option(help="Pass the gate; the format is checked all the same.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train, predict, pass the gate, submit, read the score."""
+
+    def run() -> dict[str, Any]:
+        from flows.nightly import nightly
+
+        return nightly(night, model, preset, seed, device, fresh, dry_run, force)
+
+    _run(run, as_json, model=model, preset=preset, device=device)
+
+
+@app.command()
+def train(
+    model: Model = None,
+    preset: Preset = None,
+    device: Device = None,
+    seed: Seed = None,
+    night: Night = None,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Train a version and publish it."""
+
+    def run() -> dict[str, Any]:
+        from flows.train import train
+
+        return train(night, model, preset, seed, device, fresh=fresh)
+
+    _run(run, as_json, model=model, preset=preset, device=device)
+
+
+@app.command()
+def submit(
+    version: Annotated[str | None, typer.Option(help="Its name; the champion where not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Submit a version, unless the competition has these predictions already."""
+
+    def run() -> dict[str, Any]:
+        from flows.submit import submit
+
+        return submit(version)
+
+    _run(run, as_json)
+
+
+def _run(run: Callable[[], dict[str, Any]], as_json: bool, **overrides: str | None) -> None:
+    """Run a flow: its result on standard output, all else on standard error, and the exit code."""
+    result: dict[str, Any] = {"decision": "failed", "submission": None, "champion": None}
+    try:
+        settings = read_settings(**overrides)
+        prepare_prefect(settings)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the night the same way
+        from flows import report
+
+        report.log_to_terminal()
+        result = run()
+        code, last = 0, ""
+    except SettingsError as error:
+        code, last = 2, f"settings: {error}"
+    except MnistError as error:
+        code, last = 1, f"failed: {error}"
+        if error.again:
+            last += f". To go on: {_command_again()}"
+    except KeyboardInterrupt:
+        code, last = 1, f"stopped. To go on: {_command_again()}"
+    except Exception as error:
+        logging.getLogger("mnist").exception("an error that nobody foresaw")
+        code, last = (
+            1,
+            f"failed: {type(error).__name__}: {error}; this is a fault of the job, please report it",
+        )
+    if code:
+        result["reason"] = last
+    result.setdefault("seconds", {})["total"] = round(time.perf_counter() - _STARTED, 3)
+    if last:
+        print(last, file=sys.stderr)  # noqa: T201  (the terminal is this module's job)
+    if as_json:
+        print(json.dumps(result), flush=True)  # noqa: T201
+    raise typer.Exit(code)
+
+
+def prepare_prefect(settings: Settings) -> None:
+    """Put Prefect's home under MNIST_HOME before Prefect is imported; what is set already wins.
+
+    Where `make ui` has a server running on this home, its API is used: two servers on one database
+    would be one too many. Else Prefect starts a temporary one, which ends with this process.
+
+    Raises:
+        SettingsError: the home can not be made or written.
+    """
+    home = settings.home.absolute()
+    try:
+        (home / "prefect").mkdir(parents=True, exist_ok=True)
+        probe = home / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SettingsError(
+            f"MNIST_HOME={settings.home}: {error.strerror}; it must be a folder that you can write"
+        ) from None
+    defaults = {
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "mnist",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    }
+    if (url := running_server(home / "prefect")) is not None:
+        defaults["PREFECT_API_URL"] = url
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def running_server(prefect_home: Path) -> str | None:
+    """The API of the server that `make ui` started on this home; None where none answers."""
+    try:
+        url = (prefect_home / "ui-url").read_text().strip()
+        with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310  (written by make ui)
+            return url
+    except (OSError, ValueError):
+        return None
+
+
+def _command_again() -> str:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
+    if "submit" not in arguments and "--night" not in arguments:
+        arguments += ["--night", datetime.fromtimestamp(_STARTED_AT, UTC).date().isoformat()]
+    return shlex.join(["python", "-m", "flows", *arguments])
+
+
+def main() -> None:
+    """Console script `mnist-nightly`."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The night: train → predict → gate → promote → submit → report. Only `train` may run elsewhere."""
+
+import logging
+from io import BytesIO
+from typing import Any
+
+from prefect import flow
+
+from flows import report
+from flows.competition import QuotaSpentError, connect
+from flows.registry import Registry, Work
+from flows.settings import Settings, read_settings
+from flows.store import get_object, open_store
+from flows.submit import post_and_score, predict_version, read_score
+from flows.train import check_seed, clocked, download, night_id, refuse_an_unset_server, train
+
+log = logging.getLogger("mnist")
+
+
+@flow(name="nightly")
+def nightly(
+    night: str | None = None,
+    model: str | None = None,
+    preset: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    fresh: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+) -> dict[str, Any]:
+    """One night: train a version, and where it passes the gate make it champion and submit it.
+
+    Args:
+        night: UTC date as 2026-11-23; the scheduled start's, or today's where it is not given.
+        model, preset, device: as MNIST_MODEL, MNIST_PRESET, MNIST_DEVICE.
+        seed: 0 to 2^31 - 1; from night and attempt where it is not given.
+        fresh: open the next attempt of this night instead of going on with the last.
+        dry_run: stop after the gate; nothing is promoted, nothing posted.
+        force: pass the gate whatever it says; the format of the submission is checked all the same.
+
+    Returns:
+        The result that `--json` prints, as DESIGN.md describes it.
+    """
+    settings = read_settings(model=model, preset=preset, device=device)
+    refuse_an_unset_server(settings)
+    work = Work(night_id(night), settings.model, settings.preset, settings.epochs, check_seed(seed))
+    seconds: dict[str, float] = {}
+    with clocked(seconds, "download"):
+        competition = connect(settings)
+        data = download(competition, settings)
+    registry = Registry(open_store(str(settings.store)), competition.place(data))
+    work = registry.open_attempt(work, fresh)
+
+    def finish(version: str, decision: str, reason: str, posted: bool = False) -> dict[str, Any]:
+        result = report.summarise(registry, work.night, version, decision, reason, seconds, posted)
+        folder = report.write(registry, work, result, settings.home)
+        report.show(registry, result, folder)
+        return result
+
+    ended = registry.night(work)
+    if ended is not None:
+        log.info("night %s is finished already: %s", work.key, ended["decision"])
+        read_score(ended["version"], competition, registry, settings)
+        return finish(ended["version"], ended["decision"], ended["reason"])
+    _, before = registry.champion()
+    if before is not None:
+        read_score(before, competition, registry, settings)
+
+    trained = train(work.night, work.model, work.preset, seed, device, work.attempt)
+    version = trained["version"]
+    seconds |= {step: spent for step, spent in trained["seconds"].items() if step != "download"}
+    with clocked(seconds, "predict"):
+        predict_version(version, data, registry)
+
+    while True:
+        number, champion = registry.champion()
+        passed, reason = gate(registry, version, champion, settings)
+        if force and not passed:
+            passed, reason = True, f"forced: {reason}"
+        log.info("gate: %s", reason)
+        if dry_run or not passed or champion == version:
+            break
+        if registry.promote(version, number, reason):
+            log.info("champion %d: %s", number + 1, version)
+            break
+
+    posted = False
+    decision = "dry-run" if dry_run else "promoted" if passed else "rejected"
+    if decision == "promoted":
+        with clocked(seconds, "submit"):
+            try:
+                posted = post_and_score(version, competition, registry, settings)
+            except QuotaSpentError as error:
+                decision, reason = "held", str(error)
+    if decision in ("promoted", "rejected"):  # a dry run and a held night are gone on with
+        registry.end_night(work, {"version": version, "decision": decision, "reason": reason})
+    return finish(version, decision, reason, posted)
+
+
+def gate(registry: Registry, version: str, champion: str | None, settings: Settings) -> tuple[bool, str]:
+    """Whether a version may become champion, and why.
+
+    It passes at or above its floor, unless it is worse than the champion on the rows that both left
+    out by more than `margin_errors` standard errors of the paired difference and more than
+    `margin_rows` rows. The gate keeps bad models out; 8,400 rows can not pick the best.
+    """
+    manifest = registry.version(version)
+    assert manifest is not None
+    accuracy, floor = manifest["valid_accuracy"], settings.floor_of(manifest["model"])
+    if accuracy < floor:
+        return False, f"validation accuracy {accuracy:.4f} is below the floor {floor:.4f}"
+    if champion == version:
+        return True, "it is the champion already"
+    if champion is None:
+        return (
+            True,
+            f"validation accuracy {accuracy:.4f} is above the floor {floor:.4f}, and there is no champion",
+        )
+    import numpy as np
+
+    from mnist_core import compare
+
+    mine, theirs = _held_out(registry, version), _held_out(registry, champion)
+    rows, here, there = np.intersect1d(mine["rows"], theirs["rows"], return_indices=True)
+    both = compare(
+        mine["probabilities"][here].argmax(1), theirs["probabilities"][there].argmax(1), mine["labels"][here]
+    )
+    worse = both.only_b - both.only_a
+    margin = max(settings.margin_errors * both.standard_error * both.n, settings.margin_rows)
+    verdict = "more" if worse > margin else "not more"
+    return worse <= margin, (
+        f"{worse:+d} errors against champion {champion} on {len(rows)} rows that both left out, "
+        f"{verdict} than the margin of {margin:.1f}"
+    )
+
+
+def _held_out(registry: Registry, version: str) -> Any:
+    import numpy as np
+
+    manifest = registry.version(version)
+    assert manifest is not None
+    return np.load(
+        BytesIO(get_object(registry.store, manifest["objects"]["held_out.npz"])), allow_pickle=False
+    )

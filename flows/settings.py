@@ -1,0 +1,109 @@
+"""Every setting of the job, in one class; read when a flow starts, never on import."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mnist_core.errors import MnistError
+
+PREFIX = "MNIST_"
+FLOORS = {"convnet": 0.99, "resnet18": 0.99}
+"""Lowest held-out accuracy that is submitted, by model (MNIST_FLOOR overrides it)."""
+
+
+class SettingsError(MnistError):
+    """A setting that is unknown, misspelled or out of range; nothing was started."""
+
+
+class Settings(BaseSettings):
+    """The job's settings, from `MNIST_*` variables and `.env`; the variable wins."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    kaggle: str = Field("practice", description="`practice`, `live` (kaggle.com), or a server's URL")
+    competition: str = Field("digit-recognizer", pattern=r"^[a-z0-9][a-z0-9-]*$", description="its name")
+    home: Path = Field(Path(".mnist"), description="downloads, caches, reports, the local Prefect home")
+    store: str | None = Field(None, description="where versions live: a folder; default `store` in the home")
+    model: Literal["convnet", "resnet18"] = Field("convnet", description="what is trained")
+    preset: Literal["fast", "balanced", "best"] = Field("fast", description="how long it is trained")
+    epochs: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="passes over the rows; default by model and preset"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it is trained")
+    floor: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="lowest held-out accuracy that is submitted; default by model"
+    )
+    margin_errors: float = Field(
+        2.0, ge=0, description="a challenger may be worse than the champion by this many standard errors"
+    )
+    margin_rows: int = Field(8, ge=0, description="and by this many held-out rows, before it is rejected")
+    split_seed: int = Field(0, ge=0, description="which split the practice competition deals")
+    daily_limit: int = Field(10, ge=0, description="submissions a day that the practice competition takes")
+    timeout_s: float = Field(60.0, gt=0, description="seconds that the competition's server may be silent")
+    score_wait_s: float = Field(600.0, ge=0, description="seconds to wait for a score")
+    retry_waits_s: list[float] = Field(
+        [10.0, 60.0, 300.0], description="seconds before each new try of a download or a list (JSON)"
+    )
+
+    @field_validator("kaggle")
+    @classmethod
+    def _kaggle_is_known(cls, value: str) -> str:
+        if value in ("practice", "live"):
+            return value
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
+            raise ValueError(
+                "must be `practice`, `live`, or the http(s) URL of a server, without credentials"
+            )
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _store_has_a_place(self) -> Self:
+        if self.store is None:
+            object.__setattr__(self, "store", str(self.home / "store"))
+        return self
+
+    @property
+    def kaggle_is_set(self) -> bool:
+        """Whether somebody chose the server; a scheduled night does not run on the default."""
+        return "kaggle" in self.model_fields_set
+
+    def floor_of(self, model: str) -> float:
+        """The lowest held-out accuracy of `model` that is submitted."""
+        return FLOORS[model] if self.floor is None else self.floor
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment and `.env`, with `overrides` (None: not given) on top.
+
+    `.env` in the working directory may also hold other programs' variables (`KAGGLE_*`, `AWS_*`);
+    each enters the environment unless it is set there already.
+
+    Raises:
+        SettingsError: a `MNIST_` variable that does not exist, or a value out of its range; the message
+            names the variable, the value's fault and, for a misspelling, the nearest setting.
+    """
+    for name, value in dotenv_values(".env").items():
+        if value is not None:
+            os.environ.setdefault(name, value)
+    for name in os.environ:
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+            raise SettingsError(f"{name} is no setting{_nearest(name)}; the README lists them all")
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        # The value itself stays out of the message: it could be a credential in the wrong variable.
+        faults = ((str(e["loc"][0]).upper(), e["msg"].removeprefix("Value error, ")) for e in error.errors())
+        raise SettingsError("; ".join(f"{PREFIX}{name}: {fault}" for name, fault in faults)) from None
+
+
+def _nearest(name: str) -> str:
+    known = [PREFIX + field.upper() for field in Settings.model_fields]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,132 @@
+"""The flow that submits: a version, its predictions, the check, one post, the score. Runs on the CPU pool."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows import report
+from flows.competition import (
+    TEST_ROWS,
+    Competition,
+    CompetitionError,
+    Data,
+    QuotaSpentError,
+    Submission,
+    connect,
+)
+from flows.registry import Registry
+from flows.settings import Settings, SettingsError, read_settings
+from flows.store import open_store
+from flows.train import clocked, download, retries
+from mnist_core import submission
+
+log = logging.getLogger("mnist")
+
+
+class SubmissionRefusedError(CompetitionError):
+    """The competition took the file and ended its submission as ERROR."""
+
+
+@task(name="predict", cache_policy=NO_CACHE, persist_result=False)
+def predict_version(version: str, data: Data, registry: Registry) -> None:
+    """Make a version's predictions for test.csv, unless it has them: the first ones hold for ever."""
+    if registry.predictions(version) is not None:
+        return
+    from mnist_core import load, predict, read_test
+
+    digits = read_test(data.test_csv, rows=TEST_ROWS)
+    with tempfile.TemporaryDirectory() as scratch:
+        registry.fetch(version, Path(scratch), "manifest.json", "weights.safetensors")
+        net, _ = load(Path(scratch))
+    with report.progress(f"predict {len(digits):,} digits") as progress:
+        labels = predict(net, digits.pixels, progress=progress).argmax(1)
+    registry.put_predictions(version, submission.to_csv(labels))
+
+
+@task(name="post", cache_policy=NO_CACHE, persist_result=False)
+def _post(version: str, competition: Competition, registry: Registry) -> Submission:
+    csv = registry.predictions(version)
+    assert csv is not None
+    submission.read_csv(csv)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "submission.csv"
+        path.write_bytes(csv)
+        made = competition.submit_once(path, version)
+    registry.put_submission(version, made.ref, made.message)
+    log.info("%s submission %d for %s", "posted" if made.posted else "found", made.ref, version)
+    return made
+
+
+@task(name="score", cache_policy=NO_CACHE, persist_result=False)
+def _score(version: str, ref: int, competition: Competition, registry: Registry, wait_s: float) -> Submission:
+    scored = competition.wait_for_score(ref, wait_s)
+    if scored.status != "PENDING":
+        registry.put_score(version, scored.status, scored.public_score, scored.error)
+    return scored
+
+
+def read_score(version: str, competition: Competition, registry: Registry, settings: Settings) -> None:
+    """Read the score of a version's submission, where it has one whose end is not known yet."""
+    known = registry.submission(version)
+    if known is not None and registry.score(version) is None:
+        _score.with_options(**retries(settings))(version, known["ref"], competition, registry, 0.0)
+
+
+def post_and_score(version: str, competition: Competition, registry: Registry, settings: Settings) -> bool:
+    """Post a version's predictions once, and wait for their score; the registry keeps both.
+
+    Returns:
+        Whether they were posted now, rather than found on the server's list.
+
+    Raises:
+        QuotaSpentError: nothing was posted, today's submissions are used up.
+        SubmissionRefusedError: the submission ended as ERROR.
+    """
+    options = retries(settings)
+    made = _post.with_options(**options)(version, competition, registry)
+    scored = _score.with_options(**options)(version, made.ref, competition, registry, settings.score_wait_s)
+    if scored.status == "ERROR":
+        raise SubmissionRefusedError(
+            f"submission {made.ref} of {version} ended as ERROR: {scored.error}; it is not posted again. "
+            "Look at it on the competition's page, then train another version with --fresh"
+        )
+    return made.posted
+
+
+@flow(name="submit")
+def submit(version: str | None = None) -> dict[str, Any]:
+    """Submit a version, unless the competition has these predictions already.
+
+    The format check and the once-only rule hold; the gate is not asked and the champion stays.
+
+    Args:
+        version: its name; the champion where it is not given.
+    """
+    settings = read_settings()
+    seconds: dict[str, float] = {}
+    with clocked(seconds, "download"):
+        competition = connect(settings)
+        data = download(competition, settings)
+    registry = Registry(open_store(str(settings.store)), competition.place(data))
+    name = version or registry.champion()[1]
+    if name is None:
+        raise SettingsError("there is no champion to submit yet; run `python -m flows nightly` first")
+    if registry.version(name) is None:
+        raise SettingsError(
+            f"--version {name}: there is no such version under {registry.location('versions', name)}"
+        )
+    with clocked(seconds, "predict"):
+        predict_version(name, data, registry)
+    with clocked(seconds, "submit"):
+        try:
+            posted = post_and_score(name, competition, registry, settings)
+            reason = "submitted on request"
+        except QuotaSpentError as error:
+            posted, reason = False, str(error)
+    result = report.summarise(registry, None, name, None, reason, seconds, posted)
+    report.show(registry, result)
+    return result

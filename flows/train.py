@@ -1,0 +1,234 @@
+"""The flow that trains: competition data in, a published version out. Runs on the GPU pool."""
+
+import functools
+import hashlib
+import logging
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from prefect import Task, flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from flows import report
+from flows.competition import TRAIN_ROWS, Competition, Data, connect
+from flows.registry import Registry, Work
+from flows.settings import Settings, SettingsError, read_settings
+from flows.store import open_store
+
+log = logging.getLogger("mnist")
+
+
+def can_be_tried_again(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether a task failed for a reason that may pass by itself; says so in the log."""
+    again = getattr(state.data, "again", False)
+    if again:
+        log.warning("%s (the job tries it again)", state.data)
+    return bool(again)
+
+
+def retries(settings: Settings) -> dict[str, Any]:
+    """The options of a task that talks to the competition: tried again after each of the set waits."""
+    waits = settings.retry_waits_s
+    return {"retries": len(waits), "retry_delay_seconds": waits, "retry_condition_fn": can_be_tried_again}
+
+
+@contextmanager
+def clocked(seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Add the seconds that a step takes to `seconds[step]`."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - started, 3)
+
+
+@task(name="download", cache_policy=NO_CACHE, persist_result=False)
+def _download(competition: Competition) -> Data:
+    with report.progress(f"download {competition.name}") as progress:
+        return competition.download(progress)
+
+
+def download(competition: Competition, settings: Settings) -> Data:
+    """The competition's files on this machine, as a task that is tried again where that can help."""
+    return _download.with_options(**retries(settings))(competition)
+
+
+def seed_of(work: Work) -> int:
+    """The seed that was given, or the one that follows from night and attempt: 0 to 2^31 - 1."""
+    if work.seed is not None:
+        return work.seed
+    digest = hashlib.sha256(f"{work.night}/{work.attempt}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+@functools.cache
+def code_version() -> str:
+    """The package's version, and the commit where this is a checkout."""
+    root = Path(__file__).parents[1]
+    if (root / ".git").exists():
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, check=False
+        )
+        if found.returncode == 0:
+            return f"{installed_version('mnist-nightly')}+{found.stdout.strip()}"
+    return installed_version("mnist-nightly")
+
+
+@task(name="fit and publish", cache_policy=NO_CACHE, persist_result=False)
+def fit_and_publish(
+    data: Data, work: Work, settings: Settings, registry: Registry
+) -> tuple[str, dict[str, float]]:
+    """Read the rows, fit, evaluate on the validation rows, publish; arrays stay inside this task.
+
+    Returns:
+        The version's name, and the seconds of `read`, `train` and `publish`.
+    """
+    import numpy as np
+
+    from mnist_core import evaluate, export, fit, folds, predict, read_train
+    from mnist_core.images import confusion_picture, sheet
+
+    seconds: dict[str, float] = {}
+    with clocked(seconds, "read"):
+        digits = read_train(data.train_csv, rows=TRAIN_ROWS)
+    assert digits.labels is not None
+    fold = folds(digits.labels, data.digest)
+    held_out, seen = np.flatnonzero(fold == 0), np.flatnonzero(fold != 0)
+    seed = seed_of(work)
+    log.info("training %s %s on %d rows, seed %d", work.model, work.preset, len(seen), seed)
+    with clocked(seconds, "train"), report.progress(f"train {work.model} {work.preset}") as progress:
+        net = fit(
+            digits, work.model, work.preset,
+            rows=seen, seed=seed, device=settings.device, epochs=work.epochs, progress=progress,
+        )  # fmt: skip
+    valid = digits[held_out]
+    assert valid.labels is not None
+    probabilities = predict(net, valid.pixels)
+    evaluation = evaluate(probabilities, valid.labels)
+    hardest = evaluation.hardest[:24]
+    predicted = probabilities.argmax(1)
+    captions = [f"{valid.labels[i]}→{predicted[i]} {probabilities[i, valid.labels[i]]:.2f}" for i in hardest]
+    with clocked(seconds, "publish"), tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        np.savez(folder / "held_out.npz", rows=held_out, labels=valid.labels, probabilities=probabilities)
+        sheet(valid.pixels[hardest], columns=8, scale=3, captions=captions).save(folder / "hardest.png")
+        confusion_picture(evaluation.confusion).save(folder / "confusion.png")
+        manifest = export(
+            net,
+            folder,
+            {
+                "data_digest": data.digest,
+                "code_version": code_version(),
+                "night": work.night,
+                "seed": seed,
+                "preset": work.preset,
+                "epochs": work.epochs,
+                "rows": len(seen),
+                "valid_rows": evaluation.n,
+                "valid_accuracy": evaluation.accuracy,
+                "valid_interval": list(evaluation.interval),
+                "confusion": evaluation.confusion.tolist(),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": seconds,
+            },
+        )
+        name = registry.publish(work, manifest, folder)
+    log.info("published %s: %.4f on %d held-out rows", name, evaluation.accuracy, evaluation.n)
+    return name, seconds
+
+
+def night_id(given: str | None) -> str:
+    """The night's id: the one given, else the UTC date of the run's scheduled start, else today's.
+
+    Raises:
+        SettingsError: what was given is no date.
+    """
+    from prefect.runtime import flow_run
+
+    if given is None:
+        return (flow_run.scheduled_start_time or datetime.now(UTC)).astimezone(UTC).date().isoformat()
+    try:
+        return datetime.strptime(given, "%Y-%m-%d").date().isoformat()
+    except ValueError:
+        raise SettingsError(f"--night {given} is no date; write it as 2026-11-23") from None
+
+
+def refuse_an_unset_server(settings: Settings) -> None:
+    """A scheduled run does not start on the default server: nobody chose it.
+
+    Raises:
+        SettingsError: the run comes from a schedule and MNIST_KAGGLE is not set.
+    """
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is not None and run.auto_scheduled and not settings.kaggle_is_set:
+        raise SettingsError(
+            "a scheduled run needs MNIST_KAGGLE: set it to `live` for kaggle.com, or to `practice`"
+        )
+
+
+@flow(name="train")
+def train(
+    night: str | None = None,
+    model: str | None = None,
+    preset: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    attempt: int | None = None,
+    fresh: bool = False,
+) -> dict[str, Any]:
+    """Train tonight's version and publish it, or adopt the one that the same command published.
+
+    Args:
+        night: UTC date as 2026-11-23; today's where it is not given.
+        model, preset, device: as MNIST_MODEL, MNIST_PRESET, MNIST_DEVICE.
+        seed: 0 to 2^31 - 1; from night and attempt where it is not given.
+        attempt: which attempt of the night, where the caller has opened it.
+        fresh: open the next attempt instead of adopting what is there.
+
+    Returns:
+        The result that `--json` prints, with `seconds` of download, read, train and publish.
+    """
+    settings = read_settings(model=model, preset=preset, device=device)
+    refuse_an_unset_server(settings)
+    seconds: dict[str, float] = {}
+    with clocked(seconds, "download"):
+        competition = connect(settings)
+        data = download(competition, settings)
+    registry = Registry(open_store(str(settings.store)), competition.place(data))
+    work = Work(
+        night_id(night), settings.model, settings.preset, settings.epochs, check_seed(seed), attempt or 1
+    )
+    if attempt is None:
+        work = registry.open_attempt(work, fresh)
+    version = registry.version_of(work)
+    if version is None:
+        version, spent = fit_and_publish(data, work, settings, registry)
+        seconds |= spent
+    else:
+        log.info("%s is trained already: %s", work.key, version)
+    result = report.summarise(registry, work.night, version, None, "trained", seconds)
+    if attempt is None:
+        report.show(registry, result)
+    return result
+
+
+def check_seed(seed: int | None) -> int | None:
+    """A seed in range.
+
+    Raises:
+        SettingsError: it is negative or 2^31 and more.
+    """
+    if seed is not None and not 0 <= seed < 2**31:
+        raise SettingsError(f"--seed {seed} is out of range: 0 to {2**31 - 1}")
+    return seed

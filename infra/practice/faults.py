@@ -1,0 +1,281 @@
+"""What can go wrong on purpose: one table of faults, and one middleware that looks them up.
+
+A fault strikes the next `count` requests to its target (-1: until cleared) and then is spent. A target is the
+name of an RPC, `upload` (the PUT) or `file` (the download behind the redirect). Without a target it strikes
+where its kind says; `IntrospectToken` only where it is named, since every client start with a token calls it.
+A request with wrong credentials gets its 401 and spends no fault.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infra.practice.errors import PracticeError
+from infra.practice.scoring import Grade
+
+READS = ("ListDataFiles", "ListSubmissions", "GetSubmission", "GetSubmissionLimits")
+DOWNLOADS = ("DownloadDataFiles", "DownloadDataFile")
+WRITES = ("StartSubmissionUpload", "CreateSubmission")
+BEHIND_RULES = (*READS, *DOWNLOADS, *WRITES)
+RPC_NAMES = (*BEHIND_RULES, "GetCompetition", "GetLeaderboard")
+TARGETS = (*RPC_NAMES, "IntrospectToken", "upload", "file")
+
+Params = dict[str, Any]
+Act = Callable[[ASGIApp, Scope, Receive, Send, Params], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a submission is stored with, before and after a fault spoiled it. Times in ms since the epoch."""
+
+    grade: Grade
+    ready_ms: int | None
+    listed_ms: int
+
+
+Spoil = Callable[[Outcome, Params], Outcome]
+
+
+@dataclass
+class Fault:
+    """A fault that waits for its requests."""
+
+    name: str
+    count: int = 1
+    rpc: str | None = None
+    params: Params = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one name strikes: on the wire (`act`) or on the submission that is stored (`spoil`)."""
+
+    targets: tuple[str, ...] = RPC_NAMES
+    params: Params = field(default_factory=dict)
+    act: Act | None = None
+    spoil: Spoil | None = None
+
+
+def flat_error(code: int, message: str) -> Response:
+    """Kaggle's own answers: `{"code", "message"}`; its client raises with the message."""
+    return JSONResponse({"code": code, "message": message}, status_code=code)
+
+
+def nested_error(code: int, message: str, status: str, headers: dict[str, str] | None = None) -> Response:
+    """The gateway's answers: `{"error": {…}}`; the client raises with the status line alone."""
+    error = {"code": code, "message": message, "status": status}
+    return JSONResponse({"error": error}, status_code=code, headers=headers)
+
+
+def make_fault(asked: Params) -> Fault:
+    """A fault from `{"name", "count": 1, "rpc": null, …params}`; PracticeError says what is wrong with it."""
+    params = dict(asked)
+    name, count, rpc = params.pop("name", None), params.pop("count", 1), params.pop("rpc", None)
+    if name not in KINDS:
+        raise PracticeError(f"no fault is named {name!r}; there are {', '.join(KINDS)}")
+    kind = KINDS[name]
+    if isinstance(count, bool) or not isinstance(count, int) or (count < 1 and count != -1):
+        raise PracticeError(
+            f"count of fault {name} must be a positive integer, or -1 for ever, not {count!r}"
+        )
+    if rpc is not None and (rpc not in TARGETS or kind.act is None):
+        raise PracticeError(f"fault {name} can not strike {rpc!r}; targets are {', '.join(TARGETS)}")
+    for key, value in params.items():
+        if key not in kind.params or not isinstance(value, type(kind.params[key])):
+            # 2 is as good as 2.0 for seconds
+            if key in kind.params and isinstance(kind.params[key], float) and isinstance(value, int):
+                continue
+            raise PracticeError(f"fault {name} takes {kind.params or 'no params'}, not {key}={value!r}")
+    return Fault(name, count, rpc, {**kind.params, **params})
+
+
+def take(faults: list[Fault], target: str) -> Fault | None:
+    """Spend one strike of the first fault on the wire that waits for this target."""
+    for fault in faults:
+        kind = KINDS[fault.name]
+        if kind.act and (target == fault.rpc if fault.rpc else target in kind.targets):
+            _spend(faults, fault)
+            return fault
+    return None
+
+
+def spoil(faults: list[Fault], outcome: Outcome) -> Outcome:
+    """Spend one strike of every waiting fault that changes what becomes of a submission."""
+    for fault in list(faults):
+        change = KINDS[fault.name].spoil
+        if change:
+            _spend(faults, fault)
+            outcome = change(outcome, fault.params)
+    return outcome
+
+
+def with_faults(app: ASGIApp, faults: list[Fault]) -> ASGIApp:
+    """The app behind its faults."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        target = _target(scope) if scope["type"] == "http" else None
+        fault = take(faults, target) if target else None
+        act = KINDS[fault.name].act if fault else None
+        if fault and act:
+            await act(app, scope, receive, send, fault.params)
+        else:
+            await app(scope, receive, send)
+
+    return serve
+
+
+def _spend(faults: list[Fault], fault: Fault) -> None:
+    if fault.count > 0:
+        fault.count -= 1
+    if fault.count == 0:
+        faults.remove(fault)
+
+
+def _target(scope: Scope) -> str | None:
+    folder, _, rest = scope["path"].strip("/").partition("/")
+    names = {"v1": rest.rpartition("/")[2], "upload": "upload", "files": "file"}
+    return names.get(folder)
+
+
+def _answer(make: Callable[[Params], Response]) -> Act:
+    """A fault that reads the request and answers in the app's place."""
+
+    async def act(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
+        await _drain(receive)
+        await make(params)(scope, receive, send)
+
+    return act
+
+
+def _rate_limit(params: Params) -> Response:
+    headers = {"Retry-After": f"{params['seconds']:g}"}
+    return nested_error(429, "Too many requests, try again later", "RESOURCE_EXHAUSTED", headers)
+
+
+def _server_error(params: Params) -> Response:
+    status = {500: "INTERNAL", 502: "BAD_GATEWAY", 503: "UNAVAILABLE"}.get(params["code"], "UNKNOWN")
+    return nested_error(params["code"], "The service is currently unavailable", status)
+
+
+def _rules(params: Params) -> Response:
+    return flat_error(403, "You must accept this competition's rules before you can continue")
+
+
+def _web_page(params: Params) -> Response:
+    return HTMLResponse("<!doctype html><html><head><title>Just a moment…</title></head></html>")
+
+
+def _failed_upload(params: Params) -> Response:
+    return Response("upload failed", status_code=500)
+
+
+async def _slow(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
+    await asyncio.sleep(params["seconds"])
+    await app(scope, receive, send)
+
+
+async def _silent(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
+    await _until_disconnect(receive)
+
+
+async def _reset(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
+    transport: asyncio.Transport = scope["state"]["transport"]
+    # To linger for zero seconds makes the kernel send RST instead of FIN.
+    linger = struct.pack("ii", 1, 0)
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()
+    await _until_disconnect(receive)
+
+
+async def _lost_reply(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
+    async def lose(message: Message) -> None:
+        pass
+
+    await app(scope, receive, lose)
+    scope["state"]["transport"].close()
+    await _until_disconnect(receive)
+
+
+async def _cut_download(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
+    left = 0
+
+    async def send_half(message: Message) -> None:
+        nonlocal left
+        if message["type"] == "http.response.start":
+            left = int(dict(message["headers"])[b"content-length"]) // 2
+            await send(message)
+        elif left:
+            part = message["body"][:left]
+            left -= len(part)
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+
+    await app(scope, receive, send_half)
+    scope["state"]["transport"].close()
+    await _until_disconnect(receive)
+
+
+async def _cut_json(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
+    body = bytearray()
+
+    async def keep(message: Message) -> None:
+        body.extend(message.get("body", b""))
+
+    await app(scope, receive, keep)
+    half = bytes(body[: len(body) // 2]) or b"{"
+    await Response(half, media_type="application/json")(scope, receive, send)
+
+
+async def _drain(receive: Receive) -> None:
+    """Read the whole request: an answer before its end would reach the client as a broken connection."""
+    while (await receive()).get("more_body"):
+        pass
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _score_error(outcome: Outcome, params: Params) -> Outcome:
+    return replace(outcome, grade=Grade(error=params["text"]))
+
+
+def _score_never(outcome: Outcome, params: Params) -> Outcome:
+    return replace(outcome, ready_ms=None)
+
+
+def _late_list(outcome: Outcome, params: Params) -> Outcome:
+    return replace(outcome, listed_ms=outcome.listed_ms + int(params["seconds"] * 1000))
+
+
+def _low_score(outcome: Outcome, params: Params) -> Outcome:
+    grade = replace(outcome.grade, correct=max(0, outcome.grade.correct - params["wrong"]))
+    return replace(outcome, grade=grade)
+
+
+KINDS: dict[str, Kind] = {
+    # answered in Kaggle's place; nothing happens behind it
+    "rate-limit": Kind(params={"seconds": 1.0}, act=_answer(_rate_limit)),
+    "server-error": Kind(params={"code": 503}, act=_answer(_server_error)),
+    "rules": Kind(targets=BEHIND_RULES, act=_answer(_rules)),
+    "web-page": Kind(act=_answer(_web_page)),
+    "failed-upload": Kind(targets=("upload",), act=_answer(_failed_upload)),
+    "reset": Kind(act=_reset),
+    "silent": Kind(act=_silent),
+    # done, and then the answer suffers
+    "slow": Kind(params={"seconds": 3.0}, act=_slow),
+    "lost-reply": Kind(targets=("CreateSubmission",), act=_lost_reply),
+    "cut-json": Kind(act=_cut_json),
+    "cut-download": Kind(targets=("file",), act=_cut_download),
+    # the next submission that is stored
+    "score-error": Kind(params={"text": "Internal error while scoring"}, spoil=_score_error),
+    "score-never": Kind(spoil=_score_never),
+    "late-list": Kind(params={"seconds": 5.0}, spoil=_late_list),
+    "low-score": Kind(params={"wrong": 1000}, spoil=_low_score),
+}

@@ -1,0 +1,85 @@
+"""Digits in, predictions out: read, train, evaluate, export and use digit recognisers.
+
+    from mnist_core import export, fit, load, predict, read_test, read_train
+
+    net = fit(read_train(Path("train.csv")), "convnet", "fast", seed=1)
+    export(net, Path("bundle"), facts={})
+
+    net, manifest = load(Path("bundle"))
+    labels = predict(net, read_test(Path("test.csv")).pixels).argmax(1)
+
+Each name is imported when it is first used: torch takes seconds, and most of them do not need it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_core.bundle import export, load, load_learner, read_manifest, to_learner
+    from mnist_core.digits import Digits, folds, read_test, read_train
+    from mnist_core.errors import BundleError, DataError, MnistError, ModelError, SubmissionError
+    from mnist_core.evaluation import Comparison, Evaluation, compare, evaluate
+    from mnist_core.images import to_fastai, to_pil
+    from mnist_core.inference import predict
+    from mnist_core.models import MODELS, build
+    from mnist_core.submission import to_csv
+    from mnist_core.training import fit, pick_device
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MODELS",
+    "BundleError",
+    "Comparison",
+    "DataError",
+    "Digits",
+    "Evaluation",
+    "MnistError",
+    "ModelError",
+    "SubmissionError",
+    "__version__",
+    "build",
+    "compare",
+    "evaluate",
+    "export",
+    "fit",
+    "folds",
+    "load",
+    "load_learner",
+    "pick_device",
+    "predict",
+    "read_manifest",
+    "read_test",
+    "read_train",
+    "to_csv",
+    "to_fastai",
+    "to_learner",
+    "to_pil",
+]
+
+_NAMES = {
+    "bundle": ("export", "load", "load_learner", "read_manifest", "to_learner"),
+    "digits": ("Digits", "folds", "read_test", "read_train"),
+    "errors": ("BundleError", "DataError", "MnistError", "ModelError", "SubmissionError"),
+    "evaluation": ("Comparison", "Evaluation", "compare", "evaluate"),
+    "images": ("to_fastai", "to_pil"),
+    "inference": ("predict",),
+    "models": ("MODELS", "build"),
+    "submission": ("to_csv",),
+    "training": ("fit", "pick_device"),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value  # the next time is a plain attribute
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

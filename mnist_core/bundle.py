@@ -1,0 +1,246 @@
+"""The exported learner: a folder of three files.
+
+    weights.safetensors   the network's tensors: what our own inference reads, in plain torch
+    learner.pkl           a fastai Learner around the same network, for people: opens with fastai's
+    `load_learner` manifest.json         which model, what it was trained on, and the digests of the other
+    two; written last
+
+A pickle can run anything when it is opened, so our code opens learner.pkl only after its digest matches.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import platform
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from mnist_core import models
+from mnist_core.errors import BundleError, DataError, ModelError
+
+if TYPE_CHECKING:
+    from fastai.learner import Learner
+
+FORMAT = 1
+CLASSES = list("0123456789")
+WEIGHTS, LEARNER, MANIFEST = "weights.safetensors", "learner.pkl", "manifest.json"
+
+
+def export(net: nn.Module, folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write a bundle. The manifest goes first if one is there, and comes last: a bundle cut short has none.
+
+    Args:
+        net: a network that `fit` or `build` made; it is not changed, and may lie on any device.
+        folder: is made if need be.
+        facts: what the manifest says beside (data_digest, seed, preset, valid_accuracy, created …).
+
+    Returns:
+        The manifest: `format`, `model`, `sizes`, `classes`, `files` (sha256 and bytes by name), `libraries`
+        (versions by name), and the facts.
+
+    Raises:
+        BundleError: a fact has the name of one of these, or is nothing that JSON can say.
+    """
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "model": net.name,
+        "sizes": net.sizes,
+        "classes": CLASSES,
+        "files": {},
+        "libraries": _libraries(),
+    }
+    if taken := sorted(manifest.keys() & facts.keys()):
+        raise BundleError(f"facts can not be named {', '.join(taken)}: the manifest has its own")
+    try:
+        facts = json.loads(json.dumps(facts, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"facts must be plain JSON values: {error}") from error
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
+    to_learner(net).export((folder / LEARNER).resolve())
+    for name in (LEARNER, WEIGHTS):
+        content = (folder / name).read_bytes()
+        manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    manifest |= facts
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    return manifest
+
+
+def _libraries() -> dict[str, str]:
+    """Give the versions of what a bundle is made with, by name; what is not installed is left out."""
+    versions = {"python": platform.python_version()}
+    for name in ("torch", "torchvision", "fastai", "numpy", "safetensors"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a bundle; the other two files are not looked at.
+
+    Raises:
+        BundleError: it is missing, no manifest, or one of another format.
+    """
+    file = folder / MANIFEST
+    try:
+        manifest = json.loads(_read(file))
+    except ValueError as error:
+        raise BundleError(f"{file} is no JSON ({error}); export the bundle again") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise BundleError(
+            f"{file} has format {found!r}, this code reads {FORMAT}; use the code that wrote it, or export "
+            f"the bundle again"
+        )
+    if lacks := {"model", "sizes", "classes", "files"} - manifest.keys():
+        raise BundleError(f"{file} lacks {', '.join(sorted(lacks))}; export the bundle again")
+    return manifest
+
+
+def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Open a bundle for inference, in plain torch: neither fastai nor torchvision nor a pickle is needed.
+
+    Returns:
+        The network (pixels uint8 (N, 28, 28) to logits float32 (N, 10); on the CPU, in evaluation mode,
+        without gradients) and the manifest.
+
+    Raises:
+        BundleError: a file is missing or changed, or the weights do not fit the model that the manifest
+            names.
+    """
+    manifest = read_manifest(folder)
+    content = _read_unchanged(folder, WEIGHTS, manifest)
+    try:
+        net = models.build(manifest)
+        net.load_state_dict(safetensors.torch.load(content))
+    except (ModelError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise BundleError(
+            f"{folder / WEIGHTS} does not fit the {manifest['model']!r} {manifest['sizes']} that {MANIFEST} "
+            f"names ({reason}); export the bundle again"
+        ) from error
+    return net.eval().requires_grad_(False), manifest
+
+
+def load_learner(folder: Path) -> Learner:
+    """Open a bundle as the fastai Learner that it was exported as, on the CPU, after its digest was checked.
+
+    Raises:
+        BundleError: a file is missing or changed, or was pickled by libraries that do not fit those here.
+    """
+    from fastai.learner import load_learner as open_learner
+
+    content = _read_unchanged(folder, LEARNER, read_manifest(folder))
+    with warnings.catch_warnings():
+        # fastai warns that pickles can run anything; this one is, byte for byte, what `export` wrote.
+        warnings.filterwarnings("ignore", message="load_learner` uses Python's insecure pickle module")
+        try:
+            return open_learner(io.BytesIO(content))
+        except (AttributeError, ImportError, RuntimeError) as error:
+            raise BundleError(
+                f"{folder / LEARNER} can not be opened by the libraries here ({error}); install those that "
+                f"{MANIFEST} lists, or use load, which needs torch alone"
+            ) from error
+
+
+def _read_unchanged(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
+    """Give the bytes of a bundle's file, those that were checked and no others.
+
+    Raises:
+        BundleError: the file is missing, or its digest is not the manifest's.
+    """
+    content = _read(folder / name)
+    try:
+        promised = manifest["files"][name]["sha256"]
+    except (KeyError, TypeError) as error:
+        raise BundleError(f"{folder / MANIFEST} has no digest of {name}; export the bundle again") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != promised:
+        raise BundleError(
+            f"{folder / name} has changed since it was exported (sha256 {found[:12]}…, the manifest says "
+            f"{promised[:12]}…); fetch or export the bundle again"
+        )
+    return content
+
+
+def _read(file: Path) -> bytes:
+    """Give the bytes of a file.
+
+    Raises:
+        BundleError: it can not be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{file} can not be read ({error.strerror}); fetch or export the bundle again"
+        ) from error
+
+
+class FromImages(nn.Module):
+    """A network as fastai sees it: batches of pictures in [0, 1] in, logits out."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the logits, float32 (N, 10), of pictures float32 (N, 1 or 3, 28, 28), grey in each channel.
+
+        fastai has divided bytes by 255; times 255 and rounded they are the same bytes again.
+
+        Raises:
+            DataError: the pictures are not 28 × 28.
+        """
+        if images.ndim != 4 or images.shape[2:] != (28, 28):
+            raise DataError(
+                f"the network takes pictures (N, 3, 28, 28), not {tuple(images.shape)}; resize to 28 × 28"
+            )
+        return self.net((images[:, 0].as_subclass(Tensor) * 255).round().to(torch.uint8))
+
+
+def to_learner(net: nn.Module) -> Learner:
+    """Make a fastai Learner around a copy of a network, on the CPU.
+
+    It predicts a `PILImage` or the path of a PNG, takes lists of either in `dls.test_dl`, and names the
+    classes '0' to '9'. It holds no digits; with `dls` of one's own it can be trained on.
+    """
+    from fastai.data.block import CategoryBlock, DataBlock
+    from fastai.data.transforms import IndexSplitter
+    from fastai.learner import Learner
+    from fastai.losses import CrossEntropyLossFlat
+    from fastai.vision.core import PILImage
+    from fastai.vision.data import ImageBlock
+    from PIL import Image
+
+    blank = [
+        PILImage(Image.new("RGB", (28, 28)))
+    ] * 2  # fastai finds out its types from items; export drops them
+    block = DataBlock(
+        blocks=(ImageBlock, CategoryBlock(vocab=CLASSES, sort=False)),
+        get_y=_first_class,
+        splitter=IndexSplitter([1]),
+    )
+    dls = block.dataloaders(blank, bs=1, val_bs=500, num_workers=0, device=torch.device("cpu"))
+    own = copy.deepcopy(net).cpu().float().eval().requires_grad_(True)
+    return Learner(dls, FromImages(own), loss_func=CrossEntropyLossFlat())
+
+
+def _first_class(_: object) -> str:
+    """Label the blank pictures that a Learner is made with."""
+    return CLASSES[0]

@@ -1,0 +1,65 @@
+"""Digits and CSV files for the tests of the core: small, synthetic, the same each time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_core.digits import Digits
+
+WriteCsv = Callable[..., Path]
+
+
+def _synthetic(n: int, seed: int = 0, labelled: bool = True) -> Digits:
+    """Digits like MNIST's to a reader of CSVs: four pixels of five are 0, the others have any value."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (n, 28, 28), np.uint8) * (rng.random((n, 28, 28)) < 0.2)
+    return Digits(pixels, rng.integers(0, 10, n) if labelled else None)
+
+
+def _csv_text(digits: Digits, line_end: str = "\r\n") -> str:
+    """The CSV of some digits, written the plain way."""
+    columns = [f"pixel{i}" for i in range(784)]
+    rows = [[str(value) for value in row] for row in digits.pixels.reshape(len(digits), 784).tolist()]
+    if digits.labels is not None:
+        columns = ["label", *columns]
+        rows = [[str(label), *row] for label, row in zip(digits.labels.tolist(), rows, strict=True)]
+    return "".join(",".join(row) + line_end for row in [columns, *rows])
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> Callable[..., Digits]:
+    """Make digits: `synthetic(n, seed=0, labelled=True)`."""
+    return _synthetic
+
+
+@pytest.fixture(scope="session")
+def csv_text() -> Callable[..., str]:
+    """Make the CSV of some digits: `csv_text(digits, line_end="\\r\\n")`."""
+    return _csv_text
+
+
+@pytest.fixture
+def write_train_csv(tmp_path: Path) -> WriteCsv:
+    """Write a train.csv of five digits, with one value replaced if a row (from 1) and a column are named."""
+
+    def write(row: int = 0, column: str = "label", value: str | bytes = "", line_end: str = "\r\n") -> Path:
+        csv = tmp_path / "train.csv"
+        lines = [line.split(b",") for line in _csv_text(_synthetic(5), "\n").encode().splitlines()]
+        if row:
+            lines[row][lines[0].index(column.encode())] = (
+                value if isinstance(value, bytes) else value.encode()
+            )
+        csv.write_bytes(b"".join(b",".join(line) + line_end.encode() for line in lines))
+        return csv
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def full_size() -> Digits:
+    """42,000 labelled digits, with the class counts of Kaggle's train.csv."""
+    counts = [4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188]
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(10), counts))
+    return Digits(_synthetic(42_000).pixels, labels)

@@ -1,0 +1,117 @@
+"""The contract of the 28,000 rows."""
+
+import numpy as np
+import pytest
+
+from mnist_core.errors import SubmissionError
+from mnist_core.submission import ROWS, read_csv, to_csv
+
+GOOD = b"ImageId,Label\n1,7\n2,0\n3,9\n"
+
+
+def test_labels_become_kaggles_file():
+    """Header, ids from 1, one label a row, LF: the same bytes each time."""
+    assert to_csv(np.array([7, 0, 9]), rows=3) == GOOD
+
+
+def test_a_whole_submission_comes_back():
+    """28,000 labels, written and read."""
+    labels = np.random.default_rng(0).integers(0, 10, ROWS)
+
+    text = to_csv(labels)
+
+    assert text.count(b"\n") == 28_001
+    assert text.endswith(b"\n28000,%d\n" % labels[-1])
+    assert np.array_equal(read_csv(text), labels)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float32, np.float64])
+def test_whole_numbers_of_any_type_are_labels(dtype):
+    """What a network or numpy hands over is written alike, 7.0 as 7."""
+    assert to_csv(np.array([7, 0, 9], dtype), rows=3) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([3, 10, 11], r"ImageId 2: the label 10 is no digit.*\(2 of 3 are wrong\).*clip"),
+        ([3, 4, -1], "ImageId 3: the label -1"),
+        ([0.0, 3.5, 1.0], r"ImageId 2: the label 3\.5"),
+        ([np.nan, 1.0, 2.0], "ImageId 1: the label nan"),
+        ([1.0, np.inf, 2.0], "ImageId 2: the label inf"),
+        ([1, 2], "2 labels, expected 3"),
+        ([1, 2, 3, 4], "4 labels, expected 3"),
+        ([], "0 labels, expected 3"),
+        ([[1, 2, 3]], r"shape \(1, 3\)"),
+        (["1", "2", "3"], "expected integers"),
+        ([True, False, True], "bool"),
+    ],
+)
+def test_labels_that_are_no_submission_are_refused(labels, message):
+    """A rounded regression's 10s and 11s, NaN and a wrong number never become a file."""
+    with pytest.raises(SubmissionError, match=message):
+        to_csv(np.array(labels), rows=3)
+
+
+def test_the_number_of_rows_is_the_competitions():
+    """Without another number, 28,000 are expected, of labels and of rows."""
+    with pytest.raises(SubmissionError, match="27,999 labels, expected 28,000"):
+        to_csv(np.zeros(27_999, np.int64))
+    with pytest.raises(SubmissionError, match="3 rows, expected 28,000"):
+        read_csv(GOOD)
+
+
+@pytest.mark.parametrize(
+    "text", [GOOD, GOOD.replace(b"\n", b"\r\n"), GOOD[:-1], GOOD.replace(b"\n", b"\r\n")[:-2]]
+)
+def test_either_line_end_is_read(text):
+    """Kaggle's own sample has CRLF, ours LF, and the last may be missing."""
+    labels = read_csv(text, rows=3)
+
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [7, 0, 9]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "is empty"),
+        (b"\n", "line 1: header ''"),
+        (b"1,7\n2,0\n3,9\n", "line 1: header '1,7', expected 'ImageId,Label'"),
+        (b"\xef\xbb\xbf" + GOOD, "line 1: header .*byte order mark"),
+        (GOOD.replace(b"ImageId", b"imageid"), "line 1: header 'imageid,Label'"),
+        (GOOD.replace(b"2,0", b"2,10"), "line 3, column Label: '10', expected one digit"),
+        (GOOD.replace(b"2,0", b"2,-1"), "line 3, column Label: '-1'"),
+        (GOOD.replace(b"2,0", b"2,0.0"), "line 3, column Label: '0.0'.*decimals"),
+        (GOOD.replace(b"2,0", b"2,"), "line 3, column Label: ''"),
+        (GOOD.replace(b"2,0", b"2, 0"), "line 3, column Label: ' 0'"),
+        (GOOD.replace(b"2,0", b'2,"0"'), "line 3, column Label: '\"0\"'.*quotes"),
+        (GOOD.replace(b"2,0", b"2,nan"), "line 3, column Label: 'nan'"),
+        (GOOD.replace(b"2,0", b"2,\xb2"), "line 3, column Label"),
+        (GOOD.replace(b"2,0", b"3,0"), "line 3, column ImageId: '3', expected 2"),
+        (GOOD.replace(b"2,0", b"02,0"), "line 3, column ImageId: '02'"),
+        (GOOD.replace(b"1,7\n2,0", b"0,7\n1,0"), "line 2, column ImageId: '0', expected 1"),
+        (GOOD.replace(b"1,7\n2,0", b"2,0\n1,7"), "line 2, column ImageId: '2', expected 1.*in the order"),
+        (GOOD.replace(b"2,0", b"2,0,5"), "line 3: '2,0,5', expected two columns"),
+        (GOOD.replace(b"2,0", b"2"), "line 3: '2', expected two columns"),
+        (GOOD.replace(b"2,0\n", b"\n2,0\n"), "line 3: '', expected two columns"),
+        (GOOD.replace(b"3,9\n", b""), "line 4, column ImageId: 2 rows, expected 3"),
+        (GOOD + b"4,4\n", "line 5, column ImageId: 4 rows, expected 3"),
+        (GOOD + b"\n", "line 5, column ImageId: 4 rows, expected 3"),
+    ],
+)
+def test_a_file_that_is_no_submission_is_refused(tmp_path, text, message):
+    """Line, column, value and remedy are named, of bytes and of a file alike."""
+    file = tmp_path / "submission.csv"
+    file.write_bytes(text)
+
+    with pytest.raises(SubmissionError, match=rf"submission.csv.*{message}"):
+        read_csv(file, rows=3)
+    with pytest.raises(SubmissionError, match=message):
+        read_csv(text, rows=3)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    """A missing file is an error of ours with its path."""
+    with pytest.raises(SubmissionError, match=r"gone.csv: can not be read: No such file"):
+        read_csv(tmp_path / "gone.csv")

@@ -1,0 +1,151 @@
+"""A job's surroundings: a home, a practice server, a real Prefect API, and a trained bundle."""
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.competition import Competition, Data, connect, data_digest
+from flows.registry import Registry, Work
+from flows.settings import Settings, read_settings
+from flows.store import open_store
+
+NIGHT = "2026-11-23"
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[None]:
+    """A real Prefect API on a database of its own."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def unpacked(practice_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The competition's CSV files of split 0, for tests that need digits and no server."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(practice_files / "split-0" / "digit-recognizer.zip") as bundle:
+        bundle.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle trained for one epoch on 6,000 rows, with everything that a version has."""
+    from mnist_core import evaluate, export, fit, folds, predict, read_train
+
+    folder = tmp_path_factory.mktemp("bundle")
+    digits = read_train(unpacked / "train.csv")
+    assert digits.labels is not None
+    fold = folds(digits.labels, data_digest(unpacked))
+    held_out = np.flatnonzero(fold == 0)
+    net = fit(digits, "convnet", "fast", rows=np.flatnonzero(fold != 0)[:6000], seed=1, epochs=1)
+    probabilities = predict(net, digits.pixels[held_out])
+    evaluation = evaluate(probabilities, digits.labels[held_out])
+    np.savez(
+        folder / "held_out.npz", rows=held_out, labels=digits.labels[held_out], probabilities=probabilities
+    )
+    for name in ("hardest.png", "confusion.png"):
+        (folder / name).write_bytes(b"a picture")
+    export(
+        net,
+        folder,
+        {
+            "night": NIGHT, "seed": 1, "preset": "fast", "valid_rows": evaluation.n,
+            "valid_accuracy": evaluation.accuracy, "valid_interval": list(evaluation.interval), "seconds": {},
+        },
+    )  # fmt: skip
+    return folder
+
+
+@dataclass
+class Job:
+    """A home that talks to a practice server, and what lies behind its settings."""
+
+    home: Path
+    server: Any  # tests/conftest.py: PracticeServer
+    bundle: Path
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as a flow would read them now."""
+        return read_settings()
+
+    @property
+    def competition(self) -> Competition:
+        """The competition through Kaggle's client."""
+        return connect(self.settings)
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of this job's place; its data are downloaded for it."""
+        competition = self.competition
+        return Registry(open_store(str(self.settings.store)), competition.place(competition.download()))
+
+    def publish(self, *, night: str = NIGHT, attempt: int = 1, errors: int = 0, **facts: Any) -> str:
+        """Publish the session's bundle as this night's version, so that the night need not train.
+
+        Args:
+            night, attempt: whose version it is.
+            errors: so many held-out rows more are predicted wrongly.
+            facts: what the manifest says instead.
+        """
+        registry = self.registry
+        folder = self.home / f"bundle-{night}-{attempt}"
+        folder.mkdir()
+        for path in self.bundle.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        if errors:
+            held_out = dict(np.load(folder / "held_out.npz"))
+            right = np.flatnonzero(held_out["probabilities"].argmax(1) == held_out["labels"])[:errors]
+            held_out["probabilities"][right] = 0.0
+            held_out["probabilities"][right, (held_out["labels"][right] + 1) % 10] = 1.0
+            np.savez(folder / "held_out.npz", **held_out)
+        manifest = json.loads((folder / "manifest.json").read_text()) | {"night": night} | facts
+        work = Work(night, "convnet", "fast")
+        return registry.publish(registry.open_attempt(work, fresh=attempt > 1), manifest, folder)
+
+
+@pytest.fixture
+def job(
+    tmp_path: Path,
+    bundle: Path,
+    start_practice: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Job]:
+    """Start a practice server with these options and point the settings at it: `job(daily_limit=0)`."""
+    for name in list(os.environ):
+        if name.startswith(("MNIST_", "KAGGLE_")):
+            monkeypatch.delenv(name)
+
+    def start(**options: Any) -> Job:
+        server = start_practice(**options)
+        monkeypatch.chdir(tmp_path)
+        for name, value in {
+            "HOME": str(tmp_path),  # no ~/.kaggle of whoever runs the tests
+            "HTTPS_PROXY": "http://127.0.0.1:9",  # a miswired client does not leave the machine
+            "MNIST_HOME": str(tmp_path / "home"),
+            "MNIST_KAGGLE": server.url,
+            "KAGGLE_USERNAME": server.username,
+            "KAGGLE_KEY": server.key,
+            "MNIST_FLOOR": "0.5",
+            "MNIST_RETRY_WAITS_S": "[]",
+            "MNIST_TIMEOUT_S": "5",
+        }.items():
+            monkeypatch.setenv(name, value)
+        return Job(tmp_path, server, bundle)
+
+    return start
+
+
+@pytest.fixture
+def data(unpacked: Path) -> Data:
+    """The competition's files of split 0, without a download."""
+    return Data(unpacked, data_digest(unpacked))

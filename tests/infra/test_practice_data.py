@@ -1,0 +1,137 @@
+"""The practice competition's files are Kaggle's in size and form, and give no label of test.csv away."""
+
+import hashlib
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from infra.practice import PracticeError, data
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def archive(practice_files):
+    """The zip of split 0."""
+    return practice_files / "split-0" / data.ZIP_NAME
+
+
+@pytest.fixture(scope="module")
+def tables(archive):
+    """All three files of the zip, read as a stranger would."""
+    with zipfile.ZipFile(archive) as opened:
+        return {
+            name: pd.read_csv(io.BytesIO(opened.read(name)), engine="pyarrow") for name in opened.namelist()
+        }
+
+
+def test_the_zip_holds_kaggles_files_in_kaggles_sizes(archive):
+    """The digits are the same, so the two big files have Kaggle's size together, and the sample its own."""
+    sizes = data.sizes(archive)
+
+    assert sorted(sizes) == ["sample_submission.csv", "test.csv", "train.csv"]
+    assert sizes["train.csv"] + sizes["test.csv"] == 76_775_041 + 51_118_296
+    assert sizes["sample_submission.csv"] == 240_909
+    assert sizes["train.csv"] == pytest.approx(76_775_041, rel=0.001)
+
+
+def test_names_rows_and_line_ends_are_kaggles(archive, tables):
+    """Headers, row counts and CRLF are what a reader of Kaggle's files expects."""
+    pixels = [f"pixel{i}" for i in range(784)]
+
+    assert list(tables["train.csv"].columns) == ["label", *pixels]
+    assert list(tables["test.csv"].columns) == pixels
+    assert tables["train.csv"].shape == (42_000, 785)
+    assert tables["test.csv"].shape == (28_000, 784)
+    assert list(tables["sample_submission.csv"]["ImageId"]) == list(range(1, 28_001))
+    assert set(tables["sample_submission.csv"]["Label"]) == {0}
+    with zipfile.ZipFile(archive) as opened:
+        for name, rows in (("train.csv", 42_001), ("test.csv", 28_001), ("sample_submission.csv", 28_001)):
+            text = opened.read(name)
+            assert text.count(b"\r\n") == text.count(b"\n") == rows
+            assert text.endswith(b"\r\n")
+
+
+def test_train_and_test_are_the_seventy_thousand(tables):
+    """Every digit is in exactly one of the files, with its own label, in Kaggle's numbers by class."""
+    pixels, labels = data.read_pixels(), data.read_labels()
+    train = tables["train.csv"].to_numpy(dtype=np.uint8)
+    test = tables["test.csv"].to_numpy(dtype=np.uint8)
+    dealt = np.concatenate([train, np.concatenate([data.solve(0)[:, None], test], axis=1)])
+    whole = np.concatenate([labels[:, None], pixels], axis=1)
+
+    assert sorted(row.tobytes() for row in dealt) == sorted(row.tobytes() for row in whole)
+    assert tuple(np.bincount(train[:, 0])) == data.TRAIN_ROWS
+
+
+def test_both_parts_are_shuffled(tables):
+    """No run of the same digit tells the order of the deal."""
+    labels = tables["train.csv"]["label"].to_numpy()
+    for part in (labels, data.solve(0)):
+        assert 0.08 < np.mean(part[1:] == part[:-1]) < 0.12
+
+
+def test_a_seed_deals_one_split_for_ever():
+    """The same seed gives the same split (pinned: NumPy's stream must not move), another seed another."""
+    assert hashlib.sha256(data.solve(0).tobytes()).hexdigest()[:16] == "f9afcad03cd0a780"
+    assert np.array_equal(data.solve(7), data.solve(7))
+    assert np.mean(data.solve(7) == data.solve(8)) < 0.2
+    labels = data.read_labels()
+    for seed in (0, 7):
+        split = data.deal(labels, seed)
+        assert np.array_equal(np.sort(np.concatenate([split.train, split.test])), np.arange(70_000))
+        assert tuple(np.bincount(labels[split.train])) == data.TRAIN_ROWS
+
+
+def test_the_zip_is_kept(archive):
+    """The second call makes nothing."""
+    before = archive.stat()
+    assert data.make_zip(archive.parent, 0) == archive
+    assert archive.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_half_made_zip_never_counts(archive, tmp_path):
+    """What a killed process left is removed, a zip cut short is made again, with the same bytes."""
+    folder = tmp_path / "split-0"
+    folder.mkdir()
+    left_over = data.temporary(folder / data.ZIP_NAME)
+    left_over.write_bytes(b"half")
+    (folder / data.ZIP_NAME).write_bytes(archive.read_bytes()[:1_000_000])
+
+    made = data.make_zip(folder, 0)
+
+    assert made.read_bytes() == archive.read_bytes()
+    assert [path.name for path in folder.iterdir()] == [data.ZIP_NAME]
+
+
+def test_a_process_killed_while_it_makes_the_zip_leaves_none(tmp_path):
+    """The zip appears under its name whole or not at all."""
+    code = "import pathlib, sys; from infra.practice import data; data.make_zip(pathlib.Path(sys.argv[1]), 0)"
+    maker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
+    while not list(tmp_path.glob(".*.tmp")):
+        assert maker.poll() is None
+
+    maker.kill()
+    maker.wait()
+
+    assert not (tmp_path / data.ZIP_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"PK not this", r"mnist.npz is damaged \(sha256"), (None, r"mnist.npz can not be read.*MNIST_KAGGLE")],
+)
+def test_bad_data_are_named_with_the_remedy(tmp_path, content, says):
+    """A damaged or absent data file is refused before anything is dealt."""
+    npz = tmp_path / "mnist.npz"
+    if content:
+        npz.write_bytes(content)
+
+    with pytest.raises(PracticeError, match=says):
+        data.solve(0, npz)

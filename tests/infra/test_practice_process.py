@@ -1,0 +1,193 @@
+"""One server for a home: found or started by jobs, and gone when the last of them is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from infra.practice.process import read_record, server_lives
+
+ROOT = Path(__file__).parents[2]
+JOB = """
+import json, sys
+from pathlib import Path
+from infra.practice import PracticeError, find_or_start
+try:
+    found = find_or_start(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+except PracticeError as error:
+    print(json.dumps({"error": str(error)}), flush=True)
+else:
+    print(json.dumps({**vars(found), "repr": repr(found)}), flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def home(tmp_path, seed_practice_home):
+    """A fresh home with the zip made; its server is ended after the test."""
+    yield seed_practice_home(tmp_path / "home")
+    record = read_record(tmp_path / "home")
+    if record:
+        os.kill(record["pid"], signal.SIGKILL)
+
+
+@pytest.fixture
+def start_job(home):
+    """Start a job process that uses the practice competition until it is ended."""
+    jobs = []
+
+    def start(**options):
+        command = [sys.executable, "-c", JOB, str(home), json.dumps(options)]
+        jobs.append(
+            subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job.kill()
+        job.communicate()
+
+
+def said(job):
+    """What the job found."""
+    return json.loads(job.stdout.readline())
+
+
+def wait_for_the_end(home):
+    """Until no server holds the home; how long that took, in seconds."""
+    started = time.monotonic()
+    while server_lives(home):
+        assert time.monotonic() - started < 10
+        time.sleep(0.05)
+    return time.monotonic() - started
+
+
+def submit(found):
+    """One submission of a job's own."""
+    call = {"headers": {"Authorization": f"Bearer {found['token']}"}, "timeout": 10}
+    service = f"{found['url']}/v1/competitions.CompetitionApiService"
+    asked = {"competitionName": "digit-recognizer", "contentLength": 1, "fileName": "s.csv"}
+    started = requests.post(f"{service}/StartSubmissionUpload", json=asked, **call).json()
+    requests.put(started["createUrl"], data=b"x", timeout=10).raise_for_status()
+    asked["blobFileTokens"] = started["token"]
+    return requests.post(f"{service}/CreateSubmission", json=asked, **call).json()["ref"]
+
+
+def list_refs(found):
+    """The refs that a job sees."""
+    answer = requests.post(
+        f"{found['url']}/v1/competitions.CompetitionApiService/ListSubmissions",
+        json={"competitionName": "digit-recognizer"},
+        headers={"Authorization": f"Bearer {found['token']}"},
+        timeout=10,
+    )
+    return [submission["ref"] for submission in answer.json()["submissions"]]
+
+
+def test_jobs_at_the_same_time_get_the_same_server(home, start_job):
+    """Three that start together share one; it stays while one of them lives and ends after the last."""
+    jobs = [start_job() for _ in range(3)]
+    found = [said(job) for job in jobs]
+
+    assert len({one["url"] for one in found}) == 1
+    assert found[0]["key"] not in found[0]["repr"]
+    assert found[0]["token"] not in found[0]["repr"]
+    for job in jobs[:2]:
+        job.communicate()
+    time.sleep(1.2)
+    assert read_record(home)["url"] == found[0]["url"]
+    jobs[2].communicate()
+    assert wait_for_the_end(home) < 4
+
+
+def test_it_ends_after_kill_9_and_a_fresh_one_remembers(home, start_job):
+    """A job that dies takes no farewell; the next gets a fresh server with the same account and submissions."""
+    job = start_job()
+    found = said(job)
+    ref, instance = submit(found), read_record(home)["instance"]
+    job.kill()
+    assert wait_for_the_end(home) < 4
+    assert (home / "server.json").exists()
+
+    again = said(start_job())
+
+    assert list_refs(again) == [ref]
+    assert read_record(home)["instance"] != instance
+    assert again["token"] == found["token"]
+
+
+def test_a_job_that_comes_while_the_server_ends_is_served(home, start_job):
+    """Whether the server has noticed that it is alone or not, the next job gets one that stays."""
+    refs = []
+    for pause in (0.0, 0.3, 0.5):
+        job = start_job()
+        found = said(job)
+        assert list_refs(found) == refs
+        refs.insert(0, submit(found))
+        job.kill()
+        job.wait()
+        time.sleep(pause)
+    last = said(start_job())
+    time.sleep(0.7)
+
+    assert list_refs(last) == refs
+
+
+def test_a_killed_server_is_replaced(home, start_job):
+    """The next job starts another one, also while an older job lives."""
+    said(start_job())
+    os.kill(read_record(home)["pid"], signal.SIGKILL)
+    wait_for_the_end(home)
+
+    assert list_refs(said(start_job())) == []
+
+
+def test_another_split_is_refused_while_one_runs(home, start_job):
+    """Two jobs of one home can not deal two splits: the error names setting, process and remedy."""
+    said(start_job())
+
+    error = said(start_job(split_seed=1))["error"]
+
+    assert "MNIST_SPLIT_SEED=0" in error
+    assert str(read_record(home)["pid"]) in error
+    assert "daily_limit=10" in said(start_job(daily_limit=3))["error"]
+
+
+def test_a_persons_server_is_found_and_left_alone(home, start_job, start_practice):
+    """Jobs use the one that runs in their home; it does not end with them."""
+    server = start_practice(home)
+    job = start_job()
+
+    assert said(job)["url"] == server.url
+    job.communicate()
+    time.sleep(1)
+
+    assert server.process.poll() is None
+    assert server.stop() == -signal.SIGTERM
+
+
+def test_a_server_that_can_not_start_is_said(home, start_job):
+    """The error has the end of the server's log."""
+    (home / "credentials.json").write_text("{}")
+
+    error = said(start_job())["error"]
+
+    assert "did not start" in error
+    assert "credentials.json holds no credentials" in error
+
+
+def test_a_log_that_has_grown_is_set_aside(home, start_job):
+    """The log is bounded: past a megabyte it is put aside once, at the next start."""
+    (home / "server.log").write_text("x" * 1_000_001)
+
+    said(start_job())
+
+    assert (home / "server.log").stat().st_size < 10_000
+    assert (home / "server.log.1").stat().st_size == 1_000_001

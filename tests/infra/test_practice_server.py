@@ -1,0 +1,299 @@
+"""The server's wire, quota and memory, and how it starts and ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+
+from infra.practice import data, ledger
+from infra.practice.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+GOOD = b"ImageId,Label\n" + b"".join(b"%d,0\n" % row for row in range(1, 28_001))
+
+
+def test_every_call_wants_credentials(shared_practice):
+    """No call and no fault without them; the upload and the signed download need none."""
+    for rpc in ("ListDataFiles", "CreateSubmission", "GetCompetition", "NoSuchCall"):
+        path = f"/v1/competitions.CompetitionApiService/{rpc}"
+        for auth in (None, ("practice", "wrong"), ("someone", shared_practice.key)):
+            answer = shared_practice.request("POST", path, json={}, auth=auth)
+            assert (answer.status_code, answer.json()["code"]) == (401, 401)
+    for method in ("GET", "POST", "DELETE"):
+        assert shared_practice.request(method, "/practice/faults", auth=None).status_code == 401
+    assert shared_practice.request("GET", "/practice", auth=None).json()["competition"] == "digit-recognizer"
+
+
+def test_requests_that_make_no_sense_are_answered(shared_practice):
+    """Bad JSON, wrong types, unknown calls, refs, files and uploads get a 4xx in Kaggle's shape."""
+    service = "/v1/competitions.CompetitionApiService/"
+    for path, body, code in (
+        ("NoSuchCall", b"{}", 404),
+        ("ListDataFiles", b"[1]", 400),
+        ("ListDataFiles", b"{half", 400),
+        ("ListDataFiles", b'{"competitionName":"digit-recognizer","pageSize":"many"}', 400),
+        ("GetSubmission", b'{"ref":1}', 404),
+        ("DownloadDataFile", b'{"competitionName":"digit-recognizer","fileName":"../credentials.json"}', 404),
+        ("CreateSubmission", b'{"competitionName":"digit-recognizer","blobFileTokens":"none"}', 400),
+        ("StartSubmissionUpload", b'{"competitionName":"digit-recognizer","contentLength":99999999}', 400),
+    ):
+        answer = shared_practice.request("POST", service + path, data=body)
+        assert (answer.status_code, answer.json()["code"]) == (code, code), path
+    assert shared_practice.request("PUT", "/upload/none", data=b"x").status_code == 404
+
+
+def test_an_upload_has_the_length_that_was_announced(shared_practice):
+    """Shorter or longer is refused, and can not be submitted; sent again in full it can, once."""
+    started = shared_practice.call("StartSubmissionUpload", contentLength=5, fileName="s.csv").json()
+    path = started["createUrl"].removeprefix(shared_practice.url)
+
+    assert shared_practice.request("PUT", path, data=b"1234", auth=None).status_code == 400
+    assert shared_practice.request("PUT", path, data=b"123456", auth=None).status_code == 400
+    assert shared_practice.call("CreateSubmission", blobFileTokens=started["token"]).status_code == 400
+    assert shared_practice.request("PUT", path, data=b"12345", auth=None).status_code == 200
+    assert shared_practice.call("CreateSubmission", blobFileTokens=started["token"]).status_code == 200
+    assert shared_practice.call("CreateSubmission", blobFileTokens=started["token"]).status_code == 400
+
+
+def test_a_download_is_signed_and_can_be_resumed(shared_practice, practice_files):
+    """302 to an address that needs no credentials, with all headers that a resuming client asks for."""
+    whole = (practice_files / "split-0" / data.ZIP_NAME).read_bytes()
+    redirect = shared_practice.request(
+        "POST",
+        "/v1/competitions.CompetitionApiService/DownloadDataFiles",
+        json={"competitionName": "digit-recognizer"},
+        allow_redirects=False,
+    )
+    assert redirect.status_code == 302
+    path = redirect.headers["Location"].removeprefix(shared_practice.url)
+    assert path.startswith("/files/digit-recognizer/digit-recognizer.zip?sig=")
+
+    head = shared_practice.request("HEAD", path, auth=None).headers
+    assert (int(head["Content-Length"]), head["Accept-Ranges"]) == (len(whole), "bytes")
+    assert "Content-Encoding" not in head
+    assert head["Last-Modified"].endswith("GMT")
+
+    wanted = {"Range": "bytes=19000000-", "If-Range": head["ETag"]}
+    rest = shared_practice.request("GET", path, auth=None, headers=wanted)
+    assert (rest.status_code, rest.content) == (206, whole[19_000_000:])
+    assert rest.headers["Content-Range"] == f"bytes 19000000-{len(whole) - 1}/{len(whole)}"
+
+    changed = shared_practice.request("GET", path, auth=None, headers={**wanted, "If-Range": '"other"'})
+    assert (changed.status_code, changed.content) == (200, whole)
+    beyond = {"Range": f"bytes={len(whole)}-"}
+    assert shared_practice.request("GET", path, auth=None, headers=beyond).status_code == 416
+    forged = path.split("=")[0] + "=" + "0" * 64
+    assert shared_practice.request("GET", forged, auth=None).status_code == 403
+    assert (
+        shared_practice.request("GET", path.replace("digit-recognizer.zip", "x"), auth=None).status_code
+        == 403
+    )
+
+
+def test_the_solution_is_never_written_or_served(start_practice):
+    """No file of the home, packed or unpacked, holds the labels of test.csv in order, in any plain form."""
+    server = start_practice()
+    for name in data.CSV_NAMES:
+        assert server.call("DownloadDataFile", fileName=name).status_code == 200
+    server.scored(server.submit(GOOD).json()["ref"])
+    labels = data.solve(0)[:300]
+    needles = [
+        labels.tobytes(),
+        *(labels.astype(kind).tobytes() for kind in ("<i2", "<i4", "<i8", ">i4", "<f4", "<f8")),
+        *(join.join(map(str, labels)).encode() for join in ("", ",", ", ", " ", "\n", "\r\n")),
+        *(
+            end.join(f"{row},{label}" for row, label in enumerate(labels, 1)).encode()
+            for end in ("\n", "\r\n")
+        ),
+    ]
+    texts = {path: path.read_bytes() for path in server.home.rglob("*") if path.is_file()}
+    with zipfile.ZipFile(server.home / "split-0" / data.ZIP_NAME) as archive:
+        texts |= {name: archive.read(name) for name in archive.namelist()}
+    connection = ledger.open_ledger(server.home / "split-0" / "submissions.sqlite3", 0)
+    texts |= {
+        ref: zlib.decompress(body) for ref, body in connection.execute("SELECT ref, body FROM submissions")
+    }
+    connection.close()
+
+    assert len(texts) > 10
+    for where, text in texts.items():
+        assert not any(needle in text for needle in needles), where
+
+
+def test_the_daily_limit_holds(start_practice):
+    """The third of two submissions is refused in Kaggle's words; one that ended in ERROR did not count."""
+    server = start_practice(daily_limit=2, score_seconds=0)
+
+    assert server.submit(b"bad").status_code == 200
+    assert server.submit(GOOD, "one").status_code == 200
+    limits = server.call("GetSubmissionLimits").json()
+    assert limits == {"numToday": 1, "numTotal": 1, "numAllowedNow": 1, "limitedByTotal": False}
+    assert server.submit(GOOD, "two").status_code == 200
+    refused = server.submit(GOOD, "three")
+
+    assert refused.status_code == 400
+    message = refused.json()["message"]
+    assert message.startswith(
+        "Submission not allowed: Your team has used its daily Submission allowance (2) today, "
+        "please try again tomorrow UTC ("
+    )
+    assert 1 <= int(message.split("(")[-1].split()[0]) <= 24
+    assert [found["description"] for found in server.submissions()] == ["two", "one", ""]
+    assert server.call("GetSubmissionLimits").json()["numAllowedNow"] == 0
+
+
+def test_the_limit_returns_with_the_next_day(start_practice):
+    """Days are windows since the epoch, as long as asked."""
+    server = start_practice(daily_limit=1, day_seconds=2)
+    time.sleep(2 - time.time() % 2 + 0.05)
+
+    assert server.submit(GOOD, "today").status_code == 200
+    assert server.submit(GOOD, "again").status_code == 400
+    time.sleep(2 - time.time() % 2 + 0.05)
+
+    assert server.call("GetSubmissionLimits").json()["numAllowedNow"] == 1
+    assert server.submit(GOOD, "tomorrow").status_code == 200
+    assert server.call("GetSubmissionLimits").json()["numTotal"] == 2
+
+
+def test_what_was_answered_survives_kill_9(start_practice):
+    """Killed on the reply and started again, the server knows the submission, scores it, and the account holds."""
+    server = start_practice(score_seconds=2, faults=("lost-reply:1",))
+    with pytest.raises(requests.ConnectionError):
+        server.submit(GOOD, "lost reply")
+    server.kill()
+    again = start_practice(server.home, port=int(server.url.rsplit(":", 1)[1]), score_seconds=0)
+
+    (found,) = again.submissions()
+
+    right = int(np.count_nonzero(data.solve(0) == 0))
+    assert (again.url, again.key, again.token) == (server.url, server.key, server.token)
+    assert found["description"] == "lost reply"
+    scored = again.scored(found["ref"])
+    assert (scored["status"], scored["publicScore"]) == ("COMPLETE", f"{right * 100_000 // 28_000 / 1e5:.5f}")
+    assert again.submit(GOOD).json()["ref"] == found["ref"] + 1
+
+
+def test_a_started_upload_survives_a_restart(start_practice):
+    """Bytes that were put before the crash can be submitted after it."""
+    server = start_practice()
+    started = server.call("StartSubmissionUpload", contentLength=len(GOOD), fileName="s.csv").json()
+    path = started["createUrl"].removeprefix(server.url)
+    server.request("PUT", path, data=GOOD, auth=None).raise_for_status()
+    server.kill()
+
+    again = start_practice(server.home)
+
+    assert again.call("CreateSubmission", blobFileTokens=started["token"]).status_code == 200
+
+
+def test_two_submissions_at_once_do_not_overdraw_the_quota(start_practice):
+    """Of many requests for the last place one gets it."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = start_practice(daily_limit=1)
+    with ThreadPoolExecutor(6) as pool:
+        codes = list(pool.map(lambda number: server.submit(GOOD, str(number)).status_code, range(6)))
+
+    assert sorted(codes) == [200, 400, 400, 400, 400, 400]
+    assert len(server.submissions()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_at_once(start_practice, number):
+    """Within two seconds, also while a client waits for an answer that never comes."""
+    server = start_practice(faults=("silent:1:ListSubmissions",))
+    body = b'{"competitionName":"digit-recognizer"}'
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as waiting:
+        waiting.sendall(
+            b"POST /v1/competitions.CompetitionApiService/ListSubmissions HTTP/1.1\r\nHost: x\r\n"
+            b"Authorization: Bearer " + server.token.encode() + b"\r\n"
+            b"Content-Length: " + str(len(body)).encode() + b"\r\n\r\n" + body
+        )
+        while server.request("GET", "/practice/faults").json():
+            time.sleep(0.02)
+        started = time.monotonic()
+        os.kill(server.pid, number)
+        server.process.wait(timeout=10)
+
+    assert time.monotonic() - started < 2
+
+
+def test_a_person_is_told_how_to_use_it(start_practice):
+    """The address and where the account is, not the account; its files are for their owner only."""
+    server = start_practice()
+    said = (server.home / "test-server.log").read_text()
+
+    assert f"MNIST_KAGGLE={server.url}" in said
+    assert f"KAGGLE_API_TOKEN={server.home / 'access_token'}" in said
+    assert str(server.home / "credentials.json") in said
+    assert server.key not in said
+    assert server.token not in said
+    assert (server.home / "access_token").read_text() == server.token
+    assert repr(server).count(server.key) == 0
+    for name in ("credentials.json", "access_token"):
+        assert (server.home / name).stat().st_mode & 0o777 == 0o600
+
+
+def run_command(*options):
+    """`python -m infra.practice` that is expected to fail."""
+    command = [sys.executable, "-m", "infra.practice", *map(str, options)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+
+
+def test_a_port_or_home_in_use_is_said(shared_practice, tmp_path):
+    """One line that names the port or the home, and exit 1."""
+    port = shared_practice.url.rsplit(":", 1)[1]
+    taken = run_command("--home", tmp_path, "--port", port)
+    second = run_command("--home", shared_practice.home, "--port", 0)
+    file = tmp_path / "file"
+    file.touch()
+    unwritable = run_command("--home", file / "home", "--port", 0)
+
+    for result, says in (
+        (taken, f"port {port}"),
+        (second, "runs in home"),
+        (unwritable, "can not be written"),
+    ):
+        assert result.returncode == 1, result
+        assert says in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_damaged_data_end_the_start(monkeypatch, tmp_path, capsys):
+    """One line that names the file, and exit 1."""
+    damaged = tmp_path / "mnist.npz"
+    damaged.write_bytes(b"not the digits")
+    monkeypatch.setattr(data, "MNIST", damaged)
+    monkeypatch.setattr(sys, "argv", ["mnist-practice", "--home", str(tmp_path / "home"), "--port", "0"])
+
+    with pytest.raises(SystemExit) as exit_status:
+        main()
+
+    assert exit_status.value.code == 1
+    assert f"mnist-practice: {damaged} is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "fault", ["no-such", "slow:0", "slow:many", "slow:1:NoSuchCall", "late-list:1:upload"]
+)
+def test_a_fault_that_does_not_exist_is_a_usage_error(tmp_path, monkeypatch, capsys, fault):
+    """Exit 2, before anything is made."""
+    home = tmp_path / "home"
+    monkeypatch.setattr(sys, "argv", ["mnist-practice", "--home", str(home), "--fault", fault])
+
+    with pytest.raises(SystemExit) as exit_status:
+        main()
+
+    assert exit_status.value.code == 2
+    assert "--fault" in capsys.readouterr().err
+    assert not home.exists()
