@@ -286,17 +286,17 @@ class Competition:
             yield
         except requests.HTTPError as error:
             raise _refused(where, self.name, error) from None
-        except requests.JSONDecodeError:
+        except json.JSONDecodeError:  # requests' own derives from it
             raise CompetitionError(
                 f"{where}: it answered with something else than JSON (a web page, or a cut reply); "
                 "check MNIST_KAGGLE, or try again later",
                 again=True,
             ) from None
-        except requests.Timeout:
-            raise CompetitionError(f"{where}: no answer in time; try again later", again=True) from None
         except requests.RequestException as error:
+            cause = getattr(error.args[0] if error.args else None, "reason", None) or error
             raise CompetitionError(
-                f"{where}: {type(error).__name__}; is the server up and the network there? try again later",
+                f"{where}: no answer ({type(cause).__name__}); is the server up and the network there? "
+                "try again later",
                 again=True,
             ) from None
         except (ValueError, KeyError) as error:

@@ -4,7 +4,8 @@
     scoring.py   a submission's bytes and the solution → a score, or Kaggle's error text
     ledger.py    submissions and uploads that survive `kill -9`
     faults.py    what can go wrong on purpose, one table
-    server.py    Kaggle's wire protocol, and the process that serves it
+    protocol.py  Kaggle's wire protocol: what each call answers
+    server.py    the process that serves it: home, port, account, end
     process.py   find_or_start: the one server of a home, ending when no job is left
 
 `python -m infra.practice` runs one in the foreground, for people.

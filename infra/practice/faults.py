@@ -181,7 +181,11 @@ async def _slow(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params
 
 
 async def _silent(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
-    await _until_disconnect(receive)
+    try:
+        await _until_disconnect(receive)
+    finally:
+        # Cancelled when the server ends: uvicorn would answer 500 yet.
+        scope["state"]["transport"].abort()
 
 
 async def _reset(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import pickle
 import random
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,8 +137,7 @@ def fit(
 ) -> ResNet18:
     """Train a resnet18 with fastai, `fit_one_cycle` from scratch or `fine_tune` from ImageNet's weights.
 
-    Batches are cut from the array as a whole. Measured beside the usual picture by picture, that takes the
-    loading out of the training time.
+    Batches are cut from the array as a whole, not collected picture by picture.
 
     Args:
         pixels: uint8 (N, 28, 28), N > 1; all are trained on. A last batch that is not full is left out; which
@@ -265,7 +266,8 @@ def check_pretrained() -> Path:
     weights = ResNet18_Weights.DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
-        weights.get_state_dict(progress=False, check_hash=True)
+        with redirect_stdout(sys.stderr):  # where torch says that it downloads; stdout is for results
+            weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         remedy = "remove that file and try again" if file.exists() else f"put {weights.url} there by hand"
         raise ModelError(

@@ -71,7 +71,7 @@ class Job:
 
     home: Path
     server: Any  # tests/conftest.py: PracticeServer
-    bundle: Path
+    request: pytest.FixtureRequest
 
     @property
     def settings(self) -> Settings:
@@ -100,7 +100,7 @@ class Job:
         registry = self.registry
         folder = self.home / f"bundle-{night}-{attempt}"
         folder.mkdir()
-        for path in self.bundle.iterdir():
+        for path in self.request.getfixturevalue("bundle").iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
         if errors:
             held_out = dict(np.load(folder / "held_out.npz"))
@@ -115,8 +115,8 @@ class Job:
 
 @pytest.fixture
 def job(
+    request: pytest.FixtureRequest,
     tmp_path: Path,
-    bundle: Path,
     start_practice: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Job]:
@@ -140,7 +140,7 @@ def job(
             "MNIST_TIMEOUT_S": "5",
         }.items():
             monkeypatch.setenv(name, value)
-        return Job(tmp_path, server, bundle)
+        return Job(tmp_path, server, request)
 
     return start
 

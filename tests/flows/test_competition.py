@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -156,10 +157,9 @@ def test_a_lost_reply_that_stays_out_is_unknown_and_not_repeated(job, csv, monke
     with pytest.raises(SubmissionUnknownError, match="looks for it before it posts"):
         started.competition.submit_once(csv, "late")
 
-    calls = 0
+    deadline = time.monotonic() + 30
     while not started.server.submissions():
-        calls += 1
-        assert calls < 600
+        assert time.monotonic() < deadline
     assert not started.competition.submit_once(csv, "again").posted
     assert len(started.server.submissions()) == 1
 
@@ -218,7 +218,7 @@ def test_a_passing_fault_of_a_read_is_passed_over(job, name):
         ("rate-limit", "HTTP 429"),
         ("web-page", "something else than JSON"),
         ("cut-json", "something else than JSON"),
-        ("reset", "ConnectionError"),
+        ("reset", "no answer"),
     ],
 )
 def test_a_lasting_fault_is_one_clear_error(job, name, words):
@@ -237,7 +237,6 @@ def test_a_lasting_fault_is_one_clear_error(job, name, words):
 
 def test_a_server_that_never_answers_times_out(job, monkeypatch):
     """A connection that is taken and never answered ends after the set seconds."""
-    monkeypatch.setenv("MNIST_TIMEOUT_S", "0.5")
     started = job()
     monkeypatch.setenv("MNIST_TIMEOUT_S", "0.5")
     with socket.socket() as silent:
@@ -245,7 +244,7 @@ def test_a_server_that_never_answers_times_out(job, monkeypatch):
         silent.listen()
         monkeypatch.setenv("MNIST_KAGGLE", f"http://127.0.0.1:{silent.getsockname()[1]}")
 
-        with pytest.raises(CompetitionError, match="no answer in time") as caught:
+        with pytest.raises(CompetitionError, match=r"no answer \(ReadTimeoutError\)") as caught:
             started.competition.quota()
 
     assert caught.value.again

@@ -179,13 +179,13 @@ def test_score_never(server):
 
 def test_late_list(server):
     """The list does not have the newest submission for a while, though it is stored."""
-    server.fault("late-list", seconds=0.6)
+    server.fault("late-list", seconds=1.5)
 
     ref = server.submit(GOOD, "late").json()["ref"]
 
     assert newest(server) != "late"
     assert server.call("GetSubmission", ref=ref).json()["description"] == "late"
-    time.sleep(0.7)
+    time.sleep(1.6)
     assert newest(server) == "late"
 
 

@@ -104,16 +104,16 @@ def test_jobs_at_the_same_time_get_the_same_server(home, start_job):
     time.sleep(1.2)
     assert read_record(home)["url"] == found[0]["url"]
     jobs[2].communicate()
-    assert wait_for_the_end(home) < 4
+    assert wait_for_the_end(home) < 6
 
 
 def test_it_ends_after_kill_9_and_a_fresh_one_remembers(home, start_job):
-    """A job that dies takes no farewell; the next gets a fresh server with the same account and submissions."""
+    """A job dies without farewell; the next gets a fresh server, the same account and submissions."""
     job = start_job()
     found = said(job)
     ref, instance = submit(found), read_record(home)["instance"]
     job.kill()
-    assert wait_for_the_end(home) < 4
+    assert wait_for_the_end(home) < 6
     assert (home / "server.json").exists()
 
     again = said(start_job())
@@ -126,7 +126,7 @@ def test_it_ends_after_kill_9_and_a_fresh_one_remembers(home, start_job):
 def test_a_job_that_comes_while_the_server_ends_is_served(home, start_job):
     """Whether the server has noticed that it is alone or not, the next job gets one that stays."""
     refs = []
-    for pause in (0.0, 0.3, 0.5):
+    for pause in (0.0, 0.5):
         job = start_job()
         found = said(job)
         assert list_refs(found) == refs

@@ -1,0 +1,174 @@
+"""What mnist_core may know, what it imports when, and what it exports."""
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import mnist_core
+
+ROOT = Path(mnist_core.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+MODULES = sorted(".".join(file.relative_to(ROOT.parent).with_suffix("").parts) for file in FILES)
+OUTSIDE = {
+    "boto3",
+    "botocore",
+    "dotenv",
+    "flows",
+    "infra",
+    "kaggle",
+    "kagglesdk",
+    "prefect",
+    "pydantic_settings",
+}
+NETWORK = {"http", "httpx", "requests", "socket", "urllib", "urllib3"}
+ENVIRONMENT_AND_CLOCK = {
+    "os.environ",
+    "os.getenv",
+    "datetime.date.today",
+    "datetime.datetime.now",
+    "datetime.datetime.today",
+    "datetime.datetime.utcnow",
+    "time.gmtime",
+    "time.localtime",
+    "time.time",
+    "time.time_ns",
+}
+HEAVY = {"fastai", "fastcore", "torchvision"}
+
+
+def imports(tree):
+    """Give the full names of all that a file imports, wherever it does."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def uses(tree):
+    """Give the dotted names that a file uses, with its `from … import …` spelt out."""
+    homes = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            first, *rest = ast.unparse(node).split(".")
+            yield ".".join([homes.get(first, first), *rest])
+
+
+def at_import(tree):
+    """Give the parts of a file that run when it is imported: all but functions and what only checkers read."""
+    for node in tree.body:
+        checked_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not checked_only and not isinstance(node, ast.FunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("file", FILES, ids=MODULES)
+def test_the_core_knows_nothing_of_the_outside(file):
+    """No file of mnist_core imports Prefect, Kaggle, S3, the flows or a network, or reads environment or date."""
+    tree = ast.parse(file.read_text())
+    names = {*imports(tree), *uses(tree)}
+
+    assert not {name for name in imports(tree) if name.partition(".")[0] in OUTSIDE | NETWORK}
+    assert not names & ENVIRONMENT_AND_CLOCK
+
+
+def test_the_walk_sees_what_it_looks_for():
+    """The check above would notice each of the ways to write it."""
+    tree = ast.parse(
+        "import os, time\nfrom datetime import datetime as d\nfrom os import getenv\n"
+        "def f():\n    import prefect.flows\n    return os.environ['A'], d.now(), time.time()"
+    )
+
+    assert {"prefect.flows", "os.getenv"} <= set(imports(tree))
+    assert {"os.environ", "datetime.datetime.now", "time.time"} <= set(uses(tree))
+
+
+@pytest.mark.parametrize("file", FILES, ids=MODULES)
+def test_fastai_is_imported_only_where_it_is_used(file):
+    """fastai and torchvision take seconds and are not on every machine: functions import them, files do not."""
+    names = [name for node in at_import(ast.parse(file.read_text())) for name in imports(node)]
+
+    assert not {name for name in names if name.partition(".")[0] in HEAVY}
+
+
+def run(script):
+    """Run Python in a process of its own, and give the JSON that it prints."""
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    """`import mnist_core` is instant; the first use of a name imports what that name needs."""
+    script = "import json, sys, mnist_core; print(json.dumps([*sys.modules]))"
+
+    assert not {"torch", "numpy", "PIL", "pandas", *HEAVY} & set(run(script))
+
+
+def test_reading_digits_does_not_import_torch():
+    """Digits, CSV files and evaluation are numpy's."""
+    script = (
+        "import json, sys; from mnist_core import Digits, compare, evaluate, folds, read_train, to_csv, to_pil\n"
+        "print(json.dumps([*sys.modules]))"
+    )
+
+    assert not {"torch", *HEAVY} & set(run(script))
+
+
+def test_every_module_imports_without_fastai():
+    """Each file can be imported where neither fastai nor torchvision is installed, as on the CPU image."""
+    script = f"""
+import json, sys
+from importlib import import_module
+for name in {sorted(HEAVY | OUTSIDE)}:
+    sys.modules[name] = None  # importing it raises ImportError
+for name in {[name.removesuffix(".__init__") for name in MODULES]}:
+    import_module(name)
+print(json.dumps([]))
+"""
+    assert run(script) == []
+
+
+def test_every_exported_name_is_there():
+    """`__all__` lists the public API, each name of it can be imported, and nothing is listed twice."""
+    assert len(set(mnist_core.__all__)) == len(mnist_core.__all__)
+    assert set(mnist_core.__all__) <= set(dir(mnist_core))
+    for name in mnist_core.__all__:
+        assert getattr(mnist_core, name) is not None
+    assert {
+        *("Digits", "read_train", "read_test", "folds", "fit", "evaluate", "compare", "predict"),
+        *("export", "load", "load_learner", "build", "MnistError", "DataError", "ModelError", "BundleError"),
+    } <= set(mnist_core.__all__)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    """A misspelt name fails as with any module."""
+    with pytest.raises(AttributeError, match="'mnist_core' has no attribute 'trian'"):
+        mnist_core.trian  # noqa: B018, as reading it is the test
+
+
+def test_the_checkers_see_the_same_names():
+    """The imports for type checkers are the names that are imported lazily: neither list can lag behind."""
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+
+    assert set(imports(checked)) == {f"mnist_core.{home}.{name}" for name, home in mnist_core._HOME.items()}
+    assert {*mnist_core._HOME, "__version__"} == set(mnist_core.__all__)
+
+
+def test_the_version_is_the_packages():
+    """`--version` and pyproject.toml say the same."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
+
+    assert mnist_core.__version__ == project["version"]

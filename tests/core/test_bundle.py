@@ -1,0 +1,291 @@
+"""The exported learner: two ways to open it that agree, and what is refused."""
+
+import json
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mnist_core import bundle, models
+from mnist_core.errors import BundleError, DataError
+from mnist_core.images import to_fastai
+from mnist_core.inference import predict
+from mnist_core.training import fit
+
+FACTS = {"seed": 3, "preset": "fast", "valid_accuracy": 0.25, "created": "2026-01-31T02:00:00Z"}
+
+
+@pytest.fixture(scope="module", params=["convnet", "resnet18"])
+def exported(request, synthetic, tmp_path_factory):
+    """A network trained on a few digits, and the bundle that it was exported to."""
+    net = fit(synthetic(64), request.param, epochs=2)
+    folder = tmp_path_factory.mktemp(request.param) / "new" / "bundle"
+    manifest = bundle.export(net, folder, FACTS)
+    return SimpleNamespace(net=net, folder=folder, manifest=manifest, learner=bundle.load_learner(folder))
+
+
+@pytest.fixture
+def small(tmp_path):
+    """The bundle of an untrained convnet, to be damaged. Its learner.pkl is bytes that no test opens."""
+    net = models.convnet.ConvNet((2, 2, 2, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            bundle, "to_learner", lambda _: SimpleNamespace(export=lambda f: f.write_bytes(b"pickle"))
+        )
+        bundle.export(net, tmp_path, FACTS)
+    return tmp_path
+
+
+def rewrite(folder, **changes):
+    """Change entries of a manifest."""
+    file = folder / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_the_weights_open_as_the_network_that_was_exported(exported, synthetic):
+    """load gives the same probabilities bit for bit, in evaluation mode and without gradients."""
+    net, manifest = bundle.load(exported.folder)
+
+    assert np.array_equal(predict(net, synthetic(50).pixels), predict(exported.net, synthetic(50).pixels))
+    assert not net.training
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+    assert manifest == exported.manifest
+
+
+def test_the_learner_agrees_with_the_weights(exported, synthetic):
+    """fastai's get_preds and our own inference give the same labels, and probabilities within 1e-4."""
+    digits = synthetic(300, seed=1).pixels
+
+    theirs, _ = exported.learner.get_preds(dl=exported.learner.dls.test_dl([to_fastai(d) for d in digits]))
+
+    ours = predict(bundle.load(exported.folder)[0], digits)
+    assert np.array_equal(theirs.numpy().argmax(1), ours.argmax(1))
+    np.testing.assert_allclose(theirs.numpy(), ours, atol=1e-4)
+
+
+def test_the_learner_agrees_with_the_weights_on_two_thousand(synthetic):
+    """The same for 2,000 digits and a network whose classes lie close together: an untrained one."""
+    net = models.convnet.ConvNet((4, 6, 8, 10)).eval()
+    learner, digits = bundle.to_learner(net), synthetic(2000, seed=2).pixels
+
+    theirs, _ = learner.get_preds(dl=learner.dls.test_dl([to_fastai(digit) for digit in digits]))
+
+    ours = predict(net, digits)
+    assert np.array_equal(theirs.numpy().argmax(1), ours.argmax(1))
+    np.testing.assert_allclose(theirs.numpy(), ours, atol=1e-4)
+
+
+def test_every_byte_reaches_the_network_as_it_is(synthetic):
+    """fastai's division by 255 and back changes none of the 256 values."""
+    seen = []
+    ramp = np.resize(np.arange(256, dtype=np.uint8), (28, 28))
+    learner = bundle.to_learner(models.convnet.ConvNet((2, 2, 2, 2)))
+    learner.model.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+    learner.predict(to_fastai(ramp))
+
+    assert np.array_equal(seen[0][0].numpy(), ramp)
+
+
+def test_the_learner_predicts_one_picture(exported, synthetic):
+    """predict takes a PILImage and gives the digit as text, its index, and the probabilities of all classes."""
+    digit = synthetic(1).pixels
+
+    label, index, probabilities = exported.learner.predict(to_fastai(digit[0]))
+
+    ours = predict(exported.net, digit)[0]
+    assert label == str(ours.argmax())
+    assert index == ours.argmax()
+    np.testing.assert_allclose(probabilities.numpy(), ours, atol=1e-4)
+    assert list(exported.learner.dls.vocab) == list("0123456789")
+
+
+def test_the_learner_predicts_files(exported, synthetic, tmp_path):
+    """Paths of PNGs, grey as written by hand or by others in colour, are predicted like the digits in them."""
+    digits = synthetic(2).pixels
+    paths = [tmp_path / "grey.png", tmp_path / "colour.png"]
+    Image.fromarray(digits[0]).save(paths[0])
+    Image.fromarray(digits[1]).convert("RGB").save(paths[1])
+
+    theirs, _ = exported.learner.get_preds(dl=exported.learner.dls.test_dl(paths))
+
+    np.testing.assert_allclose(theirs.numpy(), predict(exported.net, digits), atol=1e-4)
+
+
+def test_a_picture_of_another_size_is_refused(exported):
+    """A picture that is not 28 × 28 is no guess, but an error that says so."""
+    with pytest.raises(DataError, match=r"\(1, 3, 32, 28\); resize to 28 × 28"):
+        exported.learner.predict(to_fastai(np.zeros((28, 28), np.uint8)).resize((28, 32)))
+
+
+def test_the_learner_opens_with_fastai_alone(exported):
+    """fastai's own load_learner opens learner.pkl, all of it on the CPU, and warns as it does about any pickle."""
+    from fastai.learner import load_learner
+
+    with pytest.warns(UserWarning, match="insecure pickle"):
+        learner = load_learner(exported.folder / "learner.pkl")
+
+    assert {tensor.device.type for tensor in learner.model.state_dict().values()} == {"cpu"}
+    assert learner.dls.device == torch.device("cpu")
+
+
+def test_the_pickle_says_cpu_everywhere(exported):
+    """Every tensor is stored as a CPU's, so that a machine without CUDA opens what one with CUDA exported."""
+    places = set()
+
+    def note(storage, place):
+        places.add(place)
+        return storage
+
+    torch.load(exported.folder / "learner.pkl", map_location=note, weights_only=False)
+
+    assert places == {"cpu"}
+
+
+def test_our_load_learner_is_quiet(exported):
+    """After the digest was checked there is nothing to warn about."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bundle.load_learner(exported.folder)
+
+
+def test_the_learner_holds_no_digits(exported):
+    """learner.pkl is little more than the weights."""
+    files = exported.manifest["files"]
+
+    assert len(exported.learner.dls.train_ds) == len(exported.learner.dls.valid_ds) == 0
+    assert files["learner.pkl"]["bytes"] < files["weights.safetensors"]["bytes"] + 100_000
+
+
+def test_the_learner_can_be_trained_on(exported, synthetic):
+    """The exported network has no gradients, the learner's copy has: a person can fine-tune it."""
+    images = torch.from_numpy(synthetic(4).pixels)[:, None].expand(-1, 3, -1, -1) / 255
+
+    exported.learner.model(images).sum().backward()
+
+    assert all(parameter.grad is not None for parameter in exported.learner.model.parameters())
+    assert not any(parameter.requires_grad for parameter in exported.net.parameters())
+
+
+def test_the_manifest_names_everything(exported):
+    """Model, sizes, classes, files with digest and length, libraries with version, and the caller's facts."""
+    manifest = json.loads((exported.folder / "manifest.json").read_text())
+
+    assert manifest == exported.manifest == bundle.read_manifest(exported.folder)
+    assert manifest["format"] == 1
+    assert (manifest["model"], manifest["sizes"]) == (exported.net.name, exported.net.sizes)
+    assert manifest["classes"] == list("0123456789")
+    for name in ("learner.pkl", "weights.safetensors"):
+        assert manifest["files"][name]["bytes"] == (exported.folder / name).stat().st_size
+    assert {"python", "torch", "fastai"} <= manifest["libraries"].keys()
+    assert FACTS.items() <= manifest.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "open_it"), [("weights.safetensors", bundle.load), ("learner.pkl", bundle.load_learner)]
+)
+def test_a_changed_byte_is_refused(small, name, open_it):
+    """One changed byte in a file is found before the file is used, and the file is named."""
+    content = bytearray((small / name).read_bytes())
+    content[-1] ^= 1
+    (small / name).write_bytes(content)
+
+    with pytest.raises(BundleError, match=rf"{name} has changed"):
+        open_it(small)
+
+
+@pytest.mark.parametrize(
+    ("name", "open_it"), [("weights.safetensors", bundle.load), ("learner.pkl", bundle.load_learner)]
+)
+def test_a_changed_digest_is_refused(small, name, open_it):
+    """A manifest whose digest was changed fits its file no more."""
+    files = bundle.read_manifest(small)["files"]
+    digest = files[name]["sha256"]
+    files[name]["sha256"] = ("1" if digest[0] == "0" else "0") + digest[1:]
+    rewrite(small, files=files)
+
+    with pytest.raises(BundleError, match=rf"{name} has changed"):
+        open_it(small)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors", "learner.pkl"])
+def test_a_missing_file_is_named(small, name):
+    """A bundle without one of its files says which, and what to do."""
+    (small / name).unlink()
+
+    with pytest.raises(BundleError, match=rf"{name} can not be read .*export the bundle again"):
+        (bundle.load_learner if name == "learner.pkl" else bundle.load)(small)
+
+
+@pytest.mark.parametrize("text", ['{"format": 2}', '{"format": "1"}', "[1]", "{}", "1"])
+def test_a_manifest_of_another_format_is_refused(small, text):
+    """What a later version wrote is not guessed at."""
+    (small / "manifest.json").write_text(text)
+
+    with pytest.raises(BundleError, match=r"manifest.json has format .*, this code reads 1"):
+        bundle.load(small)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1', b"\xff\xfe"])
+def test_a_manifest_that_is_cut_short_is_refused(small, content):
+    """Half a manifest is an error that names the file."""
+    (small / "manifest.json").write_bytes(content)
+
+    with pytest.raises(BundleError, match=r"manifest.json is no JSON"):
+        bundle.load(small)
+
+
+@pytest.mark.parametrize("key", ["model", "sizes", "classes", "files"])
+def test_a_manifest_without_an_entry_is_refused(small, key):
+    """A manifest that lacks what is needed to load says what it lacks."""
+    manifest = bundle.read_manifest(small)
+    del manifest[key]
+    (small / "manifest.json").write_text(json.dumps(manifest))
+
+    with pytest.raises(BundleError, match=rf"lacks {key}"):
+        bundle.load(small)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sizes": {"widths": [2, 2, 2, 3], "shifts": False}},
+        {"sizes": {}},
+        {"model": "resnet18", "sizes": {}},
+        {"model": "perceptron"},
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(small, changes):
+    """A manifest that names another network than the weights are of is one line that says so."""
+    rewrite(small, **changes)
+
+    with pytest.raises(BundleError, match=r"weights.safetensors does not fit") as refusal:
+        bundle.load(small)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "facts", [{"model": "mine"}, {"files": {}}, {"folds": {1, 2}}, {"accuracy": float("nan")}]
+)
+def test_facts_that_can_not_be_told_are_refused(tmp_path, facts):
+    """A fact under a name that the manifest needs, or one that JSON can not say, leaves nothing behind."""
+    with pytest.raises(BundleError, match="facts"):
+        bundle.export(models.convnet.ConvNet((2, 2, 2, 2)), tmp_path / "bundle", facts)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_an_export_that_is_cut_short_leaves_no_manifest(small, monkeypatch):
+    """Exporting over a bundle takes its manifest first: mixed files are never taken for a whole."""
+
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setattr(bundle, "to_learner", fail)
+
+    with pytest.raises(MemoryError):
+        bundle.export(models.convnet.ConvNet((2, 2, 2, 2)), small, {})
+    with pytest.raises(BundleError, match=r"manifest.json can not be read"):
+        bundle.load(small)

@@ -1,0 +1,131 @@
+"""The networks: what goes in, what comes out, and that each can be made again from its sizes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mnist_core.errors import ModelError
+from mnist_core.models import MODELS, build, convnet, resnet
+
+NETS = [
+    convnet.ConvNet((4, 6, 8, 10)),
+    convnet.ConvNet((4, 6, 8, 10), shifts=True),
+    resnet.ResNet18(),
+]
+
+
+def pixels(n, seed=0):
+    """Noise, uint8 (n, 28, 28)."""
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (n, 28, 28), np.uint8))
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
+def test_bytes_go_in_and_logits_come_out(net):
+    """Every network takes uint8 (N, 28, 28) as it is, and gives float32 (N, 10) not yet probabilities."""
+    logits = net.eval()(pixels(7))
+
+    assert logits.shape == (7, 10)
+    assert logits.dtype == torch.float32
+    assert not torch.allclose(logits.sum(1), torch.ones(7))
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
+def test_a_manifest_makes_the_same_network_again(net):
+    """The name and sizes of a network, through JSON, build one that its weights fit and that agrees."""
+    manifest = json.loads(json.dumps({"model": net.name, "sizes": net.sizes}))
+
+    again = build(manifest)
+    again.load_state_dict(net.state_dict())
+
+    assert torch.equal(again.eval()(pixels(3)), net.eval()(pixels(3)))
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones():
+    """A misspelt model names those there are, and the one that was probably meant."""
+    with pytest.raises(ModelError, match=r"'convnt'.*convnet, resnet18.*mean convnet"):
+        build({"model": "convnt", "sizes": {}})
+
+
+@pytest.mark.parametrize("sizes", [{}, {"widths": [8]}, {"widths": 3, "shifts": False}, []])
+def test_sizes_of_no_convnet_are_refused(sizes):
+    """Sizes that no ConvNet has are a ModelError, not a traceback from deep inside."""
+    with pytest.raises(ModelError, match="convnet has no sizes"):
+        build({"model": "convnet", "sizes": sizes})
+
+
+@pytest.mark.parametrize("module", MODELS.values(), ids=MODELS)
+def test_every_model_has_the_presets_of_the_settings(module):
+    """fast, balanced and best exist for each model, each training longer than the one before."""
+    assert list(module.PRESETS) == ["fast", "balanced", "best"]
+    epochs = [recipe.epochs for recipe in module.PRESETS.values()]
+    assert epochs == sorted(set(epochs))
+
+
+def test_resnet18_is_what_fastai_makes():
+    """With the weights of fastai's own resnet18, name by name, the plain one gives the same logits."""
+    from fastai.vision.learner import create_vision_model
+    from torchvision.models import resnet18
+
+    body, head = theirs = create_vision_model(resnet18, 10, pretrained=False).eval()
+    for module in theirs.modules():  # statistics other than 0 and 1, so that a mix-up shows
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    ours = resnet.ResNet18().eval()
+    ours.body.load_state_dict(body.state_dict())
+    ours.head.load_state_dict(head.state_dict())
+
+    torch.testing.assert_close(ours(pixels(5)), theirs(ours.pictures(pixels(5))))
+    dropouts = [layer.p for layer in head if isinstance(layer, nn.Dropout)]
+    assert [layer.p for layer in ours.head if isinstance(layer, nn.Dropout)] == dropouts
+
+
+def test_the_map_that_changes_nothing_is_the_centre_crop():
+    """Training and inference crop alike: a map without turn, scale, shear and shift copies 24 × 24 pixels."""
+    digits = pixels(4)
+    still = torch.tensor([[24 / 28, 0, 0], [0, 24 / 28, 0]]).expand(4, 2, 3)
+
+    ink = convnet.augment(digits, still)
+
+    torch.testing.assert_close(ink[:, 0], digits[:, 2:26, 2:26] * convnet.INK_SCALE)
+
+
+def test_a_map_shifts_by_halves_of_the_side():
+    """A shift of 2 / 28 reads one pixel further to the right, and one of -2 / 28 one pixel further up."""
+    digits = pixels(1)
+    shifted = torch.tensor([[[24 / 28, 0, 2 / 28], [0, 24 / 28, -2 / 28]]])
+
+    ink = convnet.augment(digits, shifted)
+
+    torch.testing.assert_close(ink[:, 0], digits[:, 1:25, 3:27] * convnet.INK_SCALE)
+
+
+def test_random_maps_stay_within_their_bounds():
+    """Ten thousand maps turn, scale and shift up to the stated amounts, both ways, and never beyond."""
+    maps = convnet.random_maps(10_000, torch.Generator().manual_seed(0))
+
+    turn = torch.atan2(maps[:, 1, 0], maps[:, 0, 0])
+    scale = maps[:, :, 0].norm(dim=1) * 28 / 24
+    for value, centre, bound in [
+        (turn, 0, convnet.ROTATION),
+        (scale, 1, convnet.SCALE),
+        (maps[:, 0, 2], 0, convnet.SHIFT),
+        (maps[:, 1, 2], 0, convnet.SHIFT),
+    ]:
+        assert value.max() == pytest.approx(centre + bound, abs=0.002)
+        assert value.min() == pytest.approx(centre - bound, abs=0.002)
+
+
+def test_shifts_average_five_neighbouring_crops():
+    """The readout with shifts is the mean of the plain one over the digit and its four neighbours."""
+    plain = convnet.ConvNet((4, 6, 8, 10)).eval()
+    shifting = convnet.ConvNet((4, 6, 8, 10), shifts=True).eval()
+    shifting.load_state_dict(plain.state_dict())
+    digits = pixels(6)
+
+    moved = [digits.roll(step, axis) for step, axis in [(0, 1), (1, 1), (-1, 1), (1, 2), (-1, 2)]]
+
+    torch.testing.assert_close(shifting(digits), torch.stack([plain(m) for m in moved]).mean(0))

@@ -1,0 +1,270 @@
+"""fit: what it learns, what it sees, what it leaves alone, and what it refuses."""
+
+import random
+import re
+from dataclasses import replace
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_core.digits import Digits
+from mnist_core.errors import ModelError
+from mnist_core.inference import predict
+from mnist_core.models import convnet, resnet
+from mnist_core.training import fit, pick_device
+
+MODELS = ["convnet", "resnet18"]
+
+
+def ten_kinds(n, seed=0):
+    """Make labelled digits that can be told apart: ten fixed patterns of 7 × 7 blocks under noise."""
+    patterns = np.random.default_rng(99).random((10, 7, 7)) < 0.4
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, n)
+    ink = np.kron(patterns[labels], np.ones((1, 4, 4))) * 190
+    return Digits((ink + rng.integers(0, 60, (n, 28, 28))).astype(np.uint8), labels)
+
+
+def same(a, b):
+    """Whether two networks have the same weights and statistics, bit for bit."""
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
+
+
+def test_a_convnet_learns():
+    """Four short epochs tell ten patterns apart, on digits that it has not seen."""
+    net = fit(ten_kinds(1280), epochs=4)
+
+    test = ten_kinds(500, seed=1)
+    assert (predict(net, test.pixels).argmax(1) == test.labels).mean() > 0.98
+
+
+def test_a_resnet18_learns():
+    """The same through fastai."""
+    digits = ten_kinds(256)
+
+    net = resnet.fit(digits.pixels, digits.labels, resnet.Recipe(epochs=3, batch=32))
+
+    test = ten_kinds(100, seed=1)
+    assert (predict(net, test.pixels).argmax(1) == test.labels).mean() > 0.9
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_seed_gives_a_network(model):
+    """The same seed gives the same weights bit for bit, whatever was drawn before; another gives others."""
+    digits = ten_kinds(300 if model == "convnet" else 40)
+
+    first = fit(digits, model, epochs=1, seed=1)
+    torch.rand(3)
+    random.random()
+
+    assert same(first, fit(digits, model, epochs=1, seed=1))
+    assert not same(first, fit(digits, model, epochs=1, seed=2))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_global_random_states_stay_as_they_were(model):
+    """Training draws from its own seed: torch's, numpy's and Python's global states are as before."""
+
+    def states():
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+    fit(ten_kinds(64), model, epochs=1)  # imports fastai, which may draw
+    before = states()
+    fit(ten_kinds(64), model, epochs=1, seed=7)
+
+    assert states() == before
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_only_the_given_rows_are_seen(model):
+    """Nonsense in the pixels and labels of all other rows changes no bit of the network."""
+    digits = ten_kinds(60)
+    rows = np.random.default_rng(5).permutation(60)[:40]
+    hidden = np.setdiff1d(np.arange(60), rows)
+    spoilt = Digits(digits.pixels.copy(), digits.labels.copy())
+    spoilt.pixels[hidden] = 255 - spoilt.pixels[hidden]
+    spoilt.labels[hidden] = 9 - spoilt.labels[hidden]
+
+    net = fit(digits, model, rows=rows, epochs=1)
+
+    assert same(net, fit(spoilt, model, rows=rows, epochs=1))
+    assert not same(net, fit(spoilt, model, epochs=1))
+
+
+def test_rows_are_indices_or_a_mask():
+    """A mask names the same digits as their indices in order."""
+    digits = ten_kinds(60)
+    mask = np.random.default_rng(5).random(60) < 0.5
+
+    assert same(fit(digits, rows=mask, epochs=1), fit(digits, rows=np.flatnonzero(mask), epochs=1))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_network_is_ready_for_use(model):
+    """What comes back is in evaluation mode, float32, without gradients, on the CPU, laid out plainly."""
+    net = fit(ten_kinds(40), model, epochs=1)
+
+    assert not net.training
+    for tensor in net.state_dict().values():
+        assert tensor.device.type == "cpu"
+        assert tensor.is_contiguous()
+        assert tensor.dtype in (torch.float32, torch.int64)
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("n", [1, 2, 127, 128, 129, 257])
+def test_any_number_of_digits_trains_a_convnet(n):
+    """Fewer digits than a batch, and one more than a batch or two, train to finite weights."""
+    net = fit(ten_kinds(n), epochs=2)
+
+    assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
+
+
+def test_two_digits_train_a_resnet18_and_one_does_not():
+    """Its head normalises over the batch, which one digit does not make."""
+    fit(ten_kinds(2), "resnet18", epochs=1)
+
+    with pytest.raises(ModelError, match="2 digits or more"):
+        fit(ten_kinds(1), "resnet18", epochs=1)
+
+
+@pytest.mark.parametrize("module", [convnet, resnet], ids=MODELS)
+def test_progress_counts_batches(module):
+    """Progress goes up to its total, which is the epochs' full batches, and names epoch and loss."""
+    digits, reports = ten_kinds(20), []
+    recipe = replace(module.PRESETS["fast"], epochs=3, batch=8)
+
+    module.fit(digits.pixels, digits.labels, recipe, progress=lambda *report: reports.append(report))
+
+    done = [report[0] for report in reports]
+    assert done == sorted(set(done))
+    assert reports[-1][:2] == (6, 6)
+    assert all(re.fullmatch(r"epoch [123]/3  loss \d+\.\d\d", report[2]) for report in reports)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_interrupt_passes_through(model):
+    """^C between two batches ends the training as what it is."""
+
+    def interrupt(done, total, note):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(ten_kinds(64), model, epochs=1, progress=interrupt)
+
+
+@pytest.mark.parametrize("module", [convnet, resnet], ids=MODELS)
+def test_a_loss_that_is_not_finite_ends_the_training(module):
+    """A network that diverges is an error that names the epoch and what to try, never a bundle."""
+    digits = ten_kinds(32)
+    recipe = replace(module.PRESETS["fast"], epochs=40, batch=8, peak_lr=1e30)
+
+    with pytest.raises(ModelError, match=r"loss is (nan|inf) in epoch \d+ of 40; try another seed"):
+        module.fit(digits.pixels, digits.labels, recipe)
+
+
+def test_the_average_has_statistics_of_its_own():
+    """Batch normalisation holds what the averaged weights give on the training digits, not augmented."""
+    digits = ten_kinds(500)
+
+    net = fit(digits, epochs=1)
+
+    convolution, norm = net.layers[0][0], net.layers[0][1]
+    ink = torch.from_numpy(digits.pixels[:, None, 2:26, 2:26]) * convnet.INK_SCALE
+    out = convolution(ink)
+    torch.testing.assert_close(norm.running_mean, out.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(norm.running_var, out.var((0, 2, 3)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "resnet81"}, r"no model 'resnet81', only convnet, resnet18.*mean resnet18"),
+        ({"preset": "slow"}, r"no preset 'slow', only fast, balanced, best"),
+        ({"device": "tpu"}, r"no device 'tpu', only auto, cpu, cuda"),
+        ({"epochs": 0}, r"epochs is 0"),
+        ({"rows": np.array([0, 20])}, r"rows do not fit the 20 digits"),
+        ({"rows": np.ones(19, bool)}, r"rows do not fit the 20 digits"),
+        ({"rows": np.array([0.0, 1.0])}, r"rows is float64 \(2,\)"),
+        ({"rows": np.zeros(20, bool)}, r"no rows"),
+    ],
+)
+def test_what_can_not_be_trained_is_refused(arguments, message):
+    """An unknown name, or rows that are not there, say what there is."""
+    with pytest.raises(ModelError, match=message):
+        fit(ten_kinds(20), **arguments)
+
+
+def test_digits_without_labels_are_refused(synthetic):
+    """test.csv teaches nothing."""
+    with pytest.raises(ModelError, match="no labels"):
+        fit(synthetic(5, labelled=False))
+
+
+def test_cuda_that_is_not_there_is_refused(monkeypatch):
+    """Asking for CUDA without it is an error that names the way out; auto takes the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ModelError, match=r"device cuda: .* use device cpu or auto"):
+        pick_device("cuda")
+
+
+def test_cuda_is_taken_where_it_is(monkeypatch):
+    """auto and cuda mean CUDA where torch finds it, and cpu still means the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda")
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.fixture
+def weights_file(tmp_path, monkeypatch):
+    """Where torchvision's weights of resnet18 would lie, in an empty cache of torch's."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    file.parent.mkdir(parents=True)
+    return file
+
+
+def pretrained_fit():
+    digits = ten_kinds(64)
+    recipe = replace(resnet.PRESETS["fast"], epochs=1, pretrained=True)
+    return resnet.fit(digits.pixels, digits.labels, recipe)
+
+
+def test_pretrained_weights_are_used(weights_file):
+    """With weights in the cache, training starts from them: fine-tuning hardly moves the first filters."""
+    from torchvision.models import resnet18
+
+    weights = resnet18().state_dict()
+    torch.save(weights, weights_file)
+
+    net = pretrained_fit()
+
+    torch.testing.assert_close(net.body[0].weight, weights["conv1.weight"], rtol=0, atol=0.01)
+
+
+def test_pretrained_weights_that_are_damaged_are_named(weights_file):
+    """A half file in the cache is named with the remedy, instead of an unpickling error."""
+    weights_file.write_bytes(b"PK\x03\x04 half of it")
+
+    with pytest.raises(ModelError, match=rf"{re.escape(str(weights_file))}.*remove that file"):
+        pretrained_fit()
+
+
+def test_pretrained_weights_that_can_not_be_fetched_are_named(weights_file, monkeypatch):
+    """Without a network, the error names the file, the address to get it from, and the way without."""
+
+    def unreachable(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+
+    with pytest.raises(ModelError, match=rf"{re.escape(str(weights_file))}.*put https://.*pretrained=False"):
+        pretrained_fit()
+    assert not weights_file.exists()

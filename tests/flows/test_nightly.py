@@ -1,0 +1,301 @@
+"""The night on a real Prefect API, a real store and the practice competition: each decision, each bad end."""
+
+import json
+
+import pytest
+
+from flows import submit as submit_module
+from flows.competition import CompetitionError, SubmissionUnknownError
+from flows.nightly import nightly
+from flows.registry import Work
+from flows.settings import SettingsError
+from flows.store import StoreError
+from flows.submit import SubmissionRefusedError, submit
+from flows.train import seed_of, train
+from mnist_core.errors import BundleError
+
+NIGHT = "2026-11-23"
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+def test_a_night_trains_promotes_submits_and_reports(job, monkeypatch):
+    """From nothing: data, one epoch of training, a version, a champion, one submission, its score."""
+    started = job()
+    monkeypatch.setenv("MNIST_EPOCHS", "1")
+
+    result = nightly(NIGHT)
+
+    registry = started.registry
+    assert result["decision"] == "promoted"
+    assert registry.champion() == (1, result["version"])
+    assert result["champion"]["version"] == result["version"]
+    assert result["submission"]["posted"]
+    assert result["submission"]["status"] == "COMPLETE"
+    assert abs(result["submission"]["public_score"] - result["valid_accuracy"]) < 0.02
+    assert result["valid_accuracy"] > 0.97
+    assert set(result["seconds"]) == {"download", "read", "train", "publish", "predict", "submit"}
+    [listed] = started.server.submissions()
+    assert listed["ref"] == result["submission"]["ref"]
+    assert result["version"] in listed["description"]
+    report = started.home / "home" / "reports" / NIGHT / "convnet-fast-e1" / "000001"
+    assert {path.name for path in report.iterdir()} == {
+        "scorecard.md", "hardest.png", "confusion.png", "submission.csv",
+    }  # fmt: skip
+    assert result["version"] in (report / "scorecard.md").read_text()
+    json.dumps(result)
+
+
+def test_a_finished_night_run_again_does_nothing_and_tells_the_first_result(job):
+    """The same night again adopts everything, posts nothing, and gives its first decision."""
+    started = job()
+    started.publish()
+    first = nightly(NIGHT)
+
+    again = nightly(NIGHT)
+
+    assert first["submission"]["posted"]
+    assert not again["submission"]["posted"]
+    for key in ("decision", "version", "reason", "champion"):
+        assert again[key] == first[key]
+    assert again["submission"]["public_score"] == first["submission"]["public_score"]
+    assert len(started.server.submissions()) == 1
+
+
+def test_below_the_floor_nothing_is_promoted_and_nothing_posted(job, monkeypatch):
+    """A version below its floor is rejected, the night is done, and the competition hears nothing."""
+    started = job()
+    monkeypatch.setenv("MNIST_FLOOR", "0.999")
+    started.publish()
+
+    result = nightly(NIGHT)
+
+    assert result["decision"] == "rejected"
+    assert "below the floor 0.9990" in result["reason"]
+    assert result["submission"] is None
+    assert result["champion"] is None
+    assert started.server.submissions() == []
+
+
+def test_force_passes_the_gate(job, monkeypatch):
+    """With --force a version below its floor is promoted and submitted, and the reason says so."""
+    started = job()
+    monkeypatch.setenv("MNIST_FLOOR", "0.999")
+    started.publish()
+
+    result = nightly(NIGHT, force=True)
+
+    assert result["decision"] == "promoted"
+    assert result["reason"].startswith("forced: ")
+    assert len(started.server.submissions()) == 1
+
+
+@pytest.mark.parametrize(("errors", "decision"), [(8, "promoted"), (60, "rejected")])
+def test_the_champion_yields_only_to_what_is_not_clearly_worse(job, errors, decision):
+    """Eight more errors on the same rows are within the margin; sixty are not, and the champion stays."""
+    started = job()
+    champion = started.publish()
+    nightly(NIGHT)
+    registry = started.registry
+    challenger = started.publish(night="2026-11-24", errors=errors)
+
+    result = nightly("2026-11-24")
+
+    assert result["decision"] == decision
+    assert f"+{errors} errors against champion {champion} on 8400 rows" in result["reason"]
+    assert registry.champion()[1] == (challenger if decision == "promoted" else champion)
+
+
+def test_a_dry_run_stops_after_the_gate(job):
+    """A dry run leaves champion and competition as they were, and the night goes on later."""
+    started = job()
+    started.publish()
+
+    result = nightly(NIGHT, dry_run=True)
+
+    assert result["decision"] == "dry-run"
+    assert started.registry.champion() == (0, None)
+    assert started.server.submissions() == []
+    assert nightly(NIGHT)["decision"] == "promoted"
+
+
+def test_without_quota_the_night_is_held_and_keeps_its_version(job, start_practice, monkeypatch):
+    """Quota 0 is no error: nothing is posted, the version is champion, and the same night posts it later."""
+    started = job(daily_limit=0)
+    version = started.publish()
+
+    result = nightly(NIGHT)
+
+    assert result["decision"] == "held"
+    assert "00:00 UTC" in result["reason"]
+    assert result["submission"] is None
+    assert started.registry.champion() == (1, version)
+    assert started.server.submissions() == []
+
+    port = started.server.url.rpartition(":")[2]
+    started.server.stop()
+    again = start_practice(started.server.home, port=int(port), daily_limit=1)
+    later = nightly(NIGHT)
+    assert later["decision"] == "promoted"
+    assert later["submission"]["posted"]
+    assert started.registry.champion() == (1, version)
+    assert len(again.submissions()) == 1
+
+
+def test_a_submission_that_ends_as_error_fails_the_night_and_is_not_repeated(job):
+    """The server's description is the night's error; the same night again repeats it and posts nothing."""
+    started = job()
+    started.publish()
+    started.server.fault("score-error")
+
+    for _ in range(2):
+        with pytest.raises(SubmissionRefusedError, match=r"ended as ERROR.*not posted again"):
+            nightly(NIGHT)
+
+    assert len(started.server.submissions()) == 1
+
+
+def test_a_score_that_is_not_out_is_pending_and_read_by_the_next_run(job, monkeypatch):
+    """The night does not wait for ever; the next run of any night reads the score."""
+    started = job(score_seconds=2.0)
+    monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0")
+    started.publish()
+
+    first = nightly(NIGHT)
+    assert first["decision"] == "promoted"
+    assert (first["submission"]["status"], first["submission"]["public_score"]) == ("PENDING", None)
+
+    started.server.scored(first["submission"]["ref"])
+    again = nightly(NIGHT)
+    assert again["submission"]["status"] == "COMPLETE"
+    assert again["champion"]["public_score"] == again["submission"]["public_score"] > 0.5
+
+
+def test_an_answer_that_stays_out_fails_the_night_and_the_next_run_settles_it(job, monkeypatch):
+    """A lost reply and a late list end as unknown; run again, the night finds its one submission."""
+    monkeypatch.setattr("flows.competition.LOOK_AGAIN_S", (0.1,))
+    started = job()
+    started.publish()
+    started.server.fault("late-list", seconds=4)
+    started.server.fault("lost-reply")
+
+    with pytest.raises(SubmissionUnknownError):
+        nightly(NIGHT)
+
+    while not started.server.submissions():
+        pass
+    result = nightly(NIGHT)
+    assert result["decision"] == "promoted"
+    assert not result["submission"]["posted"]
+    assert len(started.server.submissions()) == 1
+
+
+def test_a_passing_fault_is_waited_out_between_tries(job, monkeypatch):
+    """A download that fails as a whole is tried again after the set wait."""
+    started = job()
+    started.publish()
+    monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[0.1, 0.1, 0.1]")
+    started.server.fault("web-page", count=2)
+
+    assert nightly(NIGHT)["decision"] == "promoted"
+
+
+def test_wrong_credentials_fail_at_once(job, monkeypatch):
+    """What a person must mend is not tried again."""
+    started = job()
+    monkeypatch.setenv("KAGGLE_KEY", "wrong")
+    monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[60, 60]")
+
+    with pytest.raises(CompetitionError, match="does not take these credentials"):
+        nightly(NIGHT)
+
+    assert not (started.home / "home" / "store").exists()
+
+
+def test_a_bundle_with_a_changed_byte_is_not_used(job):
+    """A changed weights file fails the night by its name; nothing is predicted, promoted or posted."""
+    started = job()
+    version = started.publish()
+    registry = started.registry
+    digest = registry.version(version)["objects"]["weights.safetensors"]
+    path = registry.store.root / "objects" / digest
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    with pytest.raises((StoreError, BundleError), match=digest):
+        nightly(NIGHT)
+
+    assert registry.predictions(version) is None
+    assert registry.champion() == (0, None)
+    assert started.server.submissions() == []
+
+
+def test_predictions_that_are_no_submission_are_not_posted(job, monkeypatch):
+    """The format is checked before anything is sent, whoever made the file."""
+    started = job()
+    version = started.publish()
+    started.registry.put_predictions(version, b"ImageId,Label\n1,10\n")
+
+    with pytest.raises(submit_module.submission.SubmissionError, match=r"28,?000|10"):
+        nightly(NIGHT, force=True)
+
+    assert started.server.submissions() == []
+
+
+def test_submit_takes_the_champion_or_a_named_version(job):
+    """`submit` posts a version without the gate, leaves the champion, and adopts what is there."""
+    started = job()
+    with pytest.raises(SettingsError, match="no champion"):
+        submit()
+    version = started.publish()
+    with pytest.raises(SettingsError, match="no such version"):
+        submit("2026-01-01-convnet-00000000")
+
+    result = submit(version)
+
+    assert result["submission"]["posted"]
+    assert result["submission"]["public_score"] > 0.5
+    assert result["champion"] is None
+    assert not submit(version)["submission"]["posted"]
+
+
+def test_train_adopts_what_it_published_and_fresh_opens_the_next_attempt(job, monkeypatch):
+    """The same command trains once; `fresh` trains again with another seed."""
+    started = job()
+    monkeypatch.setenv("MNIST_EPOCHS", "1")
+    first = train(NIGHT, seed=None)
+
+    assert train(NIGHT)["version"] == first["version"]
+    assert "train" not in train(NIGHT)["seconds"]
+    other = train(NIGHT, fresh=True)
+    assert other["version"] != first["version"]
+    assert len(started.registry.versions()) == 2
+
+
+def test_the_seed_follows_from_night_and_attempt():
+    """Each night and each attempt has a seed of its own, the same one on any machine; a given one wins."""
+    works = [Work(NIGHT, "convnet", "fast", attempt=n) for n in (1, 2)] + [
+        Work("2026-11-24", "convnet", "fast")
+    ]
+
+    assert len({seed_of(work) for work in works}) == 3
+    assert seed_of(works[0]) == seed_of(Work(NIGHT, "resnet18", "best"))
+    assert seed_of(Work(NIGHT, "convnet", "fast", seed=7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"model": "convent"}, "MNIST_MODEL"),
+        ({"preset": "slow"}, "MNIST_PRESET"),
+        ({"seed": -1}, "--seed -1 is out of range"),
+        ({"night": "yesterday"}, "--night yesterday is no date"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_starts(job, arguments, words):
+    """A wrong model, preset, seed or date is a settings error; nothing is downloaded."""
+    started = job()
+
+    with pytest.raises(SettingsError, match=words):
+        nightly(**arguments)
+
+    assert not (started.home / "home" / "data").exists()
