@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from rich.table import Table
 from flows.registry import Registry, Work
 
 log = logging.getLogger("mnist")
+QUIET_S = 5.0
+"""Where there is no terminal, what takes less than this leaves no progress in the log."""
 PICTURES = {"hardest.png": "The hardest validation digits", "confusion.png": "Confusion"}
 
 
@@ -30,6 +33,7 @@ def log_to_terminal() -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a retried request is no news
 
 
 @contextmanager
@@ -56,12 +60,12 @@ def progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _quarters(title: str) -> Callable[[int, int, str], None]:
-    told = 0
+    told, started = 0, time.monotonic()
 
     def advance(done: int, total: int, note: str = "") -> None:
         nonlocal told
         quarter = 4 * done // max(total, 1)
-        if quarter > told:
+        if quarter > told and time.monotonic() - started > QUIET_S:
             told = quarter
             log.info("%s: %d %%  %s", title, 25 * quarter, note)
 
@@ -166,6 +170,8 @@ def facts(registry: Registry, result: dict[str, Any]) -> list[tuple[str, str]]:
 def show(registry: Registry, result: dict[str, Any], folder: Path | None = None) -> None:
     """Print the scorecard on the terminal."""
     table = Table(title=f"Night {result['night']}", title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
     for name, value in facts(registry, result):
         table.add_row(name, value)
     if folder is not None:

@@ -63,6 +63,13 @@ class Settings(BaseSettings):
             )
         return value.rstrip("/")
 
+    @field_validator("store")
+    @classmethod
+    def _store_is_a_folder(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value:
+            raise ValueError("only a folder is supported so far")
+        return value
+
     @model_validator(mode="after")
     def _store_has_a_place(self) -> Self:
         if self.store is None:

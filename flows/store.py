@@ -92,8 +92,6 @@ class Store:
 
 def open_store(place: str) -> Store:
     """The store that MNIST_STORE names."""
-    if "://" in place:
-        raise StoreError(f"MNIST_STORE={place.split('://')[0]}://…: only a folder is supported so far")
     return Store(Path(place).absolute())
 
 

@@ -1,4 +1,4 @@
-"""Fixtures that several folders use: practice servers, each a process of its own."""
+"""Fixtures that several folders use: practice servers, each a process of its own, and a Prefect API."""
 
 import json
 import os
@@ -182,3 +182,14 @@ def shared_practice(_practice_starter: Callable[..., PracticeServer]) -> Iterato
     server = _practice_starter(daily_limit=10_000)
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[str]:
+    """A real Prefect API on a database of its own; its address, for commands that run as processes."""
+    os.environ.update(PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1")
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield PREFECT_API_URL.value()

@@ -80,7 +80,8 @@ class ConvNet(nn.Module):
     Args:
         widths: output channels of the four convolutions.
         shifts: whether `forward` averages the logits of five crops, the centre and one pixel off it on each
-            side: more accurate (by 0.0006 on 26,400 validation digits, one network), at five times the work.
+            side: five times the work. Three networks of preset fast gained 0.0006, 0.0008 and 0.0000 on the
+            26,400 digits of MNIST's 60,000 that they were not trained on.
     """
 
     name = "convnet"

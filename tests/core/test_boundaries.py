@@ -66,7 +66,7 @@ def uses(tree):
 
 
 def at_import(tree):
-    """Give the parts of a file that run when it is imported: all but functions and what only checkers read."""
+    """Give the parts of a file that run on import: all but functions and what only checkers read."""
     for node in tree.body:
         checked_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         if not checked_only and not isinstance(node, ast.FunctionDef):
@@ -75,7 +75,7 @@ def at_import(tree):
 
 @pytest.mark.parametrize("file", FILES, ids=MODULES)
 def test_the_core_knows_nothing_of_the_outside(file):
-    """No file of mnist_core imports Prefect, Kaggle, S3, the flows or a network, or reads environment or date."""
+    """No file imports Prefect, Kaggle, S3, the flows or a network, or reads environment or date."""
     tree = ast.parse(file.read_text())
     names = {*imports(tree), *uses(tree)}
 
@@ -96,7 +96,7 @@ def test_the_walk_sees_what_it_looks_for():
 
 @pytest.mark.parametrize("file", FILES, ids=MODULES)
 def test_fastai_is_imported_only_where_it_is_used(file):
-    """fastai and torchvision take seconds and are not on every machine: functions import them, files do not."""
+    """fastai takes seconds and is not on every machine: functions import it, files do not."""
     names = [name for node in at_import(ast.parse(file.read_text())) for name in imports(node)]
 
     assert not {name for name in names if name.partition(".")[0] in HEAVY}
@@ -119,7 +119,8 @@ def test_importing_the_package_imports_nothing_heavy():
 def test_reading_digits_does_not_import_torch():
     """Digits, CSV files and evaluation are numpy's."""
     script = (
-        "import json, sys; from mnist_core import Digits, compare, evaluate, folds, read_train, to_csv, to_pil\n"
+        "import json, sys\n"
+        "from mnist_core import Digits, compare, evaluate, folds, read_train, to_csv, to_pil\n"
         "print(json.dumps([*sys.modules]))"
     )
 
@@ -127,7 +128,7 @@ def test_reading_digits_does_not_import_torch():
 
 
 def test_every_module_imports_without_fastai():
-    """Each file can be imported where neither fastai nor torchvision is installed, as on the CPU image."""
+    """Each file imports where neither fastai nor torchvision is installed, as on the CPU image."""
     script = f"""
 import json, sys
 from importlib import import_module

@@ -91,7 +91,7 @@ def test_every_byte_reaches_the_network_as_it_is(synthetic):
 
 
 def test_the_learner_predicts_one_picture(exported, synthetic):
-    """predict takes a PILImage and gives the digit as text, its index, and the probabilities of all classes."""
+    """predict takes a PILImage and gives the digit as text, its index, and each class's probability."""
     digit = synthetic(1).pixels
 
     label, index, probabilities = exported.learner.predict(to_fastai(digit[0]))
@@ -104,7 +104,7 @@ def test_the_learner_predicts_one_picture(exported, synthetic):
 
 
 def test_the_learner_predicts_files(exported, synthetic, tmp_path):
-    """Paths of PNGs, grey as written by hand or by others in colour, are predicted like the digits in them."""
+    """Paths of PNGs, grey as ours are or in colour, are predicted like the digits in them."""
     digits = synthetic(2).pixels
     paths = [tmp_path / "grey.png", tmp_path / "colour.png"]
     Image.fromarray(digits[0]).save(paths[0])
@@ -122,7 +122,7 @@ def test_a_picture_of_another_size_is_refused(exported):
 
 
 def test_the_learner_opens_with_fastai_alone(exported):
-    """fastai's own load_learner opens learner.pkl, all of it on the CPU, and warns as it does about any pickle."""
+    """fastai's own load_learner opens learner.pkl, on the CPU, and warns as it does about any pickle."""
     from fastai.learner import load_learner
 
     with pytest.warns(UserWarning, match="insecure pickle"):

@@ -27,6 +27,15 @@ def ten_kinds(n, seed=0):
     return Digits((ink + rng.integers(0, 60, (n, 28, 28))).astype(np.uint8), labels)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Train on one thread: several wait for each other where other work runs beside the tests."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def same(a, b):
     """Whether two networks have the same weights and statistics, bit for bit."""
     return all(

@@ -1,16 +1,15 @@
-"""A job's surroundings: a home, a practice server, a real Prefect API, and a trained bundle."""
+"""A job's surroundings: a home, a practice server, and a trained bundle."""
 
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.competition import Competition, Data, connect, data_digest
 from flows.registry import Registry, Work
@@ -18,13 +17,6 @@ from flows.settings import Settings, read_settings
 from flows.store import open_store
 
 NIGHT = "2026-11-23"
-
-
-@pytest.fixture(scope="session")
-def prefect_api() -> Iterator[None]:
-    """A real Prefect API on a database of its own."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture(scope="session")

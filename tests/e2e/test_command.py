@@ -1,0 +1,169 @@
+"""`python -m flows` as a person or a machine runs it: whole processes, their output and exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.practice.process import read_record
+
+ROOT = Path(__file__).parents[2]
+NIGHT = "2026-11-23"
+
+
+@pytest.fixture
+def environment(tmp_path: Path, seed_practice_home: Callable[[Path], Path]) -> dict[str, str]:
+    """A newcomer's environment: no account, no settings but a home, in which the zip is made already."""
+    seed_practice_home(tmp_path / "home" / "practice")
+    keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
+    return keep | {"HOME": str(tmp_path), "MNIST_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def on_standing_server(environment: dict[str, str], prefect_url: str) -> dict[str, str]:
+    """The same with a Prefect server that is up already, which saves each command its start."""
+    return environment | {"PREFECT_API_URL": prefect_url}
+
+
+@pytest.fixture(scope="module")
+def prefect_url() -> Iterator[str]:
+    """The address of a real Prefect API."""
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield PREFECT_API_URL.value()
+
+
+def flows(
+    *arguments: str, env: dict[str, str], cwd: Path, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m flows` to its end."""
+    command = [sys.executable, "-m", "flows", *arguments]
+    return subprocess.run(
+        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=280, check=False, **options
+    )
+
+
+def practice_ended(home: Path) -> bool:
+    """Whether the practice server of a home ends within 20 seconds."""
+    record = read_record(home / "practice")
+    deadline = time.monotonic() + 20
+    while record and Path(f"/proc/{record['pid']}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not record or not Path(f"/proc/{record['pid']}").exists()
+
+
+def test_a_whole_night_from_nothing(environment, tmp_path):
+    """No account, no server, nothing set but the home: one command ends with a scored submission as JSON.
+
+    The practice competition and the temporary Prefect server that it started end with it.
+    """
+    env = environment | {"MNIST_EPOCHS": "1", "MNIST_FLOOR": "0.9"}
+
+    done = flows("nightly", "--json", "--night", NIGHT, env=env, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert done.stdout.count("\n") == 1
+    fields = "night model version valid_accuracy decision reason submission champion seconds"
+    assert list(result) == fields.split()
+    assert (result["night"], result["decision"]) == (NIGHT, "promoted")
+    assert result["submission"]["status"] == "COMPLETE"
+    assert result["submission"]["public_score"] > 0.95
+    steps = {"download", "read", "train", "publish", "predict", "submit", "total"}
+    assert set(result["seconds"]) == steps
+    assert result["seconds"]["total"] > sum(result["seconds"][step] for step in steps - {"total"})
+    assert "Traceback" not in done.stderr
+    assert "public score" in done.stderr
+    assert practice_ended(tmp_path / "home")
+    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "words"),
+    [
+        (["nightly", "--model", "convent"], {}, "MNIST_MODEL"),
+        (["nightly", "--seed", "-1"], {}, "--seed -1 is out of range"),
+        (["train", "--night", "23.11.2026"], {}, "--night 23.11.2026 is no date"),
+        (["nightly", "--modle", "convnet"], {}, "No such option"),
+        (["nigthly"], {}, "No such command"),
+        (["nightly"], {"MNIST_PRESETS": "fast"}, "MNIST_PRESETS is no setting (did you mean MNIST_PRESET?)"),
+        (["nightly"], {"MNIST_KAGGLE": "live"}, "KAGGLE_API_TOKEN"),
+        (["nightly"], {"MNIST_HOME": "/proc/mnist"}, "MNIST_HOME=/proc/mnist"),
+        (["nightly"], {"MNIST_STORE": "gs://bucket"}, "MNIST_STORE"),
+    ],
+)
+def test_usage_and_settings_end_with_2_and_one_line(
+    on_standing_server, tmp_path, arguments, variables, words
+):
+    """What a person typed wrong is one line at the end, exit 2, and nothing was started."""
+    done = flows(*arguments, env=on_standing_server | variables, cwd=tmp_path)
+
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "home" / "store").exists()
+
+
+def test_a_failure_ends_with_1_the_remedy_and_json(on_standing_server, tmp_path):
+    """A server that is down is one line that says how to go on, exit 1, and a result that says failed."""
+    env = on_standing_server | {
+        "MNIST_KAGGLE": "http://127.0.0.1:9", "KAGGLE_API_TOKEN": "t-secret", "MNIST_RETRY_WAITS_S": "[]",
+    }  # fmt: skip
+
+    done = flows("nightly", "--fresh", "--json", env=env, cwd=tmp_path)
+
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "can not list the files of digit-recognizer" in last
+    assert "To go on: python -m flows nightly --json --night 20" in last
+    assert json.loads(done.stdout)["decision"] == "failed"
+    assert "Traceback" not in done.stderr
+    assert "t-secret" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_night_ends_in_10_seconds_and_says_how_to_go_on(on_standing_server, tmp_path, number):
+    """Ctrl-C or SIGTERM in training: exit 1, the command that goes on, and no version."""
+    env = on_standing_server | {"MNIST_EPOCHS": "900"}
+    command = [sys.executable, "-m", "flows", "nightly", "--night", NIGHT]
+    with (tmp_path / "log").open("w+") as log:
+        night = subprocess.Popen(command, env=env, cwd=tmp_path, stderr=log, stdout=subprocess.PIPE)
+        deadline = time.monotonic() + 120
+        while "training convnet" not in (tmp_path / "log").read_text():
+            assert night.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        time.sleep(2)
+        stopped = time.monotonic()
+        night.send_signal(number)
+        code = night.wait(30)
+        took = time.monotonic() - stopped
+
+    text = (tmp_path / "log").read_text()
+    assert code == 1, text
+    assert took < 10
+    assert text.strip().splitlines()[-1] == f"stopped. To go on: python -m flows nightly --night {NIGHT}"
+    assert "Traceback" not in text
+    assert list((tmp_path / "home" / "store").rglob("versions/*")) == []
+    assert practice_ended(tmp_path / "home")
+
+
+def test_help_names_the_commands():
+    """`--help` lists what there is, without starting anything."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    for command in ("nightly", "train", "submit"):
+        assert command in done.stdout

@@ -1,0 +1,62 @@
+"""A run that a schedule made, on a real Prefect API: it needs a server that somebody chose."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.flow_engine import run_flow
+
+from flows.nightly import nightly
+from flows.settings import SettingsError
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+async def _scheduled_run() -> FlowRun:
+    """The next run of a deployment of the night with a schedule, as the server's scheduler makes it."""
+    async with get_client() as client:
+        flow_id = await client.create_flow(nightly)
+        schedule = IntervalSchedule(
+            interval=timedelta(days=1), anchor_date=datetime(2026, 1, 1, 3, tzinfo=UTC)
+        )
+        deployment = await client.create_deployment(
+            flow_id, "nightly", schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)]
+        )
+        until = (datetime.now(UTC) + timedelta(days=2)).isoformat()
+        await client._client.post(f"/deployments/{deployment}/schedule", json={"end_time": until})
+        filters = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+        return min(
+            await client.read_flow_runs(flow_run_filter=filters), key=lambda run: run.expected_start_time
+        )
+
+
+def test_a_scheduled_run_without_a_chosen_server_refuses_to_start(job, monkeypatch):
+    """Nobody set MNIST_KAGGLE: the run fails with the setting's name before it asks any server."""
+    started = job()
+    monkeypatch.delenv("MNIST_KAGGLE")
+    run = asyncio.run(_scheduled_run())
+    assert run.auto_scheduled
+
+    with pytest.raises(SettingsError, match="a scheduled run needs MNIST_KAGGLE"):
+        run_flow(nightly, flow_run=run)
+
+    assert not (started.home / "home").exists()
+
+
+def test_a_scheduled_night_is_the_date_of_its_scheduled_start(job):
+    """The night id is the scheduled start's UTC date, on whatever day the run begins."""
+    started = job()
+    run = asyncio.run(_scheduled_run())
+    night = run.expected_start_time.astimezone(UTC).date().isoformat()
+    started.publish(night=night)
+    run.state.state_details.scheduled_time = datetime.now(UTC)  # it begins now; its schedule stays
+
+    result = run_flow(nightly, flow_run=run)
+
+    assert result["night"] == night
+    assert result["decision"] == "promoted"
