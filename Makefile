@@ -26,10 +26,10 @@ $(READY): requirements/dev.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 ifeq ($(TORCH),cpu)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend cpu \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --torch-backend cpu \
 		--constraint requirements/dev.lock --editable '.[dev]'
 else
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements/dev.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement requirements/dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 endif
 	@rm -f $(VENV)/ready-* && touch $@

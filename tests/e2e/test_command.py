@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,9 @@ def environment(tmp_path: Path, seed_practice_home: Callable[[Path], Path]) -> d
 
 
 @pytest.fixture
-def on_standing_server(environment: dict[str, str], prefect_url: str) -> dict[str, str]:
+def on_standing_server(environment: dict[str, str], prefect_api: str) -> dict[str, str]:
     """The same with a Prefect server that is up already, which saves each command its start."""
-    return environment | {"PREFECT_API_URL": prefect_url}
-
-
-@pytest.fixture(scope="module")
-def prefect_url() -> Iterator[str]:
-    """The address of a real Prefect API."""
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield PREFECT_API_URL.value()
+    return environment | {"PREFECT_API_URL": prefect_api}
 
 
 def flows(

@@ -9,16 +9,18 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flow_engine import run_flow
 
 from flows.nightly import nightly
 from flows.settings import SettingsError
 
+NOW = datetime.now(UTC)
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 async def _scheduled_run() -> FlowRun:
-    """The next run of a deployment of the night with a schedule, as the server's scheduler makes it."""
+    """The oldest run of a deployment of the night with a schedule, as the server's scheduler makes it."""
     async with get_client() as client:
         flow_id = await client.create_flow(nightly)
         schedule = IntervalSchedule(
@@ -27,12 +29,16 @@ async def _scheduled_run() -> FlowRun:
         deployment = await client.create_deployment(
             flow_id, "nightly", schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)]
         )
-        until = (datetime.now(UTC) + timedelta(days=2)).isoformat()
-        await client._client.post(f"/deployments/{deployment}/schedule", json={"end_time": until})
-        filters = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
-        return min(
-            await client.read_flow_runs(flow_run_filter=filters), key=lambda run: run.expected_start_time
+        # Due two days ago, as after an outage, so that it can begin at once.
+        span = {"start_time": NOW - timedelta(days=2), "end_time": NOW}
+        await client._client.post(
+            f"/deployments/{deployment}/schedule", json={name: day.isoformat() for name, day in span.items()}
         )
+        filters = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+        [run] = await client.read_flow_runs(
+            flow_run_filter=filters, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=1
+        )
+        return run
 
 
 def test_a_scheduled_run_without_a_chosen_server_refuses_to_start(job, monkeypatch):
@@ -53,8 +59,8 @@ def test_a_scheduled_night_is_the_date_of_its_scheduled_start(job):
     started = job()
     run = asyncio.run(_scheduled_run())
     night = run.expected_start_time.astimezone(UTC).date().isoformat()
+    assert night < NOW.date().isoformat()
     started.publish(night=night)
-    run.state.state_details.scheduled_time = datetime.now(UTC)  # it begins now; its schedule stays
 
     result = run_flow(nightly, flow_run=run)
 
