@@ -2,11 +2,11 @@
 PYTHON ?= python3
 MNIST_HOME ?= .mnist
 UI_PORT ?= 4200
-TORCH ?= default
 ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+TORCH ?= $(if $(wildcard $(VENV)/ready-cpu),cpu,default)
 READY := $(VENV)/ready-$(TORCH)
 PREFECT := PREFECT_HOME=$(abspath $(MNIST_HOME))/prefect PREFECT_API_URL=http://127.0.0.1:$(UI_PORT)/api PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 \
 	PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT=false PREFECT_CLI_PROMPT=false $(BIN)/prefect

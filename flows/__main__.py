@@ -1,25 +1,23 @@
 """The command line: `python -m flows nightly`, `train`, `submit`."""
 
+import json
+import logging
+import os
+import shlex
+import signal
+import sys
 import time
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
 
-_STARTED, _STARTED_AT = time.perf_counter(), time.time()
+import typer
 
-import json  # noqa: E402  (the stopwatch starts before the imports)
-import logging  # noqa: E402
-import os  # noqa: E402
-import shlex  # noqa: E402
-import signal  # noqa: E402
-import sys  # noqa: E402
-import urllib.request  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from datetime import UTC, datetime  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Annotated, Any  # noqa: E402
-
-import typer  # noqa: E402
-
-from flows.settings import Settings, SettingsError, read_settings  # noqa: E402
-from mnist_core.errors import MnistError  # noqa: E402
+from flows import STARTED
+from flows.settings import Settings, SettingsError, read_settings
+from mnist_core.errors import MnistError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -93,7 +91,8 @@ def submit(
 
 def _run(run: Callable[[], dict[str, Any]], as_json: bool, **overrides: str | None) -> None:
     """Run a flow: its result on standard output, all else on standard error, and the exit code."""
-    result: dict[str, Any] = {"decision": "failed", "submission": None, "champion": None}
+    result: dict[str, Any] = dict.fromkeys(("night", "model", "version", "valid_accuracy"))
+    result |= {"decision": "failed", "reason": "", "submission": None, "champion": None}
     try:
         settings = read_settings(**overrides)
         prepare_prefect(settings)
@@ -107,6 +106,7 @@ def _run(run: Callable[[], dict[str, Any]], as_json: bool, **overrides: str | No
         code, last = 2, f"settings: {error}"
     except MnistError as error:
         code, last = 1, f"failed: {error}"
+        result["submission"] = getattr(error, "submission", None)
         if error.again:
             last += f". To go on: {_command_again()}"
     except KeyboardInterrupt:
@@ -119,7 +119,7 @@ def _run(run: Callable[[], dict[str, Any]], as_json: bool, **overrides: str | No
         )
     if code:
         result["reason"] = last
-    result.setdefault("seconds", {})["total"] = round(time.perf_counter() - _STARTED, 3)
+    result.setdefault("seconds", {})["total"] = round(time.time() - STARTED, 3)
     if last:
         print(last, file=sys.stderr)  # noqa: T201  (the terminal is this module's job)
     if as_json:
@@ -173,7 +173,7 @@ def running_server(prefect_home: Path) -> str | None:
 def _command_again() -> str:
     arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
     if "submit" not in arguments and "--night" not in arguments:
-        arguments += ["--night", datetime.fromtimestamp(_STARTED_AT, UTC).date().isoformat()]
+        arguments += ["--night", datetime.fromtimestamp(STARTED, UTC).date().isoformat()]
     return shlex.join(["python", "-m", "flows", *arguments])
 
 

@@ -42,11 +42,18 @@ Progress = Callable[[int, int, str], None]
 
 
 class CompetitionError(MnistError):
-    """The competition's server refused, failed or could not be reached."""
+    """The competition's server refused, failed or could not be reached.
 
-    def __init__(self, message: str, *, again: bool = False) -> None:
+    Attributes:
+        submission: `ref`, `status`, `public_score`, `posted` of the submission it is about, where it is one.
+    """
+
+    def __init__(
+        self, message: str, *, again: bool = False, submission: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.again = again
+        self.submission = submission
 
 
 class QuotaSpentError(CompetitionError):
@@ -55,6 +62,10 @@ class QuotaSpentError(CompetitionError):
 
 class SubmissionUnknownError(CompetitionError):
     """A submission was sent, and neither an answer nor the list tells whether it arrived."""
+
+
+class SubmissionRefusedError(CompetitionError):
+    """The competition took the file and ended its submission as ERROR."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +276,7 @@ class Competition:
             f"the submission was sent, and its answer was lost ({cause}); the list of submissions does not "
             "show it. The next run looks for it before it posts anything",
             again=True,
+            submission={"ref": None, "status": "UNKNOWN", "public_score": None, "posted": True},
         ) from cause
 
     def wait_for_score(self, ref: int, timeout_s: float, poll_s: float = 1.0) -> Submission:

@@ -12,10 +12,10 @@ from flows import report
 from flows.competition import (
     TEST_ROWS,
     Competition,
-    CompetitionError,
     Data,
     QuotaSpentError,
     Submission,
+    SubmissionRefusedError,
     connect,
 )
 from flows.registry import Registry
@@ -25,10 +25,6 @@ from flows.train import clocked, download, retries
 from mnist_core import submission
 
 log = logging.getLogger("mnist")
-
-
-class SubmissionRefusedError(CompetitionError):
-    """The competition took the file and ended its submission as ERROR."""
 
 
 @task(name="predict", cache_policy=NO_CACHE, persist_result=False)
@@ -92,7 +88,8 @@ def post_and_score(version: str, competition: Competition, registry: Registry, s
     if scored.status == "ERROR":
         raise SubmissionRefusedError(
             f"submission {made.ref} of {version} ended as ERROR: {scored.error}; it is not posted again. "
-            "Look at it on the competition's page, then train another version with --fresh"
+            "Look at it on the competition's page, then train another version with --fresh",
+            submission={"ref": made.ref, "status": "ERROR", "public_score": None, "posted": made.posted},
         )
     return made.posted
 

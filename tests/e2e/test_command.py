@@ -16,6 +16,17 @@ from infra.practice.process import read_record
 
 ROOT = Path(__file__).parents[2]
 NIGHT = "2026-11-23"
+FIELDS = [
+    "night",
+    "model",
+    "version",
+    "valid_accuracy",
+    "decision",
+    "reason",
+    "submission",
+    "champion",
+    "seconds",
+]
 
 
 @pytest.fixture
@@ -63,8 +74,7 @@ def test_a_whole_night_from_nothing(environment, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert done.stdout.count("\n") == 1
-    fields = "night model version valid_accuracy decision reason submission champion seconds"
-    assert list(result) == fields.split()
+    assert list(result) == FIELDS
     assert (result["night"], result["decision"]) == (NIGHT, "promoted")
     assert result["submission"]["status"] == "COMPLETE"
     assert result["submission"]["public_score"] > 0.95
@@ -117,7 +127,9 @@ def test_a_failure_ends_with_1_the_remedy_and_json(on_standing_server, tmp_path)
     last = done.stderr.strip().splitlines()[-1]
     assert "can not list the files of digit-recognizer" in last
     assert "To go on: python -m flows nightly --json --night 20" in last
-    assert json.loads(done.stdout)["decision"] == "failed"
+    result = json.loads(done.stdout)
+    assert result["decision"] == "failed"
+    assert set(result) == set(FIELDS)
     assert "Traceback" not in done.stderr
     assert "t-secret" not in done.stderr + done.stdout
 

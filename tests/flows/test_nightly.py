@@ -5,12 +5,12 @@ import json
 import pytest
 
 from flows import submit as submit_module
-from flows.competition import CompetitionError, SubmissionUnknownError
+from flows.competition import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
 from flows.nightly import nightly
 from flows.registry import Work
 from flows.settings import SettingsError
 from flows.store import StoreError
-from flows.submit import SubmissionRefusedError, submit
+from flows.submit import submit
 from flows.train import seed_of, train
 from mnist_core.errors import BundleError
 
@@ -148,8 +148,9 @@ def test_a_submission_that_ends_as_error_fails_the_night_and_is_not_repeated(job
     started.server.fault("score-error")
 
     for _ in range(2):
-        with pytest.raises(SubmissionRefusedError, match=r"ended as ERROR.*not posted again"):
+        with pytest.raises(SubmissionRefusedError, match=r"ended as ERROR.*not posted again") as caught:
             nightly(NIGHT)
+        assert caught.value.submission["status"] == "ERROR"
 
     assert len(started.server.submissions()) == 1
 
@@ -178,8 +179,9 @@ def test_an_answer_that_stays_out_fails_the_night_and_the_next_run_settles_it(jo
     started.server.fault("late-list", seconds=4)
     started.server.fault("lost-reply")
 
-    with pytest.raises(SubmissionUnknownError):
+    with pytest.raises(SubmissionUnknownError) as caught:
         nightly(NIGHT)
+    assert caught.value.submission["status"] == "UNKNOWN"
 
     while not started.server.submissions():
         pass
