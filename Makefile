@@ -1,6 +1,5 @@
 # Two commands are enough: `make nightly` and `make test`. Each sets up what it needs, once.
 PYTHON ?= python3
-MNIST_HOME ?= .mnist
 UI_PORT ?= 4200
 ARGS ?=
 
@@ -8,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= $(if $(wildcard $(VENV)/ready-cpu),cpu,default)
 READY := $(VENV)/ready-$(TORCH)
-PREFECT := PREFECT_HOME=$(abspath $(MNIST_HOME))/prefect PREFECT_API_URL=http://127.0.0.1:$(UI_PORT)/api PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 \
+HOME_OF = $(shell $(BIN)/python -c 'from flows.settings import read_settings as r; print(r().home.absolute())')
+PREFECT = PREFECT_HOME="$(HOME_OF)/prefect" PREFECT_API_URL=http://127.0.0.1:$(UI_PORT)/api PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 \
 	PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT=false PREFECT_CLI_PROMPT=false $(BIN)/prefect
 
 .PHONY: help setup nightly test check format lock ui ui-stop clean
@@ -35,10 +35,11 @@ endif
 	@rm -f $(VENV)/ready-* && touch $@
 
 nightly: setup ## the whole job, once: download, train, store, predict, submit, score (ARGS="--preset best")
-	@MNIST_HOME=$(MNIST_HOME) $(BIN)/python -m flows nightly $(ARGS)
+	@$(BIN)/python -m flows nightly $(ARGS)
 
+# Two processes with one thread each: torch's threads wait on each other when cores are shared.
 test: setup ## the tests
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: setup ## format, lint, types
 	$(BIN)/ruff format --check
@@ -55,15 +56,15 @@ lock: setup ## resolve pyproject.toml anew into requirements/dev.lock, with torc
 		--constraint $(VENV)/torch.txt --output-file requirements/dev.lock
 
 ui: setup ## start Prefect's server on this home and print the address of its UI
-	@mkdir -p $(MNIST_HOME)/prefect
+	@mkdir -p "$(HOME_OF)/prefect"
 	@$(PREFECT) server start --background --port $(UI_PORT) >/dev/null
 	@$(PREFECT) --no-prompt server status --wait --timeout 120 >/dev/null 2>&1 || true
-	@echo http://127.0.0.1:$(UI_PORT)/api > $(MNIST_HOME)/prefect/ui-url
+	@echo http://127.0.0.1:$(UI_PORT)/api > "$(HOME_OF)/prefect/ui-url"
 	@echo "Prefect's UI: http://127.0.0.1:$(UI_PORT)   (make ui-stop ends it)"
 
 ui-stop: setup ## end the server that `make ui` started
-	@rm -f $(MNIST_HOME)/prefect/ui-url
+	@rm -f "$(HOME_OF)/prefect/ui-url"
 	@$(PREFECT) server stop
 
-clean: ## remove .venv and caches; $(MNIST_HOME) with its versions and history stays
+clean: ## remove .venv and caches; versions and history (MNIST_HOME) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -5,12 +5,14 @@ import logging
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +20,9 @@ import typer
 from flows import STARTED
 from flows.settings import Settings, SettingsError, read_settings
 from mnist_core.errors import MnistError
+
+STOP_S = 8
+"""Seconds after which a stopped night that has not ended yet ends itself."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -96,7 +101,7 @@ def _run(run: Callable[[], dict[str, Any]], as_json: bool, **overrides: str | No
     try:
         settings = read_settings(**overrides)
         prepare_prefect(settings)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end the night the same way
+        stop_in_time()
         from flows import report
 
         report.log_to_terminal()
@@ -110,7 +115,12 @@ def _run(run: Callable[[], dict[str, Any]], as_json: bool, **overrides: str | No
         if error.again:
             last += f". To go on: {_command_again()}"
     except KeyboardInterrupt:
-        code, last = 1, f"stopped. To go on: {_command_again()}"
+        code, last = 1, _stopped()
+    except OSError as error:
+        code, last = (
+            1,
+            f"failed: {error.filename or ''}: {error.strerror or error}; make room, or mend its rights",
+        )
     except Exception as error:
         logging.getLogger("mnist").exception("an error that nobody foresaw")
         code, last = (
@@ -160,6 +170,40 @@ def prepare_prefect(settings: Settings) -> None:
         os.environ.setdefault(name, value)
 
 
+def stop_in_time() -> None:
+    """Let Ctrl-C and SIGTERM end the night the same way, within `STOP_S` seconds.
+
+    A terminal sends Ctrl-C to all processes of the job. Prefect's temporary server gets a session of its own,
+    so that the stopped run can still be recorded there; it ends with this process. Should that take too long
+    (a server that does not answer), the process ends itself.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(STOP_S)
+        signal.default_int_handler(number, frame)
+
+    def give_up(_number: int, _frame: FrameType | None) -> None:
+        for server in started:
+            server.kill()
+        os.write(2, f"{_stopped()}\n".encode())
+        os._exit(1)
+
+    started: list[subprocess.Popen[Any]] = []
+    popen = subprocess.Popen
+
+    class Popen(popen):  # type: ignore[misc, valid-type]
+        def __init__(self, args: Any, **options: Any) -> None:
+            if "prefect.server.api.server:create_app" in args:
+                options["start_new_session"] = True
+                started.append(self)
+            super().__init__(args, **options)
+
+    subprocess.Popen = Popen  # type: ignore[misc, assignment]  # Prefect offers no other way to say it
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
 def running_server(prefect_home: Path) -> str | None:
     """The API of the server that `make ui` started on this home; None where none answers."""
     try:
@@ -170,11 +214,17 @@ def running_server(prefect_home: Path) -> str | None:
         return None
 
 
+def _stopped() -> str:
+    return f"stopped. To go on: {_command_again()}"
+
+
 def _command_again() -> str:
+    """The command that goes on with this night, as it can be typed in this folder."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
-    if "submit" not in arguments and "--night" not in arguments:
+    if "submit" not in arguments and not any(a.split("=")[0] == "--night" for a in arguments):
         arguments += ["--night", datetime.fromtimestamp(STARTED, UTC).date().isoformat()]
-    return shlex.join(["python", "-m", "flows", *arguments])
+    home = [f"MNIST_HOME={os.environ['MNIST_HOME']}"] if "MNIST_HOME" in os.environ else []
+    return shlex.join([*home, os.path.relpath(sys.executable), "-m", "flows", *arguments])
 
 
 def main() -> None:

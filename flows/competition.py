@@ -7,6 +7,7 @@ logs in when it is imported), and errors that say what to do.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -35,6 +36,8 @@ LIVE_URL = "https://api.kaggle.com"
 FILES = ("train.csv", "test.csv", "sample_submission.csv")
 TRAIN_ROWS, TEST_ROWS = 42_000, 28_000
 CONNECT_TIMEOUT_S = 5.0
+PLACE_DIGITS = 16
+"""Hex digits of the data digest that name a place."""
 LOOK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits before the list of submissions is asked again after an unclear answer."""
 
@@ -137,7 +140,7 @@ class Competition:
 
     def place(self, data: Data) -> str:
         """`<server>/<competition>/<data digest>`, under which versions of these data live."""
-        return f"{self.server.replace(':', '_')}/{self.name}/{data.digest[:16]}"
+        return f"{self.server.replace(':', '_')}/{self.name}/{data.digest[:PLACE_DIGITS]}"
 
     # Data
 
@@ -157,51 +160,53 @@ class Competition:
                 "MNIST_COMPETITION must name digit-recognizer or one with the same files"
             )
         kept = self._kept(listed)
-        return kept if kept is not None else self._download_anew(listed, progress)
+        if kept is not None:
+            return kept
+        with _disk_explained(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # one download at a time; the next finds what it brought
+                return self._kept(listed) or self._download_anew(listed, progress)
 
     def _kept(self, listed: dict[str, list[Any]]) -> Data | None:
         """The files of last time, where the server still lists the same ones and no byte has changed."""
         try:
             record = json.loads((self._folder / "current.json").read_text())
-            folder = self._folder / record["digest"][:16]
+            folder = self._folder / record["digest"][:PLACE_DIGITS]
             same = record["listed"] == listed and data_digest(folder) == record["digest"]
         except (OSError, ValueError, KeyError):
             return None
         return Data(folder, record["digest"]) if same else None
 
     def _download_anew(self, listed: dict[str, list[Any]], progress: Progress | None) -> Data:
+        for leftover in self._folder.glob("unpack-*"):  # of a process that was killed
+            shutil.rmtree(leftover)
         needed = 2 * sum(size for size, _ in listed.values())
-        with _disk_explained(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            if free_bytes(self._folder) < needed:
-                raise CompetitionError(
-                    f"{self._folder}: less than {needed // 1_000_000} MB free; make room, or set MNIST_HOME"
-                )
-            # One folder for all tries: the client resumes a download that was cut.
-            partial = self._folder / "partial"
-            with self._explained(f"download {self.name}.zip"):
-                self._api.download_progress = progress
-                self._api.competition_download_files(self.name, path=str(partial), force=False, quiet=True)
-            archive = partial / f"{self.name}.zip"
-            unpacked = Path(tempfile.mkdtemp(dir=self._folder, prefix="unpack-"))
-            try:
-                _unpack(archive, unpacked)
-                digest = data_digest(unpacked)
-                folder = self._folder / digest[:16]
-                if not folder.exists():
-                    unpacked.rename(folder)
-                elif data_digest(folder) != digest:
-                    shutil.rmtree(folder)
-                    unpacked.rename(folder)
-            except CompetitionError:
-                archive.unlink(missing_ok=True)  # a later try must not find the same bad file
-                raise
-            finally:
-                shutil.rmtree(unpacked, ignore_errors=True)
-            record = self._folder / f"current.{os.getpid()}.json"
-            record.write_text(json.dumps({"digest": digest, "listed": listed}))
-            record.replace(self._folder / "current.json")
-            archive.unlink(missing_ok=True)
+        if free_bytes(self._folder) < needed:
+            raise CompetitionError(
+                f"{self._folder}: less than {needed // 1_000_000} MB free; make room, or set MNIST_HOME"
+            )
+        partial = self._folder / "partial"  # kept between tries: the client resumes a download that was cut
+        with self._explained(f"download {self.name}.zip"):
+            self._api.download_progress = progress
+            self._api.competition_download_files(self.name, path=str(partial), force=False, quiet=True)
+        archive = partial / f"{self.name}.zip"
+        unpacked = Path(tempfile.mkdtemp(dir=self._folder, prefix="unpack-"))
+        try:
+            _unpack(archive, unpacked)
+            digest = data_digest(unpacked)
+            folder = self._folder / digest[:PLACE_DIGITS]
+            shutil.rmtree(folder, ignore_errors=True)  # files that were changed, else they would be kept
+            unpacked.rename(folder)
+        except CompetitionError:
+            archive.unlink(missing_ok=True)  # a later try must not find the same bad file
+            raise
+        finally:
+            shutil.rmtree(unpacked, ignore_errors=True)
+        record = self._folder / "current.json.new"
+        record.write_text(json.dumps({"digest": digest, "listed": listed}))
+        record.replace(self._folder / "current.json")
+        archive.unlink(missing_ok=True)
         return Data(folder, digest)
 
     # Submissions
@@ -252,11 +257,12 @@ class Competition:
         if self.quota() < 1:
             raise QuotaSpentError(f"no submission is left today; the quota returns at {quota_returns()}")
         message = f"{title} {token}"
+        self._api.post_reached = False
         try:
             with self._explained("submit"):
                 answer = self._api.competition_submit(str(csv), message, self.name, quiet=True)
         except CompetitionError as error:
-            if not error.again:
+            if not error.again or not self._api.post_reached:
                 raise
             return self._settle(token, error)
         if not answer.ref:
@@ -279,13 +285,22 @@ class Competition:
             submission={"ref": None, "status": "UNKNOWN", "public_score": None, "posted": True},
         ) from cause
 
-    def wait_for_score(self, ref: int, timeout_s: float, poll_s: float = 1.0) -> Submission:
-        """A submission once it is scored or refused; still `PENDING` where that takes too long."""
+    def wait_for_score(self, ref: int, timeout_s: float, poll_s: float = 0.25) -> Submission:
+        """A submission once it is scored or refused; still `PENDING` where that takes too long.
+
+        Raises:
+            CompetitionError: the server does not answer until the time is up, or refuses.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
-            submission = self.submission(ref)
-            if submission.status != "PENDING" or time.monotonic() >= deadline:
-                return submission
+            try:
+                submission = self.submission(ref)
+            except CompetitionError as error:
+                if not error.again or time.monotonic() >= deadline:
+                    raise
+            else:
+                if submission.status != "PENDING" or time.monotonic() >= deadline:
+                    return submission
             time.sleep(poll_s)
             poll_s = min(poll_s * 1.5, 15.0)
 
@@ -431,6 +446,8 @@ def _client(url: str, credentials: Credentials, settings: Settings) -> Any:
 
     class Api(extended.KaggleApi):  # type: ignore[name-defined]
         download_progress: Progress | None = None
+        post_reached = False
+        """Whether the call that makes a submission was begun; before it nothing is created."""
 
         def build_kaggle_client(self) -> Any:
             client = KaggleClient(
@@ -481,6 +498,7 @@ def _client(url: str, credentials: Credentials, settings: Settings) -> Any:
                     session.trust_env = trust_environment
                     answer = session.put(url, data=Path(path).read_bytes(), timeout=timeout)
                     if answer.status_code in (200, 201):
+                        self.post_reached = True
                         return result.COMPLETE
                 time.sleep(wait)
             return result.FAILED
@@ -526,7 +544,7 @@ def _refused(where: str, competition: str, error: Any) -> CompetitionError:
     """What an HTTP error means, in the server's words and with the remedy."""
     response = error.response
     status = response.status_code if response is not None else 0
-    words = _server_words(response) or str(error)
+    words = _server_words(response) or str(getattr(response, "reason", ""))  # the error has a signed URL
     if status == 401:
         remedy = (
             "it does not take these credentials; check KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY"

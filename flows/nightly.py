@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow
 
 from flows import report
-from flows.competition import QuotaSpentError, connect
+from flows.competition import CompetitionError, QuotaSpentError, connect
 from flows.registry import Registry, Work
 from flows.settings import Settings, read_settings
 from flows.store import get_object, open_store
@@ -39,7 +39,7 @@ def nightly(
         force: pass the gate whatever it says; the format of the submission is checked all the same.
 
     Returns:
-        The result that `--json` prints, as DESIGN.md describes it.
+        The result that `--json` prints; the README describes it.
     """
     settings = read_settings(model=model, preset=preset, device=device)
     refuse_an_unset_server(settings)
@@ -53,21 +53,28 @@ def nightly(
 
     def finish(version: str, decision: str, reason: str, posted: bool = False) -> dict[str, Any]:
         result = report.summarise(registry, work.night, version, decision, reason, seconds, posted)
-        folder = report.write(registry, work, result, settings.home)
+        try:
+            folder = report.write(registry, work, result, settings.home)
+        except OSError as error:  # what was done stays done without its report
+            log.warning("no report: %s: %s; make room there", error.filename, error.strerror)
+            folder = None
         report.show(registry, result, folder)
         return result
 
     ended = registry.night(work)
-    if ended is not None:
+    if ended is not None and not (force and ended["decision"] == "rejected"):
         log.info("night %s is finished already: %s", work.key, ended["decision"])
-        read_score(ended["version"], competition, registry, settings)
+        read_score(ended["version"], competition, registry)
+        seconds = ended["seconds"]
         return finish(ended["version"], ended["decision"], ended["reason"])
     _, before = registry.champion()
     if before is not None:
-        read_score(before, competition, registry, settings)
+        read_score(before, competition, registry)
 
     trained = train(work.night, work.model, work.preset, seed, device, work.attempt)
     version = trained["version"]
+    if registry.version(version) is None:
+        raise CompetitionError("the competition's data changed while the night ran; run it again", again=True)
     seconds |= {step: spent for step, spent in trained["seconds"].items() if step != "download"}
     with clocked(seconds, "predict"):
         predict_version(version, data, registry)
@@ -78,7 +85,7 @@ def nightly(
         if force and not passed:
             passed, reason = True, f"forced: {reason}"
         log.info("gate: %s", reason)
-        if dry_run or not passed or champion == version:
+        if dry_run or not passed or registry.was_champion(version):
             break
         if registry.promote(version, number, reason):
             log.info("champion %d: %s", number + 1, version)
@@ -93,7 +100,8 @@ def nightly(
             except QuotaSpentError as error:
                 decision, reason = "held", str(error)
     if decision in ("promoted", "rejected"):  # a dry run and a held night are gone on with
-        registry.end_night(work, {"version": version, "decision": decision, "reason": reason})
+        end = {"version": version, "decision": decision, "reason": reason, "seconds": seconds}
+        registry.end_night(work, end)
     return finish(version, decision, reason, posted)
 
 
@@ -104,13 +112,13 @@ def gate(registry: Registry, version: str, champion: str | None, settings: Setti
     out by more than `margin_errors` standard errors of the paired difference and more than
     `margin_rows` rows. The gate keeps bad models out; 8,400 rows can not pick the best.
     """
+    if registry.was_champion(version):
+        return True, "it is the champion" if champion == version else "it was champion; a later one holds"
     manifest = registry.version(version)
     assert manifest is not None
     accuracy, floor = manifest["valid_accuracy"], settings.floor_of(manifest["model"])
     if accuracy < floor:
         return False, f"validation accuracy {accuracy:.4f} is below the floor {floor:.4f}"
-    if champion == version:
-        return True, "it is the champion already"
     if champion is None:
         return (
             True,
@@ -127,10 +135,10 @@ def gate(registry: Registry, version: str, champion: str | None, settings: Setti
     )
     worse = both.only_b - both.only_a
     margin = max(settings.margin_errors * both.standard_error * both.n, settings.margin_rows)
-    verdict = "more" if worse > margin else "not more"
+    count = f"{abs(worse)} errors {'fewer' if worse < 0 else 'more'}"
     return worse <= margin, (
-        f"{worse:+d} errors against champion {champion} on {len(rows)} rows that both left out, "
-        f"{verdict} than the margin of {margin:.1f}"
+        f"{count} than champion {champion} on {len(rows)} rows that both left out "
+        f"(up to {margin:.1f} more pass)"
     )
 
 

@@ -7,7 +7,8 @@ objects/<sha256>                                   files of all versions, conten
     submissions/<version>.json, scores/<version>.json
     champions/000001.json                          numbered list: the highest holds
     attempts/<work>/000001.json                    numbered list: which attempt a night is at
-    nights/<work>/000001.json                      how that attempt ended
+    trained/<work>/000001.json                     which version that attempt trained
+    nights/<work>/000001/000001.json               numbered list: how that attempt ended
 """
 
 from dataclasses import dataclass
@@ -15,9 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from flows.store import Store, append, get_json, get_object, latest, put_json, put_object
-
-PLACE_DIGITS = 16
-"""Hex digits of the data digest that name a place."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +93,12 @@ class Registry:
 
     def night(self, work: Work) -> dict[str, Any] | None:
         """How this work ended; None while it has not."""
-        return self._get("nights", work.key)
+        return latest(self.store, f"{self.place}/nights/{work.key}/")[1]
 
-    def end_night(self, work: Work, result: dict[str, Any]) -> dict[str, Any]:
-        """Remember how this work ended; the first end holds."""
-        return self._put_first("nights", work.key, result)
+    def end_night(self, work: Work, result: dict[str, Any]) -> None:
+        """Remember how this work ended; where two end at once, the first one holds."""
+        prefix = f"{self.place}/nights/{work.key}/"
+        append(self.store, prefix, latest(self.store, prefix)[0], result)
 
     # Versions
 
@@ -119,7 +118,7 @@ class Registry:
         self._put_first(
             "versions", version, {"version": version, "work": work.key, "objects": files, **manifest}
         )
-        return version
+        return str(self._put_first("trained", work.key, {"version": version})["version"])
 
     def version(self, name: str) -> dict[str, Any] | None:
         """A version's manifest: the bundle's own, with `version`, `work` and `objects` (name → sha256)."""
@@ -131,12 +130,8 @@ class Registry:
 
     def version_of(self, work: Work) -> str | None:
         """The version that this work published; None while there is none."""
-        for name in self.versions():
-            if name.startswith(f"{work.night}-{work.model}-"):
-                manifest = self.version(name)
-                if manifest is not None and manifest["work"] == work.key:
-                    return name
-        return None
+        entry = self._get("trained", work.key)
+        return None if entry is None else entry["version"]
 
     def fetch(self, version: str, folder: Path, *names: str) -> None:
         """Copy files of a version into a folder, each checked against its digest."""
@@ -182,6 +177,11 @@ class Registry:
         """Number and version of the champion that holds; (0, None) where there is none."""
         number, entry = latest(self.store, f"{self.place}/champions/")
         return number, entry["version"] if entry else None
+
+    def was_champion(self, version: str) -> bool:
+        """Whether a version is or was champion."""
+        keys = self.store.keys(f"{self.place}/champions/")
+        return any((get_json(self.store, key) or {}).get("version") == version for key in keys)
 
     def promote(self, version: str, after: int, reason: str) -> bool:
         """Make a version champion after the champion numbered `after`.

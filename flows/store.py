@@ -22,8 +22,6 @@ from mnist_core.errors import MnistError
 class StoreError(MnistError):
     """The store can not be read or written, or holds something that is not what was put there."""
 
-    again = True
-
 
 class Store:
     """A folder of objects.
@@ -87,7 +85,9 @@ class Store:
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             remedy = "make room there" if full else "check that MNIST_STORE names a folder you can write"
-            raise StoreError(f"{self.root / key}: {error.strerror or error}; {remedy}") from error
+            explained = StoreError(f"{self.root / key}: {error.strerror or error}; {remedy}")
+            explained.again = True
+            raise explained from error
 
 
 def open_store(place: str) -> Store:

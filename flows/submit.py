@@ -12,6 +12,7 @@ from flows import report
 from flows.competition import (
     TEST_ROWS,
     Competition,
+    CompetitionError,
     Data,
     QuotaSpentError,
     Submission,
@@ -21,7 +22,7 @@ from flows.competition import (
 from flows.registry import Registry
 from flows.settings import Settings, SettingsError, read_settings
 from flows.store import open_store
-from flows.train import clocked, download, retries
+from flows.train import clocked, download, refuse_an_unset_server, retries
 from mnist_core import submission
 
 log = logging.getLogger("mnist")
@@ -65,11 +66,24 @@ def _score(version: str, ref: int, competition: Competition, registry: Registry,
     return scored
 
 
-def read_score(version: str, competition: Competition, registry: Registry, settings: Settings) -> None:
+def _read_score(
+    version: str, ref: int, competition: Competition, registry: Registry, wait_s: float
+) -> Submission | None:
+    """The submission with its score; None where the server does not say: the next run reads it."""
+    try:
+        return _score(version, ref, competition, registry, wait_s)
+    except CompetitionError as error:
+        if not error.again:
+            raise
+        log.warning("%s (the next run reads the score)", error)
+        return None
+
+
+def read_score(version: str, competition: Competition, registry: Registry) -> None:
     """Read the score of a version's submission, where it has one whose end is not known yet."""
     known = registry.submission(version)
     if known is not None and registry.score(version) is None:
-        _score.with_options(**retries(settings))(version, known["ref"], competition, registry, 0.0)
+        _read_score(version, known["ref"], competition, registry, 0.0)
 
 
 def post_and_score(version: str, competition: Competition, registry: Registry, settings: Settings) -> bool:
@@ -82,10 +96,9 @@ def post_and_score(version: str, competition: Competition, registry: Registry, s
         QuotaSpentError: nothing was posted, today's submissions are used up.
         SubmissionRefusedError: the submission ended as ERROR.
     """
-    options = retries(settings)
-    made = _post.with_options(**options)(version, competition, registry)
-    scored = _score.with_options(**options)(version, made.ref, competition, registry, settings.score_wait_s)
-    if scored.status == "ERROR":
+    made = _post.with_options(**retries(settings))(version, competition, registry)
+    scored = _read_score(version, made.ref, competition, registry, settings.score_wait_s)
+    if scored is not None and scored.status == "ERROR":
         raise SubmissionRefusedError(
             f"submission {made.ref} of {version} ended as ERROR: {scored.error}; it is not posted again. "
             "Look at it on the competition's page, then train another version with --fresh",
@@ -104,6 +117,7 @@ def submit(version: str | None = None) -> dict[str, Any]:
         version: its name; the champion where it is not given.
     """
     settings = read_settings()
+    refuse_an_unset_server(settings)
     seconds: dict[str, float] = {}
     with clocked(seconds, "download"):
         competition = connect(settings)

@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from flows import report
-from flows.competition import TRAIN_ROWS, Competition, Data, connect
+from flows.competition import TRAIN_ROWS, Competition, Data, SubmissionUnknownError, connect
 from flows.registry import Registry, Work
 from flows.settings import Settings, SettingsError, read_settings
 from flows.store import open_store
@@ -28,7 +28,8 @@ log = logging.getLogger("mnist")
 
 def can_be_tried_again(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether a task failed for a reason that may pass by itself; says so in the log."""
-    again = getattr(state.data, "again", False)
+    # After an unclear answer another try could post twice: only a new run, which looks first, goes on.
+    again = getattr(state.data, "again", False) and not isinstance(state.data, SubmissionUnknownError)
     if again:
         log.warning("%s (the job tries it again)", state.data)
     return bool(again)

@@ -53,6 +53,18 @@ def flows(
     )
 
 
+def processes_of(home: Path) -> list[str]:
+    """The processes whose Prefect home lies in a home: jobs, and the temporary servers they started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"PREFECT_HOME={home}".encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue  # it has ended, or is not ours
+    return found
+
+
 def practice_ended(home: Path) -> bool:
     """Whether the practice server of a home ends within 20 seconds."""
     record = read_record(home / "practice")
@@ -84,8 +96,7 @@ def test_a_whole_night_from_nothing(environment, tmp_path):
     assert "Traceback" not in done.stderr
     assert "public score" in done.stderr
     assert practice_ended(tmp_path / "home")
-    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert left.stdout == ""
+    assert processes_of(tmp_path / "home") == []
 
 
 @pytest.mark.parametrize(
@@ -126,7 +137,8 @@ def test_a_failure_ends_with_1_the_remedy_and_json(on_standing_server, tmp_path)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert "can not list the files of digit-recognizer" in last
-    assert "To go on: python -m flows nightly --json --night 20" in last
+    assert "To go on: MNIST_HOME=" in last
+    assert "python -m flows nightly --json --night 20" in last
     result = json.loads(done.stdout)
     assert result["decision"] == "failed"
     assert set(result) == set(FIELDS)
@@ -135,12 +147,17 @@ def test_a_failure_ends_with_1_the_remedy_and_json(on_standing_server, tmp_path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_night_ends_in_10_seconds_and_says_how_to_go_on(on_standing_server, tmp_path, number):
-    """Ctrl-C or SIGTERM in training: exit 1, the command that goes on, and no version."""
-    env = on_standing_server | {"MNIST_EPOCHS": "900"}
+def test_a_stopped_night_ends_in_10_seconds_and_says_how_to_go_on(environment, tmp_path, number):
+    """Ctrl-C, as a terminal sends it to all processes of the job, or SIGTERM, in training.
+
+    Exit 1, the command that goes on, no version, and neither of the two servers that the night started.
+    """
+    env = environment | {"MNIST_EPOCHS": "900"}
     command = [sys.executable, "-m", "flows", "nightly", "--night", NIGHT]
     with (tmp_path / "log").open("w+") as log:
-        night = subprocess.Popen(command, env=env, cwd=tmp_path, stderr=log, stdout=subprocess.PIPE)
+        night = subprocess.Popen(
+            command, env=env, cwd=tmp_path, stderr=log, stdout=subprocess.PIPE, start_new_session=True
+        )
         deadline = time.monotonic() + 120
         while "training convnet" not in (tmp_path / "log").read_text():
             assert night.poll() is None, (tmp_path / "log").read_text()
@@ -148,16 +165,19 @@ def test_a_stopped_night_ends_in_10_seconds_and_says_how_to_go_on(on_standing_se
             time.sleep(0.2)
         time.sleep(2)
         stopped = time.monotonic()
-        night.send_signal(number)
+        os.killpg(night.pid, number)
         code = night.wait(30)
         took = time.monotonic() - stopped
 
     text = (tmp_path / "log").read_text()
     assert code == 1, text
     assert took < 10
-    assert text.strip().splitlines()[-1] == f"stopped. To go on: python -m flows nightly --night {NIGHT}"
+    last = text.strip().splitlines()[-1]
+    assert last.startswith(f"stopped. To go on: MNIST_HOME={tmp_path / 'home'} ")
+    assert last.endswith(f"python -m flows nightly --night {NIGHT}")
     assert "Traceback" not in text
     assert list((tmp_path / "home" / "store").rglob("versions/*")) == []
+    assert processes_of(tmp_path / "home") == []
     assert practice_ended(tmp_path / "home")
 
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from flows.competition import (
     QuotaSpentError,
     SubmissionUnknownError,
     connect,
+    data_digest,
     find_credentials,
     quota_returns,
 )
@@ -162,6 +164,46 @@ def test_a_lost_reply_that_stays_out_is_unknown_and_not_repeated(job, csv, monke
         assert time.monotonic() < deadline
     assert not started.competition.submit_once(csv, "again").posted
     assert len(started.server.submissions()) == 1
+
+
+def test_a_failure_before_the_post_is_no_unknown_submission(job, csv):
+    """A fault of the upload's start can have created nothing, and is reported as what it is."""
+    started = job()
+    started.server.fault("web-page", rpc="StartSubmissionUpload")
+
+    with pytest.raises(CompetitionError, match="can not submit") as caught:
+        started.competition.submit_once(csv, "never sent")
+
+    assert not isinstance(caught.value, SubmissionUnknownError)
+    assert started.competition.submit_once(csv, "sent").posted
+
+
+def test_two_downloads_at_once_do_not_disturb_each_other(job):
+    """Of two that start together on an empty home one downloads, and both get the same whole files."""
+    started = job()
+    started.server.fault("slow", seconds=1, rpc="DownloadDataFiles")
+    competition = started.competition
+    (competition._folder / "unpack-of-a-killed-process").mkdir(parents=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: started.competition.download(), range(2))
+
+    assert first == second
+    assert data_digest(first.folder) == first.digest
+    names = {path.name for path in competition._folder.iterdir()}
+    assert names == {first.folder.name, "partial", "current.json", "lock"}
+
+
+def test_a_signed_address_stays_out_of_the_error(job):
+    """What the storage behind a redirect answers is told without the address that gives access."""
+    started = job()
+    competition = started.competition
+    started.server.fault("server-error", count=-1, rpc="file")
+
+    with pytest.raises(CompetitionError, match="HTTP 5") as caught:
+        competition.download()
+
+    assert "sig=" not in str(caught.value)
 
 
 def test_a_failed_upload_is_tried_again_and_creates_nothing_by_itself(job, csv):

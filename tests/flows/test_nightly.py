@@ -1,6 +1,8 @@
 """The night on a real Prefect API, a real store and the practice competition: each decision, each bad end."""
 
 import json
+import resource
+import signal
 
 import pytest
 
@@ -55,7 +57,7 @@ def test_a_finished_night_run_again_does_nothing_and_tells_the_first_result(job)
 
     assert first["submission"]["posted"]
     assert not again["submission"]["posted"]
-    for key in ("decision", "version", "reason", "champion"):
+    for key in ("decision", "version", "reason", "champion", "seconds"):
         assert again[key] == first[key]
     assert again["submission"]["public_score"] == first["submission"]["public_score"]
     assert len(started.server.submissions()) == 1
@@ -89,6 +91,35 @@ def test_force_passes_the_gate(job, monkeypatch):
     assert len(started.server.submissions()) == 1
 
 
+def test_force_after_a_rejection_goes_on_with_the_same_version(job, monkeypatch):
+    """A rejected night run again with --force promotes and submits what it trained; that end then holds."""
+    started = job()
+    monkeypatch.setenv("MNIST_FLOOR", "0.999")
+    version = started.publish()
+    assert nightly(NIGHT)["decision"] == "rejected"
+
+    forced = nightly(NIGHT, force=True)
+
+    assert (forced["decision"], forced["version"]) == ("promoted", version)
+    assert nightly(NIGHT)["decision"] == "promoted"
+    assert len(started.server.submissions()) == 1
+
+
+def test_an_old_night_gone_on_with_does_not_take_the_title_back(job):
+    """A held night finished after a newer one posts its predictions and leaves the newer champion."""
+    started = job()
+    old = started.publish()
+    registry = started.registry
+    assert registry.promote(old, 0, "held: no submission was left")
+    new = started.publish(night="2026-11-24")
+    assert registry.promote(new, 1, "a later night")
+
+    result = nightly(NIGHT)
+
+    assert result["submission"]["posted"]
+    assert registry.champion() == (2, new)
+
+
 @pytest.mark.parametrize(("errors", "decision"), [(8, "promoted"), (60, "rejected")])
 def test_the_champion_yields_only_to_what_is_not_clearly_worse(job, errors, decision):
     """Eight more errors on the same rows are within the margin; sixty are not, and the champion stays."""
@@ -101,7 +132,7 @@ def test_the_champion_yields_only_to_what_is_not_clearly_worse(job, errors, deci
     result = nightly("2026-11-24")
 
     assert result["decision"] == decision
-    assert f"+{errors} errors against champion {champion} on 8400 rows" in result["reason"]
+    assert f"{errors} errors more than champion {champion} on 8400 rows" in result["reason"]
     assert registry.champion()[1] == (challenger if decision == "promoted" else champion)
 
 
@@ -179,6 +210,7 @@ def test_an_answer_that_stays_out_fails_the_night_and_the_next_run_settles_it(jo
     started.server.fault("late-list", seconds=4)
     started.server.fault("lost-reply")
 
+    monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[0.1, 0.1]")  # which another post would be, not another look
     with pytest.raises(SubmissionUnknownError) as caught:
         nightly(NIGHT)
     assert caught.value.submission["status"] == "UNKNOWN"
@@ -198,6 +230,40 @@ def test_a_passing_fault_is_waited_out_between_tries(job, monkeypatch):
     monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[0.1, 0.1, 0.1]")
     started.server.fault("web-page", count=2)
 
+    assert nightly(NIGHT)["decision"] == "promoted"
+
+
+def test_a_score_that_can_not_be_read_is_pending(job, monkeypatch):
+    """A server that fails after the post does not fail the night: the next run reads the score."""
+    started = job()
+    monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0.1")
+    started.publish()
+    started.server.fault("web-page", count=-1, rpc="GetSubmission")
+
+    result = nightly(NIGHT)
+
+    assert result["decision"] == "promoted"
+    assert result["submission"]["status"] == "PENDING"
+    started.server.clear_faults()
+    assert nightly(NIGHT)["submission"]["status"] == "COMPLETE"
+
+
+def test_a_full_disk_fails_the_night_by_name_and_it_goes_on_later(job):
+    """Where nothing can be written, nothing is promoted or posted; with room the night ends well."""
+    started = job()
+    started.publish()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises((StoreError, OSError), match="too large"):
+            nightly(NIGHT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+    assert started.registry.champion() == (0, None)
+    assert started.server.submissions() == []
     assert nightly(NIGHT)["decision"] == "promoted"
 
 

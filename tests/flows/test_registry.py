@@ -63,6 +63,24 @@ def test_a_version_is_found_by_its_work_and_published_once(registry, folder):
     assert registry.versions() == [name]
 
 
+def test_the_same_weights_of_another_attempt_are_found_by_it(registry, folder):
+    """A fresh attempt that comes to the same weights is the same version, and is not trained again."""
+    fresh = Work("2026-11-23", "convnet", "fast", attempt=2)
+    name = registry.publish(WORK, {}, folder)
+
+    assert registry.publish(fresh, {}, folder) == name
+    assert registry.version_of(fresh) == name
+
+
+def test_how_a_night_ended_can_be_followed_by_another_end(registry):
+    """The last end holds: a rejected night that was forced later is a promoted one."""
+    assert registry.night(WORK) is None
+    registry.end_night(WORK, {"decision": "rejected"})
+    registry.end_night(WORK, {"decision": "promoted"})
+
+    assert registry.night(WORK)["decision"] == "promoted"
+
+
 def test_a_version_exists_only_once_its_manifest_is_there(registry, folder, monkeypatch):
     """A publisher that dies before the manifest leaves no version behind."""
     monkeypatch.setattr(registry, "_put_first", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -2,8 +2,10 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
@@ -14,15 +16,17 @@ from prefect.flow_engine import run_flow
 
 from flows.nightly import nightly
 from flows.settings import SettingsError
+from flows.submit import submit
+from flows.train import train
 
 NOW = datetime.now(UTC)
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
-async def _scheduled_run() -> FlowRun:
-    """The oldest run of a deployment of the night with a schedule, as the server's scheduler makes it."""
+async def _scheduled_run(flow: Flow[Any, Any]) -> FlowRun:
+    """The oldest run of a deployment of a flow with a schedule, as the server's scheduler makes it."""
     async with get_client() as client:
-        flow_id = await client.create_flow(nightly)
+        flow_id = await client.create_flow(flow)
         schedule = IntervalSchedule(
             interval=timedelta(days=1), anchor_date=datetime(2026, 1, 1, 3, tzinfo=UTC)
         )
@@ -41,15 +45,16 @@ async def _scheduled_run() -> FlowRun:
         return run
 
 
-def test_a_scheduled_run_without_a_chosen_server_refuses_to_start(job, monkeypatch):
+@pytest.mark.parametrize("flow", [nightly, train, submit], ids=lambda flow: flow.name)
+def test_a_scheduled_run_without_a_chosen_server_refuses_to_start(job, monkeypatch, flow):
     """Nobody set MNIST_KAGGLE: the run fails with the setting's name before it asks any server."""
     started = job()
     monkeypatch.delenv("MNIST_KAGGLE")
-    run = asyncio.run(_scheduled_run())
+    run = asyncio.run(_scheduled_run(flow))
     assert run.auto_scheduled
 
     with pytest.raises(SettingsError, match="a scheduled run needs MNIST_KAGGLE"):
-        run_flow(nightly, flow_run=run)
+        run_flow(flow, flow_run=run)
 
     assert not (started.home / "home").exists()
 
@@ -57,7 +62,7 @@ def test_a_scheduled_run_without_a_chosen_server_refuses_to_start(job, monkeypat
 def test_a_scheduled_night_is_the_date_of_its_scheduled_start(job):
     """The night id is the scheduled start's UTC date, on whatever day the run begins."""
     started = job()
-    run = asyncio.run(_scheduled_run())
+    run = asyncio.run(_scheduled_run(nightly))
     night = run.expected_start_time.astimezone(UTC).date().isoformat()
     assert night < NOW.date().isoformat()
     started.publish(night=night)
