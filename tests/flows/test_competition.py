@@ -97,7 +97,7 @@ def test_a_bad_zip_is_refused(job, monkeypatch, fault):
     with pytest.raises(CompetitionError, match=words):
         competition.download()
 
-    assert [path.name for path in competition._folder.rglob("*") if path.is_file()] == []
+    assert [path.name for path in competition._folder.rglob("*") if path.is_file()] == ["lock"]
 
 
 def test_a_full_disk_is_named_before_the_download(job, monkeypatch):
