@@ -26,7 +26,7 @@ STOP_S = 8
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-Model = Annotated[str | None, typer.Option(help="What is trained: convnet, resnet18.")]
+Model = Annotated[str | None, typer.Option(help="What is trained: convnet, resnet18, scratch.")]
 Preset = Annotated[str | None, typer.Option(help="How long: fast, balanced, best.")]
 Device = Annotated[str | None, typer.Option(help="Where it is trained: auto, cpu, cuda.")]
 Seed = Annotated[int | None, typer.Option(help="0 to 2^31-1; from night and attempt where not given.")]

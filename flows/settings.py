@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mnist_core.errors import MnistError
 
 PREFIX = "MNIST_"
-FLOORS = {"convnet": 0.99, "resnet18": 0.99}
+FLOORS = {"convnet": 0.99, "resnet18": 0.99, "scratch": 0.95}
 """Lowest held-out accuracy that is submitted, by model (MNIST_FLOOR overrides it)."""
 
 
@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     competition: str = Field("digit-recognizer", pattern=r"^[a-z0-9][a-z0-9-]*$", description="its name")
     home: Path = Field(Path(".mnist"), description="downloads, caches, reports, the local Prefect home")
     store: str | None = Field(None, description="where versions live: a folder; default `store` in the home")
-    model: Literal["convnet", "resnet18"] = Field("convnet", description="what is trained")
+    model: Literal["convnet", "resnet18", "scratch"] = Field("convnet", description="what is trained")
     preset: Literal["fast", "balanced", "best"] = Field("fast", description="how long it is trained")
     epochs: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="passes over the rows; default by model and preset"

@@ -18,10 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_core.bundle import export, load, load_learner, read_manifest, to_learner
-    from mnist_core.digits import Digits, folds, read_test, read_train
+    from mnist_core.digits import Digits, folds, read_test, read_train, write_csv
     from mnist_core.errors import BundleError, DataError, MnistError, ModelError, SubmissionError
     from mnist_core.evaluation import Comparison, Evaluation, compare, evaluate
-    from mnist_core.images import to_fastai, to_pil
+    from mnist_core.images import (
+        from_image,
+        read_digits,
+        read_image,
+        read_pngs,
+        sheet,
+        to_fastai,
+        to_pil,
+        write_pngs,
+    )
     from mnist_core.inference import predict
     from mnist_core.models import MODELS, build
     from mnist_core.submission import to_csv
@@ -46,25 +55,41 @@ __all__ = [
     "export",
     "fit",
     "folds",
+    "from_image",
     "load",
     "load_learner",
     "pick_device",
     "predict",
+    "read_digits",
+    "read_image",
     "read_manifest",
+    "read_pngs",
     "read_test",
     "read_train",
+    "sheet",
     "to_csv",
     "to_fastai",
     "to_learner",
     "to_pil",
+    "write_csv",
+    "write_pngs",
 ]
 
 _NAMES = {
     "bundle": ("export", "load", "load_learner", "read_manifest", "to_learner"),
-    "digits": ("Digits", "folds", "read_test", "read_train"),
+    "digits": ("Digits", "folds", "read_test", "read_train", "write_csv"),
     "errors": ("BundleError", "DataError", "MnistError", "ModelError", "SubmissionError"),
     "evaluation": ("Comparison", "Evaluation", "compare", "evaluate"),
-    "images": ("to_fastai", "to_pil"),
+    "images": (
+        "from_image",
+        "read_digits",
+        "read_image",
+        "read_pngs",
+        "sheet",
+        "to_fastai",
+        "to_pil",
+        "write_pngs",
+    ),
     "inference": ("predict",),
     "models": ("MODELS", "build"),
     "submission": ("to_csv",),

@@ -1,9 +1,8 @@
 """The exported learner: a folder of three files.
 
     weights.safetensors   the network's tensors: what our own inference reads, in plain torch
-    learner.pkl           a fastai Learner around the same network, for people: opens with fastai's
-    `load_learner` manifest.json         which model, what it was trained on, and the digests of the other
-    two; written last
+    learner.pkl           a fastai Learner around the same network, for people: opens with `load_learner`
+    manifest.json         which model, what it was trained on, and the digests of the other two; written last
 
 A pickle can run anything when it is opened, so our code opens learner.pkl only after its digest matches.
 """
@@ -20,13 +19,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import safetensors.torch
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mnist_core import models
 from mnist_core.errors import BundleError, DataError, ModelError
+from mnist_core.images import to_fastai
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -217,22 +219,29 @@ class FromImages(nn.Module):
 def to_learner(net: nn.Module) -> Learner:
     """Make a fastai Learner around a copy of a network, on the CPU.
 
-    It predicts a `PILImage` or the path of a PNG, takes lists of either in `dls.test_dl`, and names the
-    classes '0' to '9'. It holds no digits; with `dls` of one's own it can be trained on.
+    Whatever the model (`convnet`, `resnet18`, `scratch`, `scratch-regression`), `predict` takes one of these,
+    and `dls.test_dl` a list of them, which `get_preds` runs on:
+
+        a `PILImage` of 28 × 28 pixels, or the path of a PNG of that size
+        a digit as it is in `Digits.pixels`: a tensor or array uint8 (28, 28), 0 background, 255 full ink;
+            `test_dl` also takes many of them as one tensor or array (N, 28, 28)
+
+    Tensors and arrays of another type or shape are a DataError: a float in [0, 1] would be read as black. The
+    classes are named '0' to '9'. The Learner holds no digits; with `dls` of one's own it can be trained on.
     """
-    from fastai.data.block import CategoryBlock, DataBlock
-    from fastai.data.transforms import IndexSplitter
+    from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+    from fastai.data.transforms import IndexSplitter, IntToFloatTensor
     from fastai.learner import Learner
     from fastai.losses import CrossEntropyLossFlat
-    from fastai.vision.core import PILImage
-    from fastai.vision.data import ImageBlock
-    from PIL import Image
 
     blank = [
-        PILImage(Image.new("RGB", (28, 28)))
-    ] * 2  # fastai finds out its types from items; export drops them
+        to_fastai(np.zeros((28, 28), np.uint8))
+    ] * 2  # fastai finds its types in items; export drops them
     block = DataBlock(
-        blocks=(ImageBlock, CategoryBlock(vocab=CLASSES, sort=False)),
+        blocks=(
+            TransformBlock(type_tfms=_to_picture, batch_tfms=IntToFloatTensor),  # an ImageBlock and tensors
+            CategoryBlock(vocab=CLASSES, sort=False),
+        ),
         get_y=_first_class,
         splitter=IndexSplitter([1]),
     )
@@ -244,3 +253,16 @@ def to_learner(net: nn.Module) -> Learner:
 def _first_class(_: object) -> str:
     """Label the blank pictures that a Learner is made with."""
     return CLASSES[0]
+
+
+def _to_picture(item: Path | str | bytes | Tensor | np.ndarray | Image.Image) -> Image.Image:
+    """Make the PILImage that a Learner goes on with; fastai reads from the annotation what it may be made of.
+
+    Raises:
+        DataError: a tensor or array that is no digit.
+    """
+    from fastai.vision.core import PILImage
+
+    if isinstance(item, Tensor | np.ndarray):
+        return to_fastai(item.cpu().numpy() if isinstance(item, Tensor) else item)
+    return PILImage.create(item)

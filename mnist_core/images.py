@@ -1,19 +1,26 @@
-"""Digits as pictures: PIL and fastai images, folders of PNGs, sheets of digits, the confusion table.
+"""Digits as pictures: PIL and fastai images, any picture of a digit, folders of PNGs, sheets, the confusion
+table.
 
 Pillow alone draws them, so they are made on the CPU image as well; fastai is imported by `to_fastai` only.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import re
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from mnist_core.digits import CLASSES, SIDE, Digits
+from mnist_core.digits import CLASSES, SIDE, Digits, read_test, read_train
 from mnist_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +32,19 @@ FAINT = (120, 126, 134)
 LINES = (222, 226, 230)
 RIGHT = (226, 234, 242)  # cells of the diagonal: quiet, so that the errors speak
 ERRORS = ((255, 236, 224), (251, 164, 116), (222, 72, 46), (140, 12, 30))  # one error … most errors
+
+FIT = 20
+"""Edge of the box that MNIST fits a digit into, pixels, before it puts the centre of mass in the middle.
+
+Source: Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database, yann.lecun.com/exdb/mnist
+"""
+PARTS = ("training", "testing")
+"""The two halves of fastai's `mnist_png`, each with folders named 0 to 9."""
+UNFINISHED = ".unfinished"
+"""A file that lies in a folder of PNGs until it is complete: cut short, it would read as fewer digits."""
+
+Progress = Callable[[int, int, str], None]
+"""Is told digits done, digits in all, and a note."""
 
 
 def to_pil(digit: NDArray[np.uint8]) -> Image.Image:
@@ -43,95 +63,131 @@ def to_fastai(digit: NDArray[np.uint8]) -> PILImage:
 
 
 def from_image(image: Image.Image) -> NDArray[np.uint8]:
-    """A picture of 28 × 28 pixels as a digit, uint8 (28, 28): its luminance, 0 background, 255 full ink.
+    """Any picture of one digit as MNIST would have it, uint8 (28, 28): 0 background, 255 full ink.
 
-    Modes 1, L, LA, P, PA, RGB and RGBA; what is transparent counts as background, and grey keeps its value.
+    The background is what most of the border shows, and the ink is what differs from it, so white on black,
+    black on white and ink on a transparent ground are the same digit. The ink is cropped, fitted into 20 × 20
+    with its aspect kept, and centred by mass, as MNIST was made (`FIT`). A picture that is like this already,
+    28 × 28 and white on black, comes back bit for bit; one that is its negative, as that.
+
+    Args:
+        image: of any size and of any mode that Pillow turns into RGB; of an animation, the frame it is at.
+            What a camera noted about its orientation is heeded.
 
     Raises:
-        DataError: another size or mode.
+        DataError: the picture is blank, or of a mode that has no colours.
     """
-    if image.size != (SIDE, SIDE):
-        raise DataError(f"the picture has {image.width} × {image.height} pixels, expected {SIDE} × {SIDE}")
-    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-        raise DataError(
-            f"the picture has mode {image.mode}, expected 8-bit grey or colour; save it as PNG, L"
-        )
-    if image.has_transparency_data:
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    if image.mode in ("P", "PA", "RGBA"):
-        image = image.convert("RGB")
-    return np.array(image.convert("L"), np.uint8)
+    grey = _grey(ImageOps.exif_transpose(image))
+    for digit in (grey, 255 - grey):
+        if _is_made_like_mnist(digit):
+            return digit
+    return _like_mnist(_ink(grey))
 
 
-def write_pngs(digits: Digits, folder: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def read_image(file: Path) -> NDArray[np.uint8]:
+    """One picture file of a digit, of any size, colours and format of Pillow's, as `from_image` makes it.
+
+    Raises:
+        DataError: it is missing, no picture, damaged, or blank; the message names the file.
+    """
+    return _open(file, from_image)
+
+
+def read_digits(source: Path, progress: Progress | None = None) -> Digits:
+    """Read digits from whatever holds them: train.csv, test.csv, or a folder of PNGs.
+
+    Raises:
+        DataError: as `read_train`, `read_test` and `read_pngs`.
+    """
+    if source.is_dir():
+        return read_pngs(source, progress)
+    try:
+        with source.open("rb") as file:
+            labelled = file.read(6) == b"label,"
+    except OSError:
+        labelled = False  # the reader says what is wrong
+    return read_train(source) if labelled else read_test(source)
+
+
+def write_pngs(digits: Digits, folder: Path, progress: Progress | None = None) -> int:
     """Write one lossless PNG a digit: `<folder>/<label>/<i>.png`, or `<folder>/<i>.png` without labels.
+
+    What an interrupted run has written stays: only what is missing, or was cut short, is written. A PNG gets
+    its name when it is whole.
 
     Args:
         digits: i is the row, counted from 0.
-        folder: is made; must be empty if it is there, so that two sets of digits never mix.
-        progress: is told (digits written, digits in all) every 1,000 digits and at the end.
+        folder: is made if need be. It may hold some of these PNGs, and nothing else.
+        progress: is told digits done, digits in all, and "write".
+
+    Returns:
+        How many PNGs were written; the others were there.
 
     Raises:
-        DataError: the folder holds something, or can not be written to.
+        DataError: the folder holds something that is none of these digits, and then nothing was written; or
+            it can not be written to.
     """
+    names = [f"{i}.png" for i in range(len(digits))]
+    if digits.labels is not None:
+        names = [f"{label}/{name}" for label, name in zip(digits.labels.tolist(), names, strict=True)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise DataError(f"{folder}: is not empty; name a new folder, or empty this one")
-        if digits.labels is not None:
-            for label in range(CLASSES):
-                (folder / str(label)).mkdir()
-        for i, digit in enumerate(digits.pixels):
-            place = folder if digits.labels is None else folder / str(digits.labels[i])
-            # Digits are so small that more compression costs time and saves next to nothing.
-            Image.fromarray(digit).save(place / f"{i}.png", compress_level=1)
-            if progress and ((i + 1) % 1000 == 0 or i + 1 == len(digits)):
-                progress(i + 1, len(digits))
+        there = _names(folder, inside=digits.labels is not None)
+        if strange := sorted(there - set(names)):
+            raise DataError(
+                f"{folder}: holds {strange[0]}, which is none of these digits; name a new folder, or empty "
+                "this one"
+            )
+        missing = [
+            i for i, name in enumerate(names) if name not in there or _is_cut(folder / name, digits.pixels[i])
+        ]
+        if missing or (folder / UNFINISHED).exists():
+            (folder / UNFINISHED).touch()
+            for label in range(CLASSES if digits.labels is not None else 0):
+                (folder / str(label)).mkdir(exist_ok=True)
+            done = len(digits) - len(missing)
+            for written in _write_pngs(digits.pixels, missing, folder, names):
+                if progress:
+                    progress(done + written, len(digits), "write")
+            for left in folder.glob(".*.part"):  # by a run that was killed
+                left.unlink()
+            (folder / UNFINISHED).unlink()
     except OSError as error:
         raise DataError(f"{folder}: can not be written: {error.strerror or error}") from error
+    return len(missing)
 
 
-def read_pngs(folder: Path) -> Digits:
-    """Read what `write_pngs` wrote, in the order of i; with labels if there are folders named 0..9.
+def read_pngs(folder: Path, progress: Progress | None = None) -> Digits:
+    """Read a folder of 28 × 28 pictures, white on black: what `write_pngs` wrote, or another's.
 
-    Files whose names start with a dot are passed over.
+    Three layouts: folders named 0 to 9 make labels; folders `training` and `testing` with such folders in
+    them (fastai's `mnist_png`) are read one after the other; pictures without folders have no labels. Names
+    are free. Where they are numbers, these give the order; else it is by label, then by name. Without labels
+    the order is what a submission rests on, so there no number may be missing. Files whose names start with a
+    dot are passed over.
+
+    Args:
+        folder: with one of these layouts.
+        progress: is told digits done, digits in all, and "read".
 
     Raises:
-        DataError: there is no digit, a file is no 28 × 28 picture or has another name, or an i is missing
-            or there twice; the message names the file.
+        DataError: there is no picture, a file is none of 28 × 28, something else lies between them, a number
+            is missing or there twice, or the writing of the folder was interrupted; the message names the
+            file.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder")
-    files: dict[int, tuple[Path, int | None]] = {}
-    for file, label in _pngs(folder):
-        if file.suffix.lower() != ".png" or not (file.stem.isascii() and file.stem.isdigit()):
-            raise DataError(f"{file}: expected the name <i>.png, with i counted from 0")
-        i = int(file.stem)
-        if i in files:
-            raise DataError(f"{file}: digit {i} is there twice, the other is {files[i][0]}")
-        files[i] = (file, label)
+    files = _pictures(folder)
     if not files:
         raise DataError(f"{folder}: holds no PNG")
-    missing = next((i for i in range(len(files)) if i not in files), None)
-    if missing is not None:
-        raise DataError(f"{folder}: {missing}.png is missing, but {max(files)}.png is there")
-
     pixels = np.empty((len(files), SIDE, SIDE), np.uint8)
-    labels = [files[i][1] for i in range(len(files))]
-    for i in range(len(files)):
-        file = files[i][0]
-        try:
-            with Image.open(file) as image:
-                pixels[i] = from_image(image)
-        except DataError as error:
-            raise DataError(f"{file}: {error}") from None
-        except Image.UnidentifiedImageError:
-            raise DataError(f"{file}: is no picture") from None
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
-            raise DataError(f"{file}: is damaged: {error}") from error
-    known = [label for label in labels if label is not None]
-    return Digits(pixels, np.array(known, np.int64) if known else None)
+    for i, (file, _) in enumerate(files):
+        digit = _unpng(file.read_bytes()) if file.is_file() else None
+        pixels[i] = _open(file, _as_it_is) if digit is None else digit
+        if progress and ((i + 1) % 1000 == 0 or i + 1 == len(files)):
+            progress(i + 1, len(files), "read")
+    labels = [label for _, label in files if label is not None]
+    return Digits(pixels, np.array(labels, np.int64) if labels else None)
 
 
 def sheet(
@@ -258,20 +314,290 @@ def _one(digit: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return digit
 
 
-def _pngs(folder: Path) -> Iterator[tuple[Path, int | None]]:
-    """Each file below a folder that ought to be a digit, with its label."""
-    names = {str(label): label for label in range(CLASSES)}
-    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
-    labelled = any(entry.is_dir() for entry in entries)
-    for entry in entries:
-        if not labelled:
-            yield entry, None
-        elif entry.is_dir() and entry.name in names:
-            for file in sorted(entry.iterdir()):
-                if not file.name.startswith("."):
-                    yield file, names[entry.name]
+def _as_it_is(image: Image.Image) -> NDArray[np.uint8]:
+    """A picture of 28 × 28 pixels as a digit: its luminance; what is transparent counts as background."""
+    if image.size != (SIDE, SIDE):
+        raise DataError(f"the picture has {image.width} × {image.height} pixels, expected {SIDE} × {SIDE}")
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        raise DataError(
+            f"the picture has mode {image.mode}, expected 8-bit grey or colour; save it as PNG, L"
+        )
+    if image.has_transparency_data:
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image.convert("RGBA"))
+    if image.mode in ("P", "PA", "RGBA"):
+        image = image.convert("RGB")
+    return np.array(image.convert("L"), np.uint8)
+
+
+def _grey(image: Image.Image) -> NDArray[np.uint8]:
+    """A picture in grey, uint8 (height, width), with a plain ground where it was transparent."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):  # 16 bits or more, in a range of its own
+        values = np.nan_to_num(np.array(image, np.float64), posinf=0, neginf=0)
+        values -= values.min()
+        return np.rint(values * (255 / (values.max() or 1))).astype(np.uint8)
+    try:
+        colours = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except ValueError as error:
+        raise DataError(f"the picture has mode {image.mode}, which has no colours; save it as PNG") from error
+    grey = np.array(colours.convert("RGB").convert("L"))
+    if colours.mode == "RGB":
+        return grey
+    alpha = np.array(colours.getchannel("A"))
+    if alpha.min() == alpha.max() > 0:
+        return grey
+    seen = alpha > 127
+    if not seen.any():
+        return alpha
+    rows, columns = _box(seen)
+    least, most = np.percentile(grey[seen], [2, 98])
+    if seen[rows, columns].mean() < 0.6 or most - least < 64:
+        return alpha  # ink of one colour on glass, black or white: its shape is what can be seen
+    # A card with a digit on it, on glass: continue the card's own ground to the border.
+    inner = np.array(Image.fromarray(seen.astype(np.uint8)).filter(ImageFilter.MinFilter(3)), bool)
+    ground = np.median(grey[seen & ~inner])
+    return np.rint(ground + (grey - ground) * (alpha / 255)).astype(np.uint8)
+
+
+def _is_made_like_mnist(grey: NDArray[np.uint8]) -> bool:
+    """Whether a picture is 28 × 28 and black at its border, its ink fills 20 × 20 one way, with its mass in
+    the middle. All 70,000 digits of MNIST are: one has ink of 18 pixels, 19 of 19, and the centre is within
+    half a pixel.
+    """
+    if grey.shape != (SIDE, SIDE) or np.median(_border(grey)) > 25 or grey.max() < 128:
+        return False
+    rows, columns = _box(grey > 25)
+    edge = max(rows.stop - rows.start, columns.stop - columns.start)
+    return FIT - 2 <= edge <= FIT and all(abs(at - SIDE / 2) < 1 for at in _centre_of_mass(grey))
+
+
+def _ink(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How much each pixel differs from the ground that the border shows, 0..1, the noise of it taken off."""
+    border = _border(grey).astype(np.float32)
+    ground = np.median(border)
+    noise = 3 * 1.4826 * np.median(abs(border - ground))  # three deviations, of what is ground for sure
+    lighter = np.maximum(grey - (ground + noise), 0, dtype=np.float32)
+    darker = np.maximum((ground - noise) - grey, 0, dtype=np.float32)
+    ink = lighter if (lighter**2).sum() > (darker**2).sum() else darker
+    if ink.max() < 16:
+        raise DataError("the picture is blank: nothing stands out from its background, so there is no digit")
+    return ink / ink.max()
+
+
+def _like_mnist(ink: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Ink 0..1 (height, width) cropped, fitted into 20 × 20, and centred by mass in 28 × 28."""
+    rows, columns = _box(ink > 0.1)
+    tall, wide = rows.stop - rows.start, columns.stop - columns.start
+    scale = FIT / max(tall, wide)
+    size = (max(1, round(wide * scale)), max(1, round(tall * scale)))
+    box = (columns.start, rows.start, columns.stop, rows.stop)
+    # Pillow's filters widen as a picture shrinks, which is what smooths the edges.
+    small = np.array(Image.fromarray(ink).resize(size, Image.Resampling.BILINEAR, box))
+    # A thin pen turns pale when it shrinks; the strokes, not just their crossings, get full ink again.
+    small = np.clip(small / np.percentile(small[small > 0.1 * small.max()], 90), 0, 1)
+
+    y, x = _centre_of_mass(small)
+    top = min(max(round(SIDE / 2 - y), 0), SIDE - size[1])
+    left = min(max(round(SIDE / 2 - x), 0), SIDE - size[0])
+    digit = np.zeros((SIDE, SIDE), np.uint8)
+    digit[top : top + size[1], left : left + size[0]] = np.rint(small * 255)
+    return digit
+
+
+def _border(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
+
+
+def _box(there: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box around what is there; of something, at least."""
+    rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _centre_of_mass(ink: NDArray[np.uint8] | NDArray[np.float32]) -> tuple[float, float]:
+    """Row and column of the centre, in pixels; the middle of the first pixel is 0."""
+    total = ink.sum(dtype=np.float64)
+    y = (ink.sum(1, dtype=np.float64) * np.arange(ink.shape[0])).sum() / total
+    x = (ink.sum(0, dtype=np.float64) * np.arange(ink.shape[1])).sum() / total
+    return float(y), float(x)
+
+
+_DAMAGE = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error)
+"""What Pillow raises for damaged files."""
+
+
+def _open(file: Path, convert: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """A picture file as a digit, or the DataError that names the file."""
+    try:
+        with Image.open(file) as image:
+            return convert(image)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
+    except FileNotFoundError:
+        raise DataError(f"{file}: there is no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{file}: is a folder, expected a picture") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{file}: is no picture") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{file}: is too large ({error}); make it smaller") from error
+    except _DAMAGE as error:
+        raise DataError(f"{file}: is damaged: {error}") from error
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+# A PNG of 8-bit grey, as https://www.w3.org/TR/png-3/ has it. Pillow takes six times as long to write it
+# (120 µs to 20 of one core, medians of 5 × 2,000 digits) and to read it, nearly all before the first pixel.
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEAD = _SIGNATURE + _chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0))
+_TAIL = _chunk(b"IEND", b"")
+
+
+def _png(rows: NDArray[np.uint8]) -> bytes:
+    """A digit as a PNG; rows: uint8 (28, 29), each row behind a 0 that says that it is not filtered."""
+    # Digits are so small that more compression costs time and saves next to nothing.
+    return _HEAD + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 1)) + _TAIL
+
+
+def _unfiltered(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.pad(pixels, [(0, 0), (0, 0), (1, 0)])
+
+
+def _unpng(content: bytes) -> NDArray[np.uint8] | None:
+    """The digit of a PNG as `_png` makes it; None for any other file."""
+    head, end = len(_HEAD), len(content) - len(_TAIL) - 4
+    idat = content[head + 4 : end]
+    if content != _HEAD + _chunk(b"IDAT", idat[4:]) + _TAIL:
+        return None
+    try:
+        rows = np.frombuffer(zlib.decompress(idat[4:]), np.uint8).reshape(SIDE, SIDE + 1)
+    except (zlib.error, ValueError):
+        return None
+    return None if rows[:, 0].any() else rows[:, 1:]
+
+
+def _write_pngs(pixels: NDArray[np.uint8], rows: list[int], folder: Path, names: list[str]) -> Iterator[int]:
+    """Write the PNGs of some rows, each under a name of its own until it is whole; tells how many are done.
+
+    In threads, since zlib and the disk let go of the interpreter, and through `os`: pathlib takes as long as
+    both.
+    """
+
+    def write(start: int) -> int:
+        part = f"{folder}/.{start}.part"
+        some = rows[start : start + 500]
+        for i, row in zip(some, _unfiltered(pixels[some]), strict=True):
+            file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                os.write(file, _png(row))
+            finally:
+                os.close(file)
+            os.replace(part, f"{folder}/{names[i]}")  # noqa: PTH105
+        return len(some)
+
+    done = 0
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
+        for count in pool.map(write, range(0, len(rows), 500)):
+            done += count
+            yield done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _is_cut(file: Path, digit: NDArray[np.uint8]) -> bool:
+    """Whether a file is the beginning of this digit's PNG, and no more; if not, whether it is the digit.
+
+    Raises:
+        DataError: it is another digit, or something else.
+    """
+    content = file.read_bytes()
+    there = _unpng(content)
+    if there is not None and np.array_equal(there, digit):
+        return False
+    if _png(_unfiltered(digit[None])[0]).startswith(content):
+        return True
+    if _SIGNATURE.startswith(content[:8]) or not content.strip(b"\0"):  # NULs: a disk that lost its power
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                image.load()
+                if np.array_equal(_as_it_is(image), digit):
+                    return False  # by another program, or another zlib
+        except DataError:
+            pass  # another size or mode
+        except _DAMAGE:
+            return True
+    raise DataError(f"{file}: holds something else than this digit; name a new folder, or empty this one")
+
+
+def _names(folder: Path, inside: bool) -> set[str]:
+    """What lies in a folder, and `inside` its folders named 0 to 9, as names from the folder on."""
+    names = set()
+    for entry in _entries(folder):
+        if inside and entry.name in _LABELS and entry.is_dir():
+            names |= {f"{entry.name}/{inner.name}" for inner in _entries(entry)}
         else:
-            raise DataError(f"{entry}: expected nothing but folders named 0 to 9 beside each other")
+            names.add(entry.name)
+    return names
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+
+
+def _pictures(folder: Path) -> list[tuple[Path, int | None]]:
+    """The pictures of a folder with their labels, in their order."""
+    if (folder / UNFINISHED).exists():
+        raise DataError(f"{folder}: its writing was interrupted; run the same convert again to complete it")
+    entries = _entries(folder)
+    if entries and {entry.name for entry in entries} <= set(PARTS):
+        return [picture for part in PARTS if (folder / part).is_dir() for picture in _pictures(folder / part)]
+    if any(entry.is_dir() for entry in entries):
+        return _labelled(entries)
+    files = sorted(entries, key=_by_number)
+    if all(_is_number(file) for file in files):
+        _check_numbers(files)
+    return [(file, None) for file in files]
+
+
+def _labelled(entries: list[Path]) -> list[tuple[Path, int | None]]:
+    """The pictures in folders named 0 to 9: by number where all names are numbers, else by label and name."""
+    files: list[Path] = []
+    for entry in sorted(entries):
+        if entry.name not in _LABELS or not entry.is_dir():
+            raise DataError(
+                f"{entry}: expected nothing but folders named {', '.join(_LABELS)}, or {' and '.join(PARTS)} "
+                "with such folders in them; other folders are read one by one"
+            )
+        files += sorted(_entries(entry), key=_by_number)
+    if all(_is_number(file) for file in files):
+        files.sort(key=_by_number)  # stable, so that a number in two folders is no matter
+    return [(file, _LABELS.index(file.parent.name)) for file in files]
+
+
+_LABELS = [str(label) for label in range(CLASSES)]
+
+
+def _is_number(file: Path) -> bool:
+    return file.stem.isascii() and file.stem.isdigit()
+
+
+def _by_number(file: Path) -> list[str | int]:
+    """Sorts 10.png behind 9.png, and digit-10.png behind digit-9.png."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", file.name))]
+
+
+def _check_numbers(files: list[Path]) -> None:
+    """Numbers run from 0 or 1 without a gap; the files are sorted."""
+    for expected, file in enumerate(files, start=min(int(files[0].stem), 1) if files else 0):
+        number = int(file.stem)
+        if number > expected:
+            raise DataError(f"{file.parent}: {expected}.png is missing, but {file.name} is there")
+        if number < expected:
+            raise DataError(f"{file}: digit {number} is there twice")
 
 
 def _heat(count: int, most: int) -> tuple[int, int, int]:

@@ -19,12 +19,14 @@ ROWS = 28_000
 _HEADER = b"ImageId,Label"
 
 
-def to_csv(labels: NDArray[np.integer | np.floating], rows: int = ROWS) -> bytes:
+def to_csv(labels: NDArray[np.integer | np.floating], rows: int = ROWS, *, clip: bool = False) -> bytes:
     """Labels as the text of submission.csv.
 
     Args:
         labels: (rows,), each 0..9, in the order of test.csv; integers, or floats that are whole.
         rows: how many labels the competition expects.
+        clip: write the nearest digit, 0 or 9, where a whole number lies outside 0..9, as a regression's
+            rounded outputs may. What is no whole number is refused as ever.
 
     Returns:
         ASCII with LF line ends; the same labels give the same bytes, so that their digest names them.
@@ -39,12 +41,21 @@ def to_csv(labels: NDArray[np.integer | np.floating], rows: int = ROWS) -> bytes
         )
     if len(labels) != rows:
         raise SubmissionError(f"{len(labels):,} labels, expected {rows:,}: one for each row of test.csv")
+    whole = np.isfinite(labels) & (labels == np.rint(labels))
+    if clip:
+        labels = np.where(whole, np.clip(labels, 0, CLASSES - 1), labels)
     wrong = np.flatnonzero(~np.isin(labels, np.arange(CLASSES)))  # NaN and fractions are in nothing
     if len(wrong):
         first = wrong[0]
+        remedy = (
+            "A regression's rounded number is not a class: nothing keeps it within 0..9. Predict classes, or "
+            "ask for the numbers to be clipped (clip=True)"
+            if whole[wrong].all()
+            else "Predict classes; a regression's numbers must be rounded first"
+        )
         raise SubmissionError(
             f"ImageId {first + 1}: the label {labels[first]} is no digit, expected an integer 0..9 "
-            f"({len(wrong):,} of {rows:,} are wrong); predict classes, or clip rounded numbers to 0..9"
+            f"({len(wrong):,} of {rows:,} are wrong). {remedy}"
         )
     lines = [f"{i},{label}\n" for i, label in enumerate(labels.astype(np.int64).tolist(), start=1)]
     return _HEADER + b"\n" + "".join(lines).encode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     epochs: int | None = None,
+    pretrained: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> nn.Module:
     """Train a model for a preset. A batch is never stopped half way: an exception of `progress`, or ^C, ends
@@ -37,6 +39,7 @@ def fit(
             gives the same weights bit for bit.
         device: `auto` (a CUDA device where there is one), `cpu` or `cuda`.
         epochs: instead of the preset's.
+        pretrained: start from torchvision's ImageNet weights and fine-tune them; resnet18 alone has any.
         progress: called with batches done, batches in all, and a note such as "epoch 2/4  loss 0.31".
 
     Returns:
@@ -46,7 +49,7 @@ def fit(
 
     Raises:
         ModelError: the model, preset or device does not exist; there are no labels, no rows, or no such rows;
-            training diverged.
+            pretrained weights do not exist, or can not be fetched or opened; training diverged.
     """
     module = models.find(model)
     if preset not in module.PRESETS:
@@ -54,12 +57,24 @@ def fit(
     if epochs is not None and epochs < 1:
         raise ModelError(f"epochs is {epochs}; a network trains for 1 or more")
     recipe = module.PRESETS[preset] if epochs is None else replace(module.PRESETS[preset], epochs=epochs)
+    if pretrained:
+        recipe = _pretrained(recipe, model)
     pixels, labels = _visible(digits, rows)
     net: nn.Module = module.fit(
         pixels, labels, recipe, seed=seed, device=pick_device(device), progress=progress
     )
     net = net.to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
     return net.eval().requires_grad_(False)
+
+
+def _pretrained(recipe: Any, model: str) -> Any:
+    """Give the same recipe from pretrained weights."""
+    if not hasattr(recipe, "pretrained"):
+        able = [
+            name for name, module in models.MODELS.items() if hasattr(module.PRESETS["fast"], "pretrained")
+        ]
+        raise ModelError(f"{model} has no pretrained weights, only {', '.join(able)}; train it from scratch")
+    return replace(recipe, pretrained=True)
 
 
 def _visible(digits: Digits, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

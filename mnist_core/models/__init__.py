@@ -10,9 +10,14 @@ from typing import Any
 from torch import nn
 
 from mnist_core.errors import ModelError
-from mnist_core.models import convnet, resnet
+from mnist_core.models import convnet, regression, resnet, scratch
 
-MODELS: dict[str, ModuleType] = {"convnet": convnet, "resnet18": resnet}
+MODELS: dict[str, ModuleType] = {
+    "convnet": convnet,
+    "resnet18": resnet,
+    "scratch": scratch,
+    "scratch-regression": regression,
+}
 
 
 def find(model: str) -> ModuleType:

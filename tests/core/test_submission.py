@@ -53,6 +53,37 @@ def test_labels_that_are_no_submission_are_refused(labels, message):
         to_csv(np.array(labels), rows=3)
 
 
+@pytest.mark.parametrize(
+    ("labels", "remedy"),
+    [
+        ([3, 10, 11], r"A regression's rounded number is not a class.*clipped \(clip=True\)"),
+        ([3.0, 10.0, -1.0], r"A regression's rounded number is not a class"),
+        ([3.0, 10.4, 7.0], "must be rounded first"),
+        ([np.nan, 1.0, 2.0], "must be rounded first"),
+    ],
+)
+def test_what_is_wrong_with_a_label_decides_the_remedy(labels, remedy):
+    """Whole numbers outside 0..9 are a regression's: why they are refused is said, and how to clip them."""
+    with pytest.raises(SubmissionError, match=remedy):
+        to_csv(np.array(labels), rows=3)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.float32])
+def test_whole_numbers_are_clipped_when_asked(dtype):
+    """With clip, 10s and 11s become 9 and negative numbers 0; digits stay as they are."""
+    labels = np.array([7, -1, 11, 10, 0, 9], dtype)
+
+    assert read_csv(to_csv(labels, rows=6, clip=True), rows=6).tolist() == [7, 0, 9, 9, 0, 9]
+    assert labels.tolist() == [7, -1, 11, 10, 0, 9]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 10.5, 3.5])
+def test_clipping_does_not_hide_what_is_no_whole_number(wrong):
+    """NaN, infinities and fractions are refused with clip as without."""
+    with pytest.raises(SubmissionError, match="ImageId 2: the label"):
+        to_csv(np.array([1.0, wrong, 10.0]), rows=3, clip=True)
+
+
 def test_the_number_of_rows_is_the_competitions():
     """Without another number, 28,000 are expected, of labels and of rows."""
     with pytest.raises(SubmissionError, match="27,999 labels, expected 28,000"):

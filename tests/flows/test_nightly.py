@@ -15,6 +15,7 @@ from flows.store import StoreError
 from flows.submit import submit
 from flows.train import seed_of, train
 from mnist_core.errors import BundleError
+from mnist_core.models import resnet
 
 NIGHT = "2026-11-23"
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -134,6 +135,50 @@ def test_the_champion_yields_only_to_what_is_not_clearly_worse(job, errors, deci
     assert result["decision"] == decision
     assert f"{errors} errors more than champion {champion} on 8400 rows" in result["reason"]
     assert registry.champion()[1] == (challenger if decision == "promoted" else champion)
+
+
+def test_scratch_has_its_night_where_no_champion_is_better(job, monkeypatch):
+    """In an empty store the plain tensors of scratch pass their own floor, are submitted and scored."""
+    started = job()
+    monkeypatch.delenv("MNIST_FLOOR")
+
+    result = nightly(NIGHT, model="scratch")
+
+    assert result["decision"] == "promoted"
+    assert "above the floor 0.9500" in result["reason"]
+    assert started.registry.champion() == (1, result["version"])
+    assert result["submission"]["public_score"] > 0.975
+
+
+def test_scratch_is_rejected_beside_a_convnet_champion(job, monkeypatch):
+    """With as many epochs a convnet is far better, so scratch changes nothing and is not submitted."""
+    started = job()
+    monkeypatch.setenv("MNIST_EPOCHS", "1")
+    champion = nightly(NIGHT)["version"]
+
+    result = nightly(NIGHT, model="scratch")
+
+    assert result["decision"] == "rejected"
+    assert f"more than champion {champion}" in result["reason"]
+    assert result["submission"] is None
+    assert started.registry.champion() == (1, champion)
+    assert len(started.server.submissions()) == 1
+
+
+def test_resnet18_has_its_night(job, monkeypatch):
+    """From train.csv to a score with fastai's network, here trained on the first 512 of its rows."""
+    started = job()
+    monkeypatch.setenv("MNIST_FLOOR", "0")
+    fit = resnet.fit
+    monkeypatch.setattr(
+        resnet, "fit", lambda pixels, labels, *rest, **named: fit(pixels[:512], labels[:512], *rest, **named)
+    )
+
+    result = nightly(NIGHT, model="resnet18")
+
+    assert (result["model"], result["decision"]) == ("resnet18", "promoted")
+    assert abs(result["submission"]["public_score"] - result["valid_accuracy"]) < 0.05
+    assert len(started.server.submissions()) == 1
 
 
 def test_a_dry_run_stops_after_the_gate(job):

@@ -1,0 +1,332 @@
+"""A digit recogniser in plain tensors, every step of its training written out: read it from top to bottom.
+
+torch multiplies the matrices and finds the gradients (`backward`). All else is here: the first weights, the
+model, the loss, the mini-batches, the step of gradient descent, the epochs that train and those that only
+look. The ideas are those of chapter 4 of fastbook (Howard and Gugger, "Deep Learning for Coders with fastai
+and PyTorch"); the code is our own.
+
+    step 1   linear model   784 → 10                 recipe LINEAR
+    step 2   net            784 → … → ReLU → … → 10  PRESETS
+
+No `nn.Module` and no optimizer of torch takes part in the training. `Scratch` comes after it: a thin module
+that carries the trained tensors, so that they are exported, loaded and used like any other model.
+
+Three mysteries
+---------------
+A fastai `Learner` trains over plain lists, `DataLoader(list(zip(x, y)))`, and then fails at three other
+things. Behind all three is one fact: it asks its data for more than batches. tests/core/test_mysteries.py
+shows each failure, and the same call on the Learner that `mnist_core.to_learner` makes.
+
+1. `learn.export()`: 'list' object has no attribute 'new_empty'. A Learner is saved without its digits, and
+   so asks each dataset for an empty copy of itself, `new_empty()`. fastai's own `Datasets` can give one, with
+   the transforms and without the items; a list can not.
+2. `learn.predict(digit)`: 'list' object has no attribute 'decode_batch'. A prediction goes back through the
+   data's transforms to become a label again, 3 → '3', which is what `decode_batch` is for. fastai's `TfmdDL`
+   has it; a plain `DataLoader` passes every name that it does not know on to its dataset, here the list.
+3. `learn.get_preds(dl=learn.dls.test_dl(x))`: forward() takes 2 positional arguments but 256 were given.
+   To a Learner a batch is a tuple: the inputs, and the target last. Digits without targets come as one bare
+   tensor instead, (256, 784), which is taken apart like a tuple: 255 digits become 255 inputs of the model
+   (and itself the 256th argument), the last digit their target.
+
+`to_learner` answers all three by giving the Learner fastai's own `Datasets` and `TfmdDL`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mnist_core.digits import CLASSES, PIXELS
+from mnist_core.errors import ModelError
+
+Layer = tuple[Tensor, Tensor]
+"""Weights float32 (inputs, outputs) and bias float32 (outputs,)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a net is trained."""
+
+    hidden: tuple[int, ...]
+    """Outputs of each hidden layer; without any, the net is the linear model."""
+    epochs: int
+    peak_lr: float = 0.1
+    """Learning rate of the first epoch."""
+    falling: bool = True
+    """Whether the learning rate falls in a straight line, to peak_lr / epochs in the last epoch."""
+    momentum: float = 0.9
+    """How much of one step goes into the next."""
+    shift: int = 1
+    """Pixels by which a mini-batch may be moved, up or down and left or right."""
+    batch: int = 128
+
+
+LINEAR = Recipe(hidden=(), epochs=15, peak_lr=0.5, momentum=0.0, shift=0)
+
+PRESETS = {
+    "fast": Recipe(hidden=(256, 128), epochs=12),
+    "balanced": Recipe(hidden=(512, 256), epochs=30),
+    "best": Recipe(hidden=(512, 256), epochs=60, shift=2),
+}
+
+
+# Step 1: a linear model. Ten weighted sums of the pixels, one for each digit; the largest wins.
+
+
+def to_inputs(pixels: Tensor) -> Tensor:
+    """Turn pixels uint8 (N, 28, 28) into inputs float32 (N, 784), 0 background, 1 full ink."""
+    return pixels.flatten(1).float() / 255
+
+
+def init_layer(inputs: int, outputs: int, random: torch.Generator) -> Layer:
+    """Draw first weights, small and different; the bias starts at 0.
+
+    With this spread a layer and its ReLU give numbers of about the size that they take, so that a signal
+    neither fades nor grows from layer to layer (He et al., arXiv 1502.01852).
+    """
+    weights = torch.randn(inputs, outputs, generator=random) * math.sqrt(2 / inputs)
+    return weights, torch.zeros(outputs)
+
+
+def linear(inputs: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """Give the weighted sums (N, outputs) of inputs (N, inputs): one matrix product for all N."""
+    return inputs @ weights + bias
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Give how surprised the model is by the labels, as a mean: -log of the probability of the true class.
+
+    Args:
+        logits: (N, 10), any numbers. Softmax makes them probabilities: e^logit, as a part of the row's sum.
+        labels: int64 (N,).
+    """
+    logits = logits - logits.detach().amax(1, keepdim=True)  # changes no probability; e^100 would overflow
+    log_probabilities = logits - logits.exp().sum(1, keepdim=True).log()
+    return -log_probabilities.gather(1, labels[:, None]).mean()
+
+
+def step(params: Sequence[Tensor], velocity: Sequence[Tensor], lr: float, momentum: float) -> None:
+    """Move each parameter against its gradient, which is used up: one step of stochastic gradient descent.
+
+    A mini-batch's gradient is a noisy hint. With momentum a step follows the velocity, the sum of all
+    gradients so far, each counting `momentum` times as much as the next: noise cancels out, a lasting
+    direction adds up.
+    """
+    with torch.no_grad():
+        for param, v in zip(params, velocity, strict=True):
+            assert param.grad is not None
+            v *= momentum
+            v += param.grad
+            param -= lr * v
+            param.grad = None
+
+
+def mini_batches(count: int, size: int, random: torch.Generator) -> tuple[Tensor, ...]:
+    """Deal the rows 0 to count - 1 into mini-batches, at random; what fills none sits this epoch out."""
+    return torch.randperm(count, generator=random)[: count // size * size].split(size)
+
+
+# Step 2: a net. Linear layers with a ReLU between them: without it they would be one linear layer again.
+
+
+def relu(inputs: Tensor) -> Tensor:
+    """Replace negative numbers by 0."""
+    return inputs.clamp_min(0)
+
+
+def network(pixels: Tensor, layers: Sequence[Layer]) -> Tensor:
+    """Give the outputs (N, …) of pixels uint8 (N, 28, 28); with one layer it is the linear model."""
+    *hidden, last = layers
+    inputs = to_inputs(pixels)
+    for weights, bias in hidden:
+        inputs = relu(linear(inputs, weights, bias))
+    return linear(inputs, *last)
+
+
+def init_layers(hidden: Sequence[int], outputs: int, random: torch.Generator) -> list[Layer]:
+    """Draw the first weights of all layers: 784 → hidden → … → outputs."""
+    return [init_layer(i, o, random) for i, o in pairwise([PIXELS, *hidden, outputs])]
+
+
+def move(pixels: Tensor, most: int, random: torch.Generator) -> Tensor:
+    """Move a mini-batch of digits by up to `most` pixels each way, all alike: a moved 3 is a 3 to learn too.
+
+    What leaves the picture comes in at the other side; it is background, as digits keep away from the edge.
+    """
+    down, right = torch.randint(-most, most + 1, (2,), generator=random).tolist()
+    return pixels.roll((down, right), dims=(1, 2))
+
+
+# Training, the same for both steps.
+
+
+def train_epoch(
+    layers: Sequence[Layer],
+    velocity: Sequence[Tensor],
+    pixels: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    lr: float,
+    random: torch.Generator,
+    loss_of: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+) -> float:
+    """Go through the digits once, a step for each mini-batch; give the mean loss.
+
+    Args:
+        layers: with gradients; they are changed, and so is the velocity, a tensor for each of theirs.
+        pixels: uint8 (N, 28, 28).
+        targets: (N,), what `loss_of` compares the outputs with.
+    """
+    params = [tensor for layer in layers for tensor in layer]
+    batches = mini_batches(len(pixels), min(recipe.batch, len(pixels)), random)
+    total = torch.zeros((), device=pixels.device)
+    for rows in batches:
+        outputs = network(move(pixels[rows], recipe.shift, random), layers)
+        loss = loss_of(outputs, targets[rows])
+        loss.backward()  # leaves in each parameter's .grad how the loss changes with it
+        step(params, velocity, lr, recipe.momentum)
+        total += loss.detach()
+    return total.item() / len(batches)
+
+
+def most_likely(logits: Tensor) -> Tensor:
+    """Give the labels int64 (N,) of logits (N, 10)."""
+    return logits.argmax(1)
+
+
+def validate_epoch(
+    layers: Sequence[Layer],
+    pixels: Tensor,
+    labels: Tensor,
+    labels_of: Callable[[Tensor], Tensor] = most_likely,
+    batch: int = 1000,
+) -> float:
+    """Go through digits that are not trained on, and change nothing; give the part that is recognised.
+
+    Args:
+        pixels: uint8 (N, 28, 28).
+        labels: int64 (N,).
+    """
+    right = 0
+    with torch.no_grad():
+        for x, y in zip(pixels.split(batch), labels.split(batch), strict=True):
+            right += int((labels_of(network(x, layers)) == y).sum())
+    return right / len(labels)
+
+
+def train(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device | str,
+    progress: Callable[[int, int, str], None] | None,
+    valid: tuple[np.ndarray, np.ndarray] | None,
+    outputs: int = CLASSES,
+    loss_of: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+    labels_of: Callable[[Tensor], Tensor] = most_likely,
+) -> list[Layer]:
+    """Draw the first weights and train them for the epochs of a recipe; what `fit` says holds here.
+
+    Raises:
+        ModelError: the loss is no longer finite.
+    """
+    random = torch.Generator().manual_seed(seed)
+    layers = [
+        (weights.to(device).requires_grad_(), bias.to(device).requires_grad_())
+        for weights, bias in init_layers(recipe.hidden, outputs, random)
+    ]
+    velocity = [torch.zeros_like(tensor) for layer in layers for tensor in layer]
+    x, y = _tensors(pixels, labels, device)
+    per_epoch = len(x) // min(recipe.batch, len(x))
+    for epoch in range(1, recipe.epochs + 1):
+        # Large steps first, to get far; small ones last, to settle.
+        lr = recipe.peak_lr * ((recipe.epochs - epoch + 1) / recipe.epochs if recipe.falling else 1)
+        loss = train_epoch(layers, velocity, x, y, recipe, lr, random, loss_of)
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"from scratch: the loss is {loss} in epoch {epoch} of {recipe.epochs}; try another seed, or "
+                f"a lower peak_lr than {recipe.peak_lr:g} in the recipe"
+            )
+        note = f"epoch {epoch}/{recipe.epochs}  loss {loss:.2f}"
+        if valid is not None:
+            valid_x, valid_y = _tensors(*valid, device)
+            note += f"  valid {validate_epoch(layers, valid_x, valid_y, labels_of):.4f}"
+        if progress is not None:
+            progress(epoch * per_epoch, recipe.epochs * per_epoch, note)
+    return layers
+
+
+def _tensors(pixels: np.ndarray, labels: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device)
+
+
+# After the training: the tensors as a model like any other.
+
+
+class Scratch(nn.Module):
+    """Digits in, logits out: the trained tensors, and `network` as before.
+
+    Args:
+        layers: from the first to the last; they are copied.
+    """
+
+    name = "scratch"
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        super().__init__()
+        self.sizes: dict[str, Any] = {"hidden": [len(bias) for _, bias in layers[:-1]]}
+        self.weights = nn.ParameterList(weights.detach().clone() for weights, _ in layers)
+        self.biases = nn.ParameterList(bias.detach().clone() for _, bias in layers)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Give the logits, float32 (N, 10), of pixels uint8 (N, 28, 28), 0 background, 255 full ink."""
+        return network(pixels, self.layers())
+
+    def layers(self) -> list[Layer]:
+        """Give the tensors as `network` takes them."""
+        return list(zip(self.weights, self.biases, strict=True))
+
+
+def build(sizes: dict[str, Any]) -> Scratch:
+    """Make an untrained Scratch of the `sizes` that another one carries."""
+    return Scratch(init_layers(sizes["hidden"], CLASSES, torch.Generator()))
+
+
+def fit(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int, str], None] | None = None,
+    valid: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Scratch:
+    """Train a linear model or a net from scratch.
+
+    Args:
+        pixels: uint8 (N, 28, 28), N > 0; all are trained on. A last mini-batch that is not full is left out;
+            which digits it holds changes with each epoch.
+        labels: int64 (N,), each 0..9.
+        recipe: `LINEAR`, one of `PRESETS`, or another.
+        seed: decides the first weights, the order of the digits and where they are moved; the same seed gives
+            the same weights bit for bit on a CPU with the same number of threads. torch's global generators
+            stay as they were.
+        device: where to train, and where the result lies.
+        progress: called after every epoch with mini-batches done, mini-batches in all, and e.g. "epoch 2/12
+            loss 0.13", with "  valid 0.9712" behind it if there are digits to validate on.
+        valid: pixels and labels to look at after every epoch. They change nothing.
+
+    Raises:
+        ModelError: the loss is no longer finite.
+    """
+    return Scratch(train(pixels, labels, recipe, seed=seed, device=device, progress=progress, valid=valid))

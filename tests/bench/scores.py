@@ -1,0 +1,141 @@
+"""The systems of the six notebooks on the practice competition: minutes, held-out accuracy and public score.
+
+    .venv/bin/python tests/bench/scores.py --seeds 1 2 3 --systems linear scratch regression resnet18 origin
+
+Each training is the command that a person would type, a process of its own: `mnist_core train` on the
+competition's train.csv, then `mnist_core submission` on its test.csv. The CSV is posted with Kaggle's client
+to the practice competition of MNIST_HOME, which alone knows the answers. Minutes are those that `train`
+reports: the training, with the writing and reading of PNGs where the recipe is for PNGs, without imports.
+Prints JSON lines: the machine, each training, and for each system mean and standard deviation over its seeds.
+What --log has already is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from flows.competition import Competition, connect
+from flows.settings import read_settings
+
+SYSTEMS = {
+    "linear": ["--model", "scratch", "--preset", "linear"],
+    "scratch": ["--model", "scratch"],
+    "regression": ["--model", "scratch-regression"],
+    "convnet": ["--model", "convnet"],
+    "resnet18": ["--model", "resnet18"],
+    "resnet18-balanced": ["--model", "resnet18", "--preset", "balanced"],
+    "origin": ["--model", "resnet18", "--preset", "origin"],
+}
+
+FIGURES = ("public_score", "valid_accuracy", "minutes")
+
+
+def main() -> None:
+    """Read the arguments, train, submit, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=["linear", "scratch", "convnet"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--log", type=Path, help="JSON lines are appended here, too")
+    given = parser.parse_args()
+    os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
+    settings = read_settings()
+    competition = connect(settings)
+    data = competition.download()
+    tell(given.log, machine=machine())
+    rows = [json.loads(line) for line in given.log.read_text().splitlines()] if given.log else []
+    for seed in given.seeds:
+        for system in given.systems:
+            if not any((row.get("system"), row.get("seed")) == (system, seed) for row in rows):
+                rows.append(measure(system, seed, data.train_csv, data.test_csv, competition))
+                tell(given.log, **rows[-1])
+    for system in given.systems:
+        mine = [row for row in rows if row.get("system") == system and row["seed"] in given.seeds]
+        tell(
+            given.log,
+            summary=system,
+            n=len(mine),
+            **{key: spread([row[key] for row in mine]) for key in FIGURES},
+        )
+
+
+def measure(system: str, seed: int, train: Path, test: Path, competition: Competition) -> dict[str, Any]:
+    """Train one system, submit its predictions, and give what came of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, csv = Path(folder) / "bundle", Path(folder) / "submission.csv"
+        before, start = product_gflops(), perf_counter()
+        run("train", str(train), str(bundle), *SYSTEMS[system], "--seed", str(seed))
+        whole = perf_counter() - start
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        run("submission", str(bundle), str(test), str(csv), *(["--clip"] if system == "regression" else []))
+        made = competition.submit_once(csv, f"{system} seed {seed}")
+        scored = competition.wait_for_score(made.ref, 60)
+    return {
+        "system": system,
+        "seed": seed,
+        "public_score": scored.public_score,
+        "valid_accuracy": manifest["valid_accuracy"],
+        "minutes": round(manifest["seconds"]["train"] / 60, 3),
+        "process_minutes": round(whole / 60, 3),
+        "product_gflops": [before, product_gflops()],
+    }
+
+
+def run(*arguments: str) -> None:
+    """Run a command of the library."""
+    subprocess.run([sys.executable, "-m", "mnist_core", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Give mean, standard deviation (of two and more), least and most."""
+    sd = {"sd": round(statistics.stdev(values), 5)} if len(values) > 1 else {}
+    return {"mean": round(statistics.mean(values), 5), **sd, "min": min(values), "max": max(values)}
+
+
+def product_gflops() -> float:
+    """Measure how fast this machine is right now: the median of five products of 1,024 × 1,024 float32."""
+    a = torch.rand(1024, 1024)
+    a @ a
+    rates = []
+    for _ in range(5):
+        start = perf_counter()
+        a @ a
+        rates.append(2 * 1024**3 / (perf_counter() - start) / 1e9)
+    return round(statistics.median(rates), 1)
+
+
+def machine() -> dict[str, Any]:
+    """Give what the figures depend on."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return {
+        "cpu": names[0].split(":")[1].strip() if names else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "torch": torch.__version__,
+    }
+
+
+def tell(log: Path | None, **facts: Any) -> None:
+    """Print a line of JSON, and append it to the log."""
+    line = json.dumps(facts)
+    print(line, flush=True)
+    if log is not None:
+        with log.open("a") as file:
+            file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

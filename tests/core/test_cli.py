@@ -1,0 +1,538 @@
+"""`python -m mnist_core`: what each command writes, prints and refuses."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from mnist_core.__main__ import main
+from mnist_core.bundle import export, load, load_learner
+from mnist_core.digits import Digits, folds, read_test, read_train, write_csv
+from mnist_core.evaluation import evaluate
+from mnist_core.images import from_image, read_digits, read_pngs, sheet, write_pngs
+from mnist_core.inference import predict
+from mnist_core.models import MODELS
+from mnist_core.models.convnet import ConvNet
+from mnist_core.models.regression import Regression
+from mnist_core.submission import read_csv
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run the command line: `cli("convert", csv, folder)` gives its exit code, output and errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["mnist-core", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return SimpleNamespace(code=code, out=captured.out, err=captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A small untrained network: it prefers some class, and is never sure."""
+    torch.manual_seed(3)
+    return ConvNet((4, 6, 8, 10)).eval()
+
+
+@pytest.fixture(scope="module")
+def bundle(net, tmp_path_factory):
+    """Its bundle."""
+    folder = tmp_path_factory.mktemp("cli") / "bundle"
+    export(net, folder, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(synthetic, tmp_path_factory):
+    """A folder with a train.csv of 60 rows, a test.csv of 30, and PNGs of both."""
+    folder = tmp_path_factory.mktemp("files")
+    for name, digits in (("train", synthetic(60)), ("test", synthetic(30, seed=1, labelled=False))):
+        write_csv(digits, folder / f"{name}.csv")
+        write_pngs(digits, folder / name)
+    return folder
+
+
+def picture(text, ground="white", ink="black", mode="RGB"):
+    """A printed digit, 90 × 140."""
+    image = Image.new(mode, (90, 140), ground)
+    ImageDraw.Draw(image).text((45, 70), text, ink, ImageFont.load_default(80), anchor="mm")
+    return image
+
+
+# convert
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_convert_there_and_back_loses_nothing(cli, files, tmp_path, name):
+    """CSV → PNGs → CSV is the same file, byte for byte."""
+    there = cli("convert", files / f"{name}.csv", tmp_path / "pngs")
+    back = cli("convert", tmp_path / "pngs", tmp_path / "back.csv")
+
+    assert (there.code, back.code) == (0, 0)
+    assert (tmp_path / "back.csv").read_bytes() == (files / f"{name}.csv").read_bytes()
+    assert there.err.startswith(f"{tmp_path / 'pngs'}: {60 if name == 'train' else 30} digits in ")
+    assert there.out == back.out == ""
+
+
+def test_convert_lays_out_folders_as_the_origin_did(cli, files, tmp_path):
+    """training/<label>/<i>.png and test/<i>.png, from row 0 on."""
+    cli("convert", files / "train.csv", tmp_path / "training")
+    cli("convert", files / "test.csv", tmp_path / "test")
+
+    labels = read_train(files / "train.csv").labels
+    assert all((tmp_path / "training" / str(label) / f"{i}.png").is_file() for i, label in enumerate(labels))
+    assert all((tmp_path / "test" / f"{i}.png").is_file() for i in range(30))
+
+
+def test_convert_goes_on_where_it_was(cli, files, tmp_path):
+    """A second run writes what is missing, and says how much that was."""
+    cli("convert", files / "test.csv", tmp_path / "pngs")
+    for i in (3, 7):
+        (tmp_path / "pngs" / f"{i}.png").unlink()
+
+    again = cli("convert", files / "test.csv", tmp_path / "pngs")
+
+    assert again.code == 0
+    assert "30 digits, 2 of them written now" in again.err
+    assert np.array_equal(read_pngs(tmp_path / "pngs").pixels, read_test(files / "test.csv").pixels)
+
+
+def test_convert_reads_fastais_mnist_png(cli, files, tmp_path):
+    """training/<label>/… and testing/<label>/… become one train.csv."""
+    digits = read_train(files / "train.csv")
+    for part, rows in (("training", slice(0, 40)), ("testing", slice(40, 60))):
+        write_pngs(digits[rows], tmp_path / "mnist_png" / part)
+
+    assert cli("convert", tmp_path / "mnist_png", tmp_path / "all.csv").code == 0
+    assert (tmp_path / "all.csv").read_bytes() == (files / "train.csv").read_bytes()
+
+
+def test_convert_refuses_a_folder_of_something_else(cli, files, tmp_path):
+    """Digits of another file are never mixed in."""
+    again = cli("convert", files / "train.csv", files / "test")
+
+    assert again.code == 1
+    assert again.err.startswith(f"error: {files / 'test'}: holds ")
+    assert again.err.count("\n") == 1
+
+
+# predict
+
+
+def test_predict_prints_the_digit_and_a_bar_for_each_class(cli, bundle, net, tmp_path):
+    """The digit stands first; ten bars are as long as their probabilities, which stand beside them."""
+    picture("3").save(tmp_path / "three.png")
+    probabilities = predict(net, from_image(picture("3"))[None])[0]
+
+    done = cli("predict", bundle, tmp_path / "three.png")
+
+    assert done.code == 0
+    best = probabilities.argmax()
+    lines = done.out.splitlines()
+    assert "three.png" in done.out.replace("\n", "")
+    assert any(line.startswith(f"{best}  with {100 * probabilities[best]:.2f} %") for line in lines)
+    bars = [line for line in lines if line.endswith(" %") and " with " not in line]
+    assert [line[0] for line in bars] == list("0123456789")
+    for line, probability in zip(bars, probabilities, strict=True):
+        assert line.split()[-2] == f"{100 * probability:.2f}"
+        assert abs(line.count("█") - 30 * probability) <= 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "LA", "CMYK"])
+def test_predict_takes_any_mode_and_both_polarities(cli, bundle, tmp_path, mode):
+    """White on black and black on white, in every mode, are one digit with one answer."""
+    answers = set()
+    for ground, ink in (("white", "black"), ("black", "white")):
+        suffix = "jpg" if mode == "CMYK" else "png"
+        file = tmp_path / f"{ground}.{suffix}"
+        picture("5", ground, ink).convert(mode).save(file)
+        done = cli("predict", bundle, file, "--json")
+        assert done.code == 0, done.err
+        answers.add(json.loads(done.out)["digit"])
+
+    assert len(answers) == 1
+
+
+def test_predict_takes_ink_on_a_transparent_ground(cli, bundle, tmp_path):
+    """Black ink on glass gives what black ink on paper gives."""
+    picture("5", (0, 0, 0, 0), "black", "RGBA").save(tmp_path / "glass.png")
+    picture("5").save(tmp_path / "paper.png")
+
+    glass, paper = (
+        json.loads(cli("predict", bundle, tmp_path / name, "--json").out)
+        for name in ("glass.png", "paper.png")
+    )
+
+    np.testing.assert_allclose(glass["probabilities"], paper["probabilities"], atol=0.05)
+
+
+@pytest.mark.parametrize(("name", "label"), [("train.csv", True), ("test.csv", False)])
+@pytest.mark.parametrize("row", [1, 17])
+def test_predict_takes_a_row_of_a_csv(cli, bundle, net, files, name, label, row):
+    """Rows count from 1, and are predicted as they are; a known label is told."""
+    digits = read_digits(files / name)
+    expected = predict(net, digits.pixels[row - 1 : row])[0]
+
+    machine = json.loads(cli("predict", bundle, files / name, "--row", row, "--json").out)
+    person = cli("predict", bundle, files / name, "--row", row)
+
+    assert list(machine) == ["digit", "probabilities", "source", "row", "label", "model"]
+    assert machine["digit"] == expected.argmax()
+    np.testing.assert_allclose(machine["probabilities"], expected, rtol=1e-5)
+    assert (machine["row"], machine["model"]) == (row, "convnet")
+    assert machine["label"] == (digits.labels[row - 1] if label else None)
+    assert f"row {row} of " in person.out
+    assert ("labelled" in person.out) == label
+
+
+def test_predict_shows_the_digit_on_a_colour_terminal(bundle, files):
+    """On a terminal with colours the 28 × 28 pixels stand beside the bars, in 14 lines of half blocks."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    from mnist_core.__main__ import _shown
+
+    digit = read_digits(files / "test.csv").pixels[0]
+    console = Console(file=StringIO(), force_terminal=True, color_system="truecolor", width=80)
+
+    console.print(_shown(console, digit, np.full(10, 0.1, np.float32), "a digit"))
+
+    text = console.file.getvalue()
+    assert text.count("▀") == 28 * 14
+    first = f"38;2;{digit[0, 0]};{digit[0, 0]};{digit[0, 0]};48;2;{digit[1, 0]};{digit[1, 0]};{digit[1, 0]}m"
+    assert first in text
+
+
+def test_predict_needs_no_unicode(bundle, files):
+    """Where the terminal has ASCII alone, bars are of # signs."""
+    process = subprocess.run(
+        [sys.executable, "-m", "mnist_core", "predict", bundle, files / "test.csv", "--row", "1"],
+        capture_output=True,
+        env={"PYTHONIOENCODING": "ascii", "PATH": ""},
+        check=False,
+    )
+
+    assert process.returncode == 0, process.stderr
+    assert "#" in process.stdout.decode("ascii")
+
+
+# train
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", ["csv", "folder"])
+def test_train_exports_a_learner_and_says_how_good_it_is(cli, files, tmp_path, model, kind):
+    """Any model, from a CSV or its PNGs: the bundle, its accuracy on fold 0, and the interval."""
+    source = files / "train.csv" if kind == "csv" else files / "train"
+    digits = read_train(files / "train.csv")
+
+    done = cli("train", source, tmp_path / "new", "--model", model, "--epochs", 1, "--seed", 5)
+
+    assert done.code == 0, done.err
+    net, manifest = load(tmp_path / "new")
+    held_out = digits[folds(digits.labels, manifest["data_digest"]) == 0]
+    evaluation = evaluate(predict(net, held_out.pixels), held_out.labels)
+    assert manifest["valid_accuracy"] == evaluation.accuracy
+    assert (manifest["model"], manifest["seed"], manifest["preset"]) == (model, 5, "fast")
+    assert (manifest["rows"], manifest["valid_rows"]) == (60 - evaluation.n, evaluation.n)
+    low, high = evaluation.interval
+    assert done.out == (
+        f"accuracy {evaluation.accuracy:.4f} on {evaluation.n} digits that it has not seen "
+        f"(95 % interval {low:.4f} to {high:.4f})\n"
+    )
+    assert len(load_learner(tmp_path / "new").predict(held_out.pixels[0])) == 3
+
+
+def test_a_csv_and_its_pngs_train_the_same_network(cli, files, tmp_path):
+    """Folds come from the digits, whatever holds them: the same digest, rows and weights."""
+    for name, source in (("a", files / "train.csv"), ("b", files / "train")):
+        assert cli("train", source, tmp_path / name, "--epochs", 1, "--device", "cpu").code == 0
+
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("a", "b")]
+    assert weights[0] == weights[1]
+
+
+def test_train_by_the_origins_recipe(cli, files, tmp_path):
+    """`--preset origin` trains as the first notebook did, on his split, and is used like any other."""
+    done = cli(
+        "train", files / "train.csv", tmp_path / "new", "--model", "resnet18", "--preset", "origin",
+        "--epochs", 1,
+    )  # fmt: skip
+
+    assert done.code == 0, done.err
+    net, manifest = load(tmp_path / "new")
+    assert (manifest["preset"], manifest["rows"], manifest["valid_rows"]) == ("origin", 48, 12)
+    assert "on 12 digits that it has not seen" in done.out
+    assert predict(net, read_test(files / "test.csv").pixels).shape == (30, 10)
+
+
+def test_train_the_linear_model_of_scratch(cli, files, tmp_path):
+    """`--preset linear` is the step before the net: one layer, 784 to 10."""
+    done = cli(
+        "train", files / "train.csv", tmp_path / "new", "--model", "scratch", "--preset", "linear",
+        "--epochs", 2,
+    )  # fmt: skip
+
+    assert done.code == 0, done.err
+    net, manifest = load(tmp_path / "new")
+    assert manifest["preset"] == "linear"
+    assert sum(tensor.numel() for tensor in net.state_dict().values()) == 784 * 10 + 10
+
+
+def test_train_never_writes_over_a_learner(cli, bundle, files):
+    """A folder that holds something is refused before anything is read."""
+    done = cli("train", files / "train.csv", bundle)
+
+    assert done.code == 1
+    assert done.err == f"error: {bundle}: is there already; name a new folder for the learner\n"
+
+
+# submission
+
+
+@pytest.fixture(scope="module")
+def full_test(synthetic, tmp_path_factory):
+    """A test.csv of 28,000 rows and its folder of PNGs."""
+    folder = tmp_path_factory.mktemp("full")
+    digits = synthetic(28_000, labelled=False)
+    write_csv(digits, folder / "test.csv")
+    write_pngs(digits, folder / "test")
+    return folder
+
+
+def test_a_submission_is_the_same_from_pngs_and_from_the_csv(cli, bundle, full_test, tmp_path):
+    """The origin's second and third notebook, one command each: equal files."""
+    for source, out in (("test", "a.csv"), ("test.csv", "b.csv")):
+        done = cli("submission", bundle, full_test / source, tmp_path / out)
+        assert done.code == 0, done.err
+        assert "28,000 digits by convnet" in done.err
+
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_a_submission_of_labelled_digits_is_refused(cli, bundle, files, tmp_path):
+    """train.csv is no test.csv."""
+    done = cli("submission", bundle, files / "train", tmp_path / "submission.csv")
+
+    assert done.code == 1
+    assert "has labels, and a submission is for digits without" in done.err
+
+
+def test_a_regressions_tens_are_refused_or_clipped(cli, full_test, tmp_path):
+    """What scratch-regression rounds to 10 or 11 is no digit: an error that says why, or a 9 when asked."""
+    net = Regression([(torch.zeros(784, 1), torch.tensor([11.2]))])
+    export(net, tmp_path / "bundle", {})
+    files = tmp_path / "bundle", full_test / "test.csv", tmp_path / "submission.csv"
+
+    refused = cli("submission", *files)
+    assert refused.code == 1
+    assert "ImageId 1: the label 11 is no digit" in refused.err
+    assert not files[2].exists()
+
+    assert cli("submission", *files, "--clip").code == 0
+    assert set(read_csv(files[2])) == {9}
+
+
+# sheet
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(5, 5), (8, 8), (3, 7)])
+@pytest.mark.parametrize("source", ["train.csv", "test"])
+def test_a_cover_picture_is_the_first_digits_edge_to_edge(cli, files, tmp_path, columns, rows, source):
+    """A grid of any size, from a CSV or a folder, in the order of the rows, without a gap."""
+    done = cli(
+        "sheet", files / source, tmp_path / "cover.png", "--columns", columns, "--rows", rows, "--scale", 3
+    )
+
+    assert done.code == 0, done.err
+    digits = read_digits(files / source).pixels[: columns * rows]
+    filled = -(-len(digits) // columns)
+    with Image.open(tmp_path / "cover.png") as image:
+        assert image.size == (columns * 84, filled * 84)
+        found = np.asarray(image.convert("L"))
+    at = 28 * 3
+    for i, digit in enumerate(digits):
+        top, left = i // columns * at, i % columns * at
+        tile = found[top : top + at, left : left + at]
+        assert np.array_equal(tile, np.kron(digit, np.ones((3, 3), np.uint8)))
+
+
+def test_a_sheet_by_class_has_each_class_as_often(cli, synthetic, tmp_path):
+    """Ten columns and two rows: two of each class, from 0 to 9, the first that there are."""
+    digits = Digits(synthetic(60).pixels, np.random.default_rng(0).permutation(np.arange(60) % 10))
+    write_csv(digits, tmp_path / "train.csv")
+
+    cli("sheet", tmp_path / "train.csv", tmp_path / "a.png", "--columns", 2, "--rows", 10, "--order", "class")
+
+    rows = np.concatenate([np.flatnonzero(digits.labels == label)[:2] for label in range(10)])
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image), np.asarray(sheet(digits.pixels[rows], 2, 4, gap=0)))
+
+
+def test_a_sheet_by_class_takes_a_learners_word(cli, bundle, net, files, tmp_path):
+    """Digits without labels go by what the learner says; without one it is an error."""
+    refused = cli("sheet", files / "test.csv", tmp_path / "a.png", "--order", "class")
+    done = cli(
+        "sheet", files / "test.csv", tmp_path / "a.png", "--order", "class", "--bundle", bundle, "--rows", 6
+    )
+
+    pixels = read_test(files / "test.csv").pixels
+    order = np.argsort(predict(net, pixels).argmax(1), kind="stable")
+    assert refused.code == 1
+    assert "name a learner with --bundle" in refused.err
+    assert done.code == 0, done.err
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image), np.asarray(sheet(pixels[order], 5, 4, gap=0)))
+
+
+def test_a_sheet_by_hardness_begins_with_the_hardest(cli, bundle, net, files, tmp_path):
+    """The digit whose label got the lowest probability stands first, and captions say what was seen in it."""
+    digits = read_train(files / "train.csv")
+    probabilities = predict(net, digits.pixels)
+    hardest = np.argsort(probabilities[np.arange(60), digits.labels], kind="stable")[:6]
+    captions = [
+        f"{digits.labels[i]}→{probabilities[i].argmax()} {probabilities[i, digits.labels[i]]:.2f}"
+        for i in hardest
+    ]
+
+    done = cli(
+        "sheet", files / "train", tmp_path / "hard.png", "--columns", 3, "--rows", 2, "--scale", 2,
+        "--order", "hardness", "--bundle", bundle,
+    )  # fmt: skip
+
+    assert done.code == 0, done.err
+    with Image.open(tmp_path / "hard.png") as image:
+        expected = sheet(digits.pixels[hardest], 3, 2, captions)
+        assert np.array_equal(np.asarray(image), np.asarray(expected))
+
+
+def test_hardness_needs_labels(cli, bundle, files, tmp_path):
+    """Nobody can be wrong about digits that have no labels."""
+    done = cli(
+        "sheet", files / "test.csv", tmp_path / "a.png", "--order", "hardness", "--bundle", bundle
+    )  # fmt: skip
+
+    assert done.code == 1
+    assert "test.csv: has no labels" in done.err
+
+
+# errors and help
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("convert gone.csv out", "gone.csv: there is no such file or folder"),
+        ("convert empty out.csv", "empty: holds no PNG"),
+        ("predict bundle gone.png", "gone.png: there is no such file"),
+        ("predict bundle text.png", "text.png: is no picture"),
+        ("predict bundle blank.png", "blank.png: the picture is blank"),
+        ("predict bundle empty", "empty: is a folder"),
+        ("predict bundle test.csv --row 31", "test.csv: has 30 rows, so there is no row 31"),
+        ("predict gone digit.png", "manifest.json can not be read"),
+        ("submission bundle test.csv out.csv", "30 labels, expected 28,000"),
+        ("sheet gone.csv a.png", "gone.csv: there is no such file"),
+        ("sheet test.csv no/folder/a.png", "No such file or directory"),
+        ("train test.csv new", "test.csv: has no labels"),
+        ("train train.csv new --pretrained", "convnet has no pretrained weights"),
+    ],
+)
+def test_what_a_person_can_put_right_is_one_line_and_exit_code_1(
+    cli, bundle, files, tmp_path, monkeypatch, arguments, message
+):
+    """The line names the file or the setting, and no traceback follows."""
+    monkeypatch.chdir(tmp_path)
+    for name, target in (
+        ("bundle", bundle),
+        ("train.csv", files / "train.csv"),
+        ("test.csv", files / "test.csv"),
+    ):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("hello")
+    Image.new("L", (50, 50), 255).save(tmp_path / "blank.png")
+    picture("1").save(tmp_path / "digit.png")
+
+    done = cli(*arguments.split())
+
+    assert done.code == 1
+    assert message in done.err
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("predict bundle test.csv", "say which one, counted from 1"),
+        ("predict bundle test.csv --row 0", "--row"),
+        ("predict bundle digit.png --row 1", "a picture holds one digit"),
+        ("convert test.csv out.csv", "OUT is one for PNGs"),
+        ("convert pngs pngs", "OUT is a CSV file"),
+        ("sheet test.csv out.jpg", "name it *.png"),
+        ("sheet test.csv out.png --order hardness", "--bundle"),
+        ("sheet test.csv out.png --order random", "--order"),
+        ("sheet test.csv out.png --columns 0", "--columns"),
+        ("train test.csv new --model convent", "there is no model 'convent', only convnet, resnet18"),
+        ("train test.csv new --preset origin", "convnet has no preset 'origin', only fast, balanced, best"),
+        ("train test.csv new --model scratch --preset x", "fast, balanced, best, linear"),
+        ("train test.csv new --device gpu", "--device"),
+        ("train test.csv new --epochs 0", "--epochs"),
+        ("train test.csv new --seed -1", "--seed"),
+        ("predict", "Missing argument"),
+        ("recognise", "No such command"),
+    ],
+)
+def test_what_was_typed_wrong_ends_with_exit_code_2(cli, files, tmp_path, monkeypatch, arguments, message):
+    """Usage is told apart from files that are wrong, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test.csv").symlink_to(files / "test.csv")
+    (tmp_path / "pngs").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+
+    done = cli(*arguments.split())
+
+    assert done.code == 2
+    assert message in done.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_names_every_command(cli):
+    """`--help` lists what there is, with a sentence on each."""
+    text = cli("--help").out
+
+    for command in ("convert", "train", "predict", "submission", "sheet"):
+        assert command in text
+
+
+@pytest.mark.parametrize("command", ["convert", "sheet"])
+def test_pictures_need_no_torch(command, files, tmp_path):
+    """Converting and drawing start in a moment: torch is not imported."""
+    script = (
+        "import json, sys\nfrom mnist_core.__main__ import main\n"
+        "try: main()\nfinally: print(json.dumps([m for m in ('torch', 'fastai') if m in sys.modules]))"
+    )
+    out = tmp_path / ("out.png" if command == "sheet" else "out")
+
+    process = subprocess.run(
+        [sys.executable, "-c", script, command, str(files / "test.csv"), str(out)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert process.stdout.strip() == "[]"

@@ -1,0 +1,88 @@
+"""The guide of the library works: each command and each line of Python in it is run, in order."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+import mnist_core
+from mnist_core.__main__ import app, main
+from mnist_core.digits import Digits, write_csv
+from mnist_core.models import MODELS
+
+GUIDE = (Path(mnist_core.__file__).parent / "README.md").read_text()
+BLOCKS = re.findall(r"^```(console|python)\n(.*?)^```$", GUIDE, re.M | re.S)
+COMMANDS = [
+    line.removeprefix("$ ")
+    for kind, block in BLOCKS
+    if kind == "console"
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+
+
+def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, synthetic, capfd):
+    """In a folder with a train.csv and a test.csv each command ends with 0, and each Python block runs."""
+    # All 28,000 of test.csv, which a submission needs; some of train.csv, each digit as often.
+    pixels = synthetic(60).pixels
+    write_csv(Digits(pixels, np.arange(60) % 10), tmp_path / "train.csv")
+    write_csv(synthetic(28_000, labelled=False), tmp_path / "test.csv")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(Path(mnist_core.__file__).parents[1]), *sys.path])
+    python: dict[str, object] = {}
+
+    for kind, block in BLOCKS:
+        if kind == "python":
+            exec(compile(block, "README.md", "exec"), python)
+            continue
+        for command in block.splitlines():
+            assert command.startswith("$ "), f"the guide shows commands, not their output: {command}"
+            run(command.removeprefix("$ "), monkeypatch, capfd)
+
+    assert {"submission.csv", "scratch.csv", "cover.png", "cover-by-hand.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+
+
+def run(command, monkeypatch, capfd):
+    """Run a command: one of ours in this process, where torch is imported already, others as they are."""
+    words = shlex.split(command)
+    if words[:3] != ["python", "-m", "mnist_core"]:
+        subprocess.run(words, check=True)
+        return
+    monkeypatch.setattr(sys, "argv", words[2:])
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    assert not code, f"{command}: {capfd.readouterr().err}"
+
+
+def test_every_command_and_model_is_in_the_guide():
+    """A command or a model that the guide does not show would be found by nobody."""
+    shown = {tuple(shlex.split(command)[3:4]) for command in COMMANDS}
+    commands = set(typer.main.get_group(app).commands)
+
+    assert {name for (name,) in filter(None, shown)} == commands
+    for model in MODELS:
+        assert f"--model {model}" in GUIDE or f"`{model}`" in GUIDE
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", GUIDE))
+def test_every_link_of_the_guide_leads_somewhere(link):
+    """Files that the guide names exist."""
+    assert (Path(mnist_core.__file__).parent / link).exists()
+
+
+@pytest.mark.parametrize("anchor", re.findall(r"\]\(#([^)]+)\)", GUIDE))
+def test_every_anchor_of_the_guide_is_a_heading(anchor):
+    """The table at its head leads to its sections."""
+    headings = re.findall(r"^##+ (.+)$", GUIDE, re.M)
+
+    assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
