@@ -25,8 +25,8 @@ from mnist_core.models.scratch import Recipe, Scratch, init_layers, network, tra
 ORIGIN = Recipe(
     hidden=(150, 150, 150, 130), epochs=40, peak_lr=0.01, falling=False, momentum=0.0, shift=0, batch=64
 )
-"""The origin's layers, loss, plain SGD and epochs. His learning rate and batch size are not known; these reach
-his level, where twice the rate with 256 digits a batch diverged for one seed of four. The rate does not
+"""The origin's layers, loss, plain SGD and epochs. His learning rate and batch size are not known; these
+reach his level, where twice the rate with 256 digits a batch diverged for one seed of four. The rate does not
 fall, which is why the accuracy jumps from epoch to epoch, as his did."""
 
 PRESETS = {
