@@ -69,9 +69,9 @@ class Recipe:
 
 
 PRESETS = {
-    "fast": Recipe(epochs=3),
-    "balanced": Recipe(epochs=6),
-    "best": Recipe(epochs=12),
+    "fast": Recipe(epochs=6),
+    "balanced": Recipe(epochs=12),
+    "best": Recipe(epochs=24),
 }
 
 
