@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -29,7 +30,10 @@ class Settings(BaseSettings):
     kaggle: str = Field("practice", description="`practice`, `live` (kaggle.com), or a server's URL")
     competition: str = Field("digit-recognizer", pattern=r"^[a-z0-9][a-z0-9-]*$", description="its name")
     home: Path = Field(Path(".mnist"), description="downloads, caches, reports, the local Prefect home")
-    store: str | None = Field(None, description="where versions live: a folder; default `store` in the home")
+    store: str | None = Field(
+        None,
+        description="where versions live: a folder, or `s3://bucket/prefix`; default `store` in the home",
+    )
     model: Literal["convnet", "resnet18", "scratch"] = Field("convnet", description="what is trained")
     preset: Literal["fast", "balanced", "best"] = Field("fast", description="how long it is trained")
     epochs: Annotated[int, Field(ge=1, le=1000)] | None = Field(
@@ -65,9 +69,13 @@ class Settings(BaseSettings):
 
     @field_validator("store")
     @classmethod
-    def _store_is_a_folder(cls, value: str | None) -> str | None:
-        if value is not None and "://" in value:
-            raise ValueError("only a folder is supported so far")
+    def _store_is_a_folder_or_a_bucket(cls, value: str | None) -> str | None:
+        if (
+            value is not None
+            and "://" in value
+            and not re.fullmatch(r"s3://[a-z0-9.-]{3,63}(/[\w./=-]*)?", value)
+        ):
+            raise ValueError("must be a folder, or `s3://bucket/prefix`")
         return value
 
     @model_validator(mode="after")

@@ -3,6 +3,8 @@
 An object is written once and never overwritten. What changes is a numbered list
 (`champions/000001.json`, `champions/000002.json`, …): the highest number holds, two writers can not
 both take one, and the history is free. Large files are content-addressed under `objects/<sha256>`.
+
+A store is a folder or an S3 bucket. Both have the same four calls: `put`, `get`, `keys`, `location`.
 """
 
 import errno
@@ -10,21 +12,29 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mnist_core.errors import MnistError
+
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 5, 60
+ATTEMPTS = 5
+"""Of a request to S3, in all; boto3 waits between them, up to 20 s."""
+CONFLICT_WAITS_S = (0.1, 0.3, 1.0, 3.0)
+"""Before a put is tried again that S3 refused because another was under way (409)."""
 
 
 class StoreError(MnistError):
     """The store can not be read or written, or holds something that is not what was put there."""
 
 
-class Store:
-    """A folder of objects.
+class Folder:
+    """A store in a folder.
 
     Args:
         root: the folder; made when the first object is put.
@@ -90,9 +100,141 @@ class Store:
             raise explained from error
 
 
+class Bucket:
+    """A store in an S3 bucket, or in a server that speaks S3.
+
+    The usual AWS variables hold, `AWS_ENDPOINT_URL` too. Objects are encrypted by the server (SSE-S3).
+
+    Args:
+        name: the bucket's.
+        prefix: of all keys, without slashes around it; may be empty.
+    """
+
+    def __init__(self, name: str, prefix: str) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self.name = name
+        self.prefix = f"{prefix}/" if prefix else ""
+        with self._explained(""):
+            self._s3 = boto3.Session().client(
+                "s3",
+                config=Config(
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    read_timeout=READ_TIMEOUT_S,
+                    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                ),
+            )
+
+    def put(self, key: str, data: bytes) -> bool:
+        """Write an object unless its key is taken.
+
+        Where an answer was lost and the request repeated, S3 refuses the repetition because of our own
+        first try. The bytes tell: each entry carries its writer.
+
+        Returns:
+            True: written, whole; False: the key was taken, and nothing changed.
+        """
+        from botocore.exceptions import ClientError
+
+        with self._explained(key):
+            for wait in (*CONFLICT_WAITS_S, None):
+                try:
+                    self._s3.put_object(
+                        Bucket=self.name,
+                        Key=self.prefix + key,
+                        Body=data,
+                        IfNoneMatch="*",
+                        ServerSideEncryption="AES256",
+                    )
+                    return True
+                except ClientError as error:
+                    facts = error.response["ResponseMetadata"]
+                    if facts["HTTPStatusCode"] == 412:
+                        repeated = facts.get("RetryAttempts", 0) or wait != CONFLICT_WAITS_S[0]
+                        return bool(repeated) and self.get(key) == data
+                    if facts["HTTPStatusCode"] != 409 or wait is None:
+                        raise
+                    time.sleep(wait)
+        raise AssertionError
+
+    def get(self, key: str) -> bytes | None:
+        """An object's bytes; None where there is none."""
+        from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+
+        with self._explained(key):
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    answer = self._s3.get_object(Bucket=self.name, Key=self.prefix + key)
+                    return bytes(answer["Body"].read())
+                except ClientError as error:
+                    if error.response["Error"]["Code"] == "NoSuchKey":
+                        return None
+                    raise
+                except (HTTPClientError, IncompleteReadError):  # boto3 repeats requests, not reading
+                    if attempt == ATTEMPTS:
+                        raise
+        raise AssertionError
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys below a prefix that ends in `/`, sorted; all pages are asked."""
+        with self._explained(prefix):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=self.prefix + prefix
+            )
+            return sorted(
+                entry["Key"].removeprefix(self.prefix) for page in pages for entry in page.get("Contents", ())
+            )
+
+    def location(self, key: str) -> str:
+        """Where a person finds an object."""
+        return f"s3://{self.name}/{self.prefix}{key}"
+
+    @contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+
+        try:
+            yield
+        except ClientError as error:
+            code, status = (
+                error.response["Error"]["Code"],
+                error.response["ResponseMetadata"]["HTTPStatusCode"],
+            )
+            again = status >= 500 or status in (409, 429)
+            remedy = (
+                "try again later" if again else _S3_REMEDIES.get(code, "check MNIST_STORE and its policy")
+            )
+            explained = StoreError(f"{self.location(key)}: S3 answered {status} {code}; {remedy}")
+            explained.again = again
+            raise explained from None
+        except BotoCoreError as error:
+            explained = StoreError(
+                f"{self.location(key)}: {' '.join(str(error).split())}; check the AWS variables "
+                "(credentials, region, AWS_ENDPOINT_URL) and the network"
+            )
+            explained.again = isinstance(error, (HTTPClientError, IncompleteReadError))
+            raise explained from None
+
+
+_S3_REMEDIES = {
+    "NoSuchBucket": "make that bucket, or mend MNIST_STORE",
+    "AccessDenied": "the job's role may not do this; it needs s3:GetObject, s3:PutObject and s3:ListBucket",
+    "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY",
+    "ExpiredToken": "its credentials have run out; renew them",
+    "PermanentRedirect": "the bucket is in another region; set AWS_REGION to it",
+}
+
+Store = Folder | Bucket
+
+
 def open_store(place: str) -> Store:
-    """The store that MNIST_STORE names."""
-    return Store(Path(place).absolute())
+    """The store that MNIST_STORE names: a folder, or `s3://bucket/prefix`."""
+    if place.startswith("s3://"):
+        url = urlsplit(place)
+        return Bucket(url.netloc, url.path.strip("/"))
+    return Folder(Path(place).absolute())
 
 
 def put_object(store: Store, data: bytes) -> str:
@@ -119,7 +261,7 @@ def get_object(store: Store, digest: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != digest:
         raise StoreError(
             f"{store.location(key)} has changed since it was written (its sha256 differs); "
-            "remove that file and train its version again with --fresh"
+            "remove it and train its version again with --fresh"
         )
     return data
 

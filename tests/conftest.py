@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,3 +196,83 @@ def prefect_api() -> Iterator[str]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield PREFECT_API_URL.value()
+
+
+class S3Server:
+    """moto's S3 over HTTP, one request at a time, with a bucket and with faults on request.
+
+    Attributes:
+        bucket: of this test alone.
+        client: boto3's, past the code under test.
+        faults: what the next requests meet, in order: `409`, `500`, `503` in place of an answer; `reset`,
+            the connection closes; `lost`, it closes after the request was carried out; `cut`, in mid-answer.
+    """
+
+    def __init__(self) -> None:
+        import logging
+
+        from moto.server import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.faults: list[str] = []
+        self.bucket = ""
+        self.client: Any = None
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._one_at_a_time = threading.Lock()
+        self._server = make_server("127.0.0.1", 0, self, threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request, rightly or as the next fault says."""
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault.isdigit():
+            code = {"409": "ConditionalRequestConflict", "500": "InternalError", "503": "SlowDown"}[fault]
+            body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+            start_response(f"{fault} {code}", [("Content-Type", "application/xml")])
+            return [body]
+        if fault == "reset":
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return []
+        with self._one_at_a_time:
+            body = b"".join(self._app(environ, start_response))
+        if fault == "cut":
+            body = body[: len(body) // 2]
+        if fault == "lost":
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        return [body]
+
+    def stop(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """An S3 server with an empty bucket, that the AWS variables point at."""
+    import boto3
+
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ENDPOINT_URL": _s3_server.url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    _s3_server.faults.clear()
+    _s3_server.client = boto3.client("s3", region_name="us-east-1")
+    _s3_server.bucket = f"test-{uuid.uuid4().hex[:12]}"
+    _s3_server.client.create_bucket(Bucket=_s3_server.bucket)
+    return _s3_server

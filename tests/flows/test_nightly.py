@@ -64,6 +64,24 @@ def test_a_finished_night_run_again_does_nothing_and_tells_the_first_result(job)
     assert len(started.server.submissions()) == 1
 
 
+def test_a_night_keeps_all_it_knows_in_s3(job, s3, monkeypatch):
+    """With a bucket as store the night, run again after faults too, ends as it does with a folder."""
+    started = job()
+    monkeypatch.setenv("MNIST_STORE", f"s3://{s3.bucket}/jobs")
+    started.publish()
+    s3.faults += ["503", "reset"]
+
+    first = nightly(NIGHT)
+    again = nightly(NIGHT)
+
+    assert first["decision"] == again["decision"] == "promoted"
+    assert first["submission"]["posted"]
+    assert not again["submission"]["posted"]
+    assert len(started.server.submissions()) == 1
+    assert started.registry.champion() == (1, first["version"])
+    assert not (started.home / "home" / "store").exists()
+
+
 def test_below_the_floor_nothing_is_promoted_and_nothing_posted(job, monkeypatch):
     """A version below its floor is rejected, the night is done, and the competition hears nothing."""
     started = job()
