@@ -111,7 +111,7 @@ def _run(run: Callable[[], dict[str, Any]], as_json: bool, **overrides: str | No
         code, last = 2, f"settings: {error}"
     except MnistError as error:
         code, last = 1, f"failed: {error}"
-        result["submission"] = getattr(error, "submission", None)
+        result |= getattr(error, "result", {"submission": getattr(error, "submission", None)})
         if error.again:
             last += f". To go on: {_command_again()}"
     except KeyboardInterrupt:

@@ -1,20 +1,36 @@
 """The night: train → predict → gate → promote → submit → report. Only `train` may run elsewhere."""
 
 import logging
+import math
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 from prefect import flow
 
 from flows import report
-from flows.competition import CompetitionError, QuotaSpentError, connect
+from flows.competition import TEST_ROWS, CompetitionError, QuotaSpentError, connect
 from flows.registry import Registry, Work
 from flows.settings import Settings, read_settings
 from flows.store import get_object, open_store
 from flows.submit import post_and_score, predict_version, read_score
 from flows.train import check_seed, clocked, download, night_id, refuse_an_unset_server, train
+from mnist_core import submission
+from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")
+
+
+class AlarmError(MnistError):
+    """A submission scored far below an earlier champion's; the champion was rolled back.
+
+    Attributes:
+        result: the night's, as `--json` prints it.
+    """
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(f"{message}. Look at the version, then train another one with --fresh")
+        self.result = result
 
 
 @flow(name="nightly")
@@ -66,10 +82,13 @@ def nightly(
         log.info("night %s is finished already: %s", work.key, ended["decision"])
         read_score(ended["version"], competition, registry)
         seconds = ended["seconds"]
+        sound_alarm(registry, ended["version"], finish)
         return finish(ended["version"], ended["decision"], ended["reason"])
     _, before = registry.champion()
     if before is not None:
         read_score(before, competition, registry)
+        if (alarm := roll_back(registry, before)) is not None:
+            log.warning("alarm: %s", alarm)  # that night's own command ends with it; this night goes on
 
     trained = train(work.night, work.model, work.preset, seed, device, work.attempt)
     version = trained["version"]
@@ -99,6 +118,7 @@ def nightly(
                 posted = post_and_score(version, competition, registry, settings)
             except QuotaSpentError as error:
                 decision, reason = "held", str(error)
+        sound_alarm(registry, version, finish, posted)
     if decision in ("promoted", "rejected"):  # a dry run and a held night are gone on with
         end = {"version": version, "decision": decision, "reason": reason, "seconds": seconds}
         registry.end_night(work, end)
@@ -108,9 +128,10 @@ def nightly(
 def gate(registry: Registry, version: str, champion: str | None, settings: Settings) -> tuple[bool, str]:
     """Whether a version may become champion, and why.
 
-    It passes at or above its floor, unless it is worse than the champion on the rows that both left
-    out by more than `margin_errors` standard errors of the paired difference and more than
-    `margin_rows` rows. The gate keeps bad models out; 8,400 rows can not pick the best.
+    It passes at or above its floor, unless its predictions for test.csv lack a digit or are far from the
+    champion's, or it is worse than the champion on the rows that both left out by more than `margin_errors`
+    standard errors of the paired difference and more than `margin_rows` rows. The gate keeps bad models out;
+    8,400 rows can not pick the best.
     """
     if registry.was_champion(version):
         return True, "it is the champion" if champion == version else "it was champion; a later one holds"
@@ -119,27 +140,98 @@ def gate(registry: Registry, version: str, champion: str | None, settings: Setti
     accuracy, floor = manifest["valid_accuracy"], settings.floor_of(manifest["model"])
     if accuracy < floor:
         return False, f"validation accuracy {accuracy:.4f} is below the floor {floor:.4f}"
+    import numpy as np
+
+    from mnist_core import compare
+
+    labels = _labels(registry, version)
+    shares = np.bincount(labels, minlength=10) / len(labels)
+    if shares.min() < settings.share_min:
+        return False, (
+            f"the digit {shares.argmin()} is {shares.min():.1%} of its predictions, below "
+            f"{settings.share_min:.1%} (MNIST_SHARE_MIN): the network or test.csv is broken"
+        )
     if champion is None:
         return (
             True,
             f"validation accuracy {accuracy:.4f} is above the floor {floor:.4f}, and there is no champion",
         )
-    import numpy as np
-
-    from mnist_core import compare
-
     mine, theirs = _held_out(registry, version), _held_out(registry, champion)
     rows, here, there = np.intersect1d(mine["rows"], theirs["rows"], return_indices=True)
     both = compare(
         mine["probabilities"][here].argmax(1), theirs["probabilities"][there].argmax(1), mine["labels"][here]
     )
     worse = both.only_b - both.only_a
-    margin = max(settings.margin_errors * both.standard_error * both.n, settings.margin_rows)
+    error = both.standard_error * both.n
+    margin = max(settings.margin_errors * error, settings.margin_rows)
     count = f"{abs(worse)} errors {'fewer' if worse < 0 else 'more'}"
-    return worse <= margin, (
+    reason = (
         f"{count} than champion {champion} on {len(rows)} rows that both left out "
-        f"(up to {margin:.1f} more pass)"
+        f"(standard error {error:.1f}; up to {margin:.1f} more pass)"
     )
+    if worse > margin:
+        return False, reason
+    agreement = float((labels == _labels(registry, champion)).mean())
+    if agreement < settings.agreement:
+        return False, (
+            f"it agrees with champion {champion} on {agreement:.2%} of the test rows, below "
+            f"{settings.agreement:.2%} (MNIST_AGREEMENT); where the champion is the bad one, --force"
+        )
+    return True, reason
+
+
+def sound_alarm(
+    registry: Registry, version: str, finish: Callable[..., dict[str, Any]], posted: bool = False
+) -> None:
+    """End the night with the alarm where its version's public score calls for one.
+
+    Raises:
+        AlarmError: the score is too far below an earlier champion's, which is champion again.
+    """
+    alarm = roll_back(registry, version)
+    if alarm is not None:
+        raise AlarmError(f"alarm: {alarm}", finish(version, "failed", f"alarm: {alarm}", posted))
+
+
+def roll_back(registry: Registry, version: str) -> str | None:
+    """Take the title from a champion whose public score is too low; it is never promoted again.
+
+    Too low is more than 4 √d / 28,000 below that of the last champion before it that has a score, d being
+    the number of test rows on which the two differ: of d rows that one of two equal networks has right, the
+    difference of their counts has a standard deviation of at most √d.
+
+    Returns:
+        What the alarm is about; None where there is none. The same at each call.
+    """
+    score = registry.score(version)
+    champions = [entry["version"] for entry in registry.champions()]
+    if score is None or score["public_score"] is None or version not in champions:
+        return None
+    for earlier in reversed(champions[: champions.index(version)]):
+        scored = registry.score(earlier)
+        if scored is not None and scored["public_score"] is not None:
+            break
+    else:
+        return None
+    differ = int((_labels(registry, version) != _labels(registry, earlier)).sum())
+    bound = 4 * math.sqrt(differ) / TEST_ROWS
+    if score["public_score"] >= scored["public_score"] - bound:
+        return None
+    alarm = (
+        f"public score {score['public_score']:.5f} of {version} is more than {bound:.5f} below "
+        f"{scored['public_score']:.5f} of champion {earlier} (they differ on {differ} rows); "
+        f"{version} is champion no more and is not promoted again"
+    )
+    while True:
+        number, champion = registry.champion()
+        if champion != version or registry.promote(earlier, number, f"alarm: {alarm}", alarm=version):
+            return alarm
+
+
+def _labels(registry: Registry, version: str) -> Any:
+    csv = registry.predictions(version)
+    assert csv is not None  # a version is predicted before its gate
+    return submission.read_csv(csv)
 
 
 def _held_out(registry: Registry, version: str) -> Any:

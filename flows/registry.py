@@ -100,6 +100,14 @@ class Registry:
         prefix = f"{self.place}/nights/{work.key}/"
         append(self.store, prefix, latest(self.store, prefix)[0], result)
 
+    def nights(self) -> list[dict[str, Any]]:
+        """How all nights ended that did, the oldest first: as `end_night` was told, with `work`."""
+        prefix = f"{self.place}/nights/"
+        ends = {}
+        for key in self.store.keys(prefix):  # of one attempt the last entry holds
+            ends[key.removeprefix(prefix).rpartition("/")[0]] = key
+        return [{"work": work, **(get_json(self.store, key) or {})} for work, key in ends.items()]
+
     # Versions
 
     def publish(self, work: Work, manifest: dict[str, Any], folder: Path) -> str:
@@ -178,15 +186,20 @@ class Registry:
         number, entry = latest(self.store, f"{self.place}/champions/")
         return number, entry["version"] if entry else None
 
+    def champions(self) -> list[dict[str, Any]]:
+        """All champions, the first one first: `version`, `reason`, and `alarm` where one was rolled back."""
+        entries = (get_json(self.store, key) for key in self.store.keys(f"{self.place}/champions/"))
+        return [entry for entry in entries if entry is not None]
+
     def was_champion(self, version: str) -> bool:
         """Whether a version is or was champion."""
-        keys = self.store.keys(f"{self.place}/champions/")
-        return any((get_json(self.store, key) or {}).get("version") == version for key in keys)
+        return any(entry["version"] == version for entry in self.champions())
 
-    def promote(self, version: str, after: int, reason: str) -> bool:
+    def promote(self, version: str, after: int, reason: str, **facts: Any) -> bool:
         """Make a version champion after the champion numbered `after`.
 
         Returns:
             False where another writer came first: look again, and decide anew.
         """
-        return append(self.store, f"{self.place}/champions/", after, {"version": version, "reason": reason})
+        entry = {"version": version, "reason": reason, **facts}
+        return append(self.store, f"{self.place}/champions/", after, entry)

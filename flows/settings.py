@@ -47,6 +47,12 @@ class Settings(BaseSettings):
         2.0, ge=0, description="a challenger may be worse than the champion by this many standard errors"
     )
     margin_rows: int = Field(8, ge=0, description="and by this many held-out rows, before it is rejected")
+    share_min: float = Field(
+        0.05, ge=0, le=0.1, description="lowest share of each digit among the predictions that are submitted"
+    )
+    agreement: float = Field(
+        0.95, ge=0, le=1, description="lowest share of test rows on which a challenger and the champion agree"
+    )
     split_seed: int = Field(0, ge=0, description="which split the practice competition deals")
     daily_limit: int = Field(10, ge=0, description="submissions a day that the practice competition takes")
     timeout_s: float = Field(60.0, gt=0, description="seconds that the competition's server may be silent")

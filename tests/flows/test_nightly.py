@@ -4,11 +4,12 @@ import json
 import resource
 import signal
 
+import numpy as np
 import pytest
 
 from flows import submit as submit_module
 from flows.competition import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
-from flows.nightly import nightly
+from flows.nightly import AlarmError, nightly
 from flows.registry import Work
 from flows.settings import SettingsError
 from flows.store import StoreError
@@ -16,6 +17,7 @@ from flows.submit import submit
 from flows.train import seed_of, train
 from mnist_core.errors import BundleError
 from mnist_core.models import resnet
+from mnist_core.submission import read_csv, to_csv
 
 NIGHT = "2026-11-23"
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -122,6 +124,98 @@ def test_force_after_a_rejection_goes_on_with_the_same_version(job, monkeypatch)
     assert (forced["decision"], forced["version"]) == ("promoted", version)
     assert nightly(NIGHT)["decision"] == "promoted"
     assert len(started.server.submissions()) == 1
+
+
+def predict_wrongly(started, version, like, every):
+    """Give a version the predictions of another one, each `every`-th row changed."""
+    labels = read_csv(started.registry.predictions(like))
+    labels[::every] = (labels[::every] + 1) % 10
+    started.registry.put_predictions(version, to_csv(labels))
+
+
+def test_a_score_far_below_the_champions_rolls_it_back(job):
+    """The alarm fails the night each time it is run; the old champion holds again, the next night runs."""
+    started = job()
+    started.publish()
+    good = nightly(NIGHT)
+    bad = started.publish(night="2026-11-24")
+    predict_wrongly(started, bad, good["version"], every=40)
+
+    for posted in (True, False):
+        with pytest.raises(AlarmError, match=f"alarm: public score .* of {bad} .*700 rows") as caught:
+            nightly("2026-11-24")
+        assert caught.value.result["decision"] == "failed"
+        assert caught.value.result["submission"]["posted"] is posted
+        assert caught.value.result["champion"]["version"] == good["version"]
+        assert not caught.value.again
+
+    champions = started.registry.champions()
+    assert [entry["version"] for entry in champions] == [good["version"], bad, good["version"]]
+    assert champions[2]["alarm"] == bad
+    assert len(started.server.submissions()) == 2
+    started.publish(night="2026-11-25")
+    assert nightly("2026-11-25")["decision"] == "promoted"
+
+
+def test_a_score_that_comes_late_rolls_back_in_the_next_night(job, monkeypatch):
+    """The next night reads the score, takes the title back, and goes on with its own version."""
+    started = job()
+    started.publish()
+    good = nightly(NIGHT)["version"]
+    bad = started.publish(night="2026-11-24")
+    predict_wrongly(started, bad, good, every=40)
+    monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0")
+    started.server.scored(nightly("2026-11-24")["submission"]["ref"])
+
+    next_one = started.publish(night="2026-11-25")
+    assert nightly("2026-11-25")["decision"] == "promoted"
+
+    champions = [entry["version"] for entry in started.registry.champions()]
+    assert champions == [good, bad, good, next_one]
+    with pytest.raises(AlarmError):
+        nightly("2026-11-24")
+
+
+def test_a_score_a_little_lower_is_no_alarm(job):
+    """A champion that lost a few rows of those on which the two differ stays champion."""
+    started = job()
+    started.publish()
+    good = nightly(NIGHT)["version"]
+    other = started.publish(night="2026-11-24")
+    predict_wrongly(started, other, good, every=4000)
+
+    assert nightly("2026-11-24")["decision"] == "promoted"
+    assert started.registry.champion() == (2, other)
+
+
+def test_predictions_far_from_the_champions_are_rejected(job):
+    """A version that is good on its held-out rows and differs on a tenth of the test rows is not posted."""
+    started = job()
+    started.publish()
+    good = nightly(NIGHT)["version"]
+    other = started.publish(night="2026-11-24")
+    predict_wrongly(started, other, good, every=10)
+
+    result = nightly("2026-11-24")
+
+    assert result["decision"] == "rejected"
+    assert "90.00% of the test rows" in result["reason"]
+    assert len(started.server.submissions()) == 1
+
+
+def test_predictions_that_lack_a_digit_are_rejected(job):
+    """A version whose predictions hardly have some digit is not posted, without a champion too."""
+    started = job()
+    version = started.publish()
+    labels = np.arange(28_000) % 10
+    labels[labels == 7] = 1
+    started.registry.put_predictions(version, to_csv(labels))
+
+    result = nightly(NIGHT)
+
+    assert result["decision"] == "rejected"
+    assert "the digit 7 is 0.0% of its predictions" in result["reason"]
+    assert started.server.submissions() == []
 
 
 def test_an_old_night_gone_on_with_does_not_take_the_title_back(job):
