@@ -22,11 +22,13 @@ import types
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 from flows.settings import Settings, SettingsError
 from flows.store import free_bytes
@@ -48,14 +50,21 @@ class CompetitionError(MnistError):
     """The competition's server refused, failed or could not be reached.
 
     Attributes:
+        answered: whether the server itself said no, so that it did nothing.
         submission: `ref`, `status`, `public_score`, `posted` of the submission it is about, where it is one.
     """
 
     def __init__(
-        self, message: str, *, again: bool = False, submission: dict[str, Any] | None = None
+        self,
+        message: str,
+        *,
+        again: bool = False,
+        answered: bool = False,
+        submission: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.again = again
+        self.answered = answered
         self.submission = submission
 
 
@@ -77,8 +86,8 @@ class Credentials:
 
     source: str
     username: str | None = None
-    key: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
+    key: SecretStr | None = None
+    token: SecretStr | None = None
 
 
 @dataclass(frozen=True)
@@ -235,7 +244,7 @@ class Competition:
         with self._explained(f"read submission {ref}"):
             return _submission(self._api.get_submission(ref))
 
-    def submit_once(self, csv: Path, title: str) -> Submission:
+    def submit_once(self, csv: Path, title: str, hold: Callable[[], None] = lambda: None) -> Submission:
         """Post a submission, unless the server has one of the same content: then that one is adopted.
 
         The description carries a token of competition and content. The server's whole list is asked
@@ -244,6 +253,8 @@ class Competition:
         Args:
             csv: the checked submission.csv.
             title: how the description begins, such as the version's name.
+            hold: called right before the request that makes the submission, after the upload, and while a
+                lost answer is looked for; what it raises before the request keeps that from being sent.
 
         Raises:
             QuotaSpentError: today's submissions are used up.
@@ -258,23 +269,25 @@ class Competition:
             raise QuotaSpentError(f"no submission is left today; the quota returns at {quota_returns()}")
         message = f"{title} {token}"
         self._api.post_reached = False
+        self._api.hold = hold
         try:
             with self._explained("submit"):
                 answer = self._api.competition_submit(str(csv), message, self.name, quiet=True)
         except CompetitionError as error:
-            if not error.again or not self._api.post_reached:
+            if error.answered or not self._api.post_reached:
                 raise
-            return self._settle(token, error)
+            return self._settle(token, error, hold)
         if not answer.ref:
             raise CompetitionError(f"{self.name}: the upload failed, nothing was submitted", again=True)
         return Submission(int(answer.ref), message, "PENDING", None, "", posted=True)
 
-    def _settle(self, token: str, cause: CompetitionError) -> Submission:
+    def _settle(self, token: str, cause: CompetitionError, hold: Callable[[], None]) -> Submission:
         for wait in LOOK_AGAIN_S:
             time.sleep(wait)
             try:
+                hold()
                 found = self.find(token)
-            except CompetitionError:
+            except MnistError:  # the answer stays out, whatever keeps this look from being taken
                 continue
             if found is not None:
                 return Submission(**{**vars(found), "posted": True})
@@ -369,7 +382,7 @@ def connect(settings: Settings) -> Competition:
             settings.home / "practice", split_seed=settings.split_seed, daily_limit=settings.daily_limit
         )
         url, server = practice.url, "practice"
-        credentials = Credentials("practice", practice.username, practice.key)
+        credentials = Credentials("practice", practice.username, SecretStr(practice.key))
     else:
         url = LIVE_URL if settings.kaggle == "live" else settings.kaggle
         server = "kaggle" if settings.kaggle == "live" else urlsplit(url).netloc
@@ -388,22 +401,23 @@ def find_credentials() -> Credentials:
     if token and Path(token).is_file():
         token = Path(token).read_text().strip()
     if token:
-        return Credentials("KAGGLE_API_TOKEN", token=token)
+        return Credentials("KAGGLE_API_TOKEN", token=SecretStr(token))
     for name in ("access_token", "access_token.txt"):
         path = Path.home() / ".kaggle" / name
         if path.is_file() and (token := path.read_text().strip()):
-            return Credentials(str(path), token=token)
+            return Credentials(str(path), token=SecretStr(token))
     username = os.environ.get("KAGGLE_USERNAME", "").strip()
     key = os.environ.get("KAGGLE_KEY", "").strip()
     if username and key:
-        return Credentials("KAGGLE_USERNAME and KAGGLE_KEY", username, key)
+        return Credentials("KAGGLE_USERNAME and KAGGLE_KEY", username, SecretStr(key))
     if username or key:
         given, lacking = ("KAGGLE_USERNAME", "KAGGLE_KEY") if username else ("KAGGLE_KEY", "KAGGLE_USERNAME")
         raise SettingsError(f"{given} is set and {lacking} is not; set both, or KAGGLE_API_TOKEN")
     with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
         entry = json.loads((config / "kaggle.json").read_text())
-        if entry["username"].strip() and entry["key"].strip():
-            return Credentials(str(config / "kaggle.json"), entry["username"].strip(), entry["key"].strip())
+        username, key = entry["username"].strip(), entry["key"].strip()
+        if username and key:
+            return Credentials(str(config / "kaggle.json"), username, SecretStr(key))
     raise SettingsError(
         "no Kaggle credentials: set KAGGLE_API_TOKEN (kaggle.com → Settings → API → create a token), or "
         f"KAGGLE_USERNAME and KAGGLE_KEY, or put kaggle.json into {config}"
@@ -424,6 +438,8 @@ def _client(url: str, credentials: Credentials, settings: Settings) -> Any:
     from kagglesdk.kaggle_client import KaggleClient
     from kagglesdk.kaggle_env import KaggleEnv
 
+    key = credentials.key and credentials.key.get_secret_value()
+    token = credentials.token and credentials.token.get_secret_value()
     timeout = (CONNECT_TIMEOUT_S, settings.timeout_s)
     # Loopback is never reached through a proxy.
     trust_environment = urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")
@@ -446,6 +462,7 @@ def _client(url: str, credentials: Credentials, settings: Settings) -> Any:
 
     class Api(extended.KaggleApi):  # type: ignore[name-defined]
         download_progress: Progress | None = None
+        hold: Callable[[], None] | None = None
         post_reached = False
         """Whether the call that makes a submission was begun; before it nothing is created."""
 
@@ -453,17 +470,17 @@ def _client(url: str, credentials: Credentials, settings: Settings) -> Any:
             client = KaggleClient(
                 env=KaggleEnv.PROD,
                 username=credentials.username,
-                password=credentials.key,
-                api_token=credentials.token,
+                password=key,
+                api_token=token,
             )
             http = client.http_client()
             http._endpoint = url
-            if credentials.token is None:
+            if token is None:
                 http._signed_in = True  # else a token in the environment would win over name and key
             http._init_session()
             session = http._session
-            if credentials.token is None:
-                session.auth = (credentials.username, credentials.key)
+            if token is None:
+                session.auth = (credentials.username, key)
             session.trust_env = trust_environment
             session.mount(url, Adapter(max_retries=repeat))
             session.mount("https://", Adapter(max_retries=repeat))
@@ -492,16 +509,21 @@ def _client(url: str, credentials: Credentials, settings: Settings) -> Any:
 
         def upload_complete(self, path: str, url: str, quiet: bool, resume: bool = False) -> Any:
             # The client's own has no timeout and prints its errors; an upload alone creates nothing.
-            result = extended.ResumableUploadResult
             for wait in (1.0, 3.0, 0.0):
-                with contextlib.suppress(requests.RequestException), requests.Session() as session:
-                    session.trust_env = trust_environment
-                    answer = session.put(url, data=Path(path).read_bytes(), timeout=timeout)
-                    if answer.status_code in (200, 201):
-                        self.post_reached = True
-                        return result.COMPLETE
+                if self._put(path, url):
+                    if self.hold is not None:
+                        self.hold()  # the request that makes the submission comes next
+                    self.post_reached = True
+                    return extended.ResumableUploadResult.COMPLETE
                 time.sleep(wait)
-            return result.FAILED
+            return extended.ResumableUploadResult.FAILED
+
+        def _put(self, path: str, url: str) -> bool:
+            with contextlib.suppress(requests.RequestException), requests.Session() as session:
+                session.trust_env = trust_environment
+                answer = session.put(url, data=Path(path).read_bytes(), timeout=timeout)
+                return answer.status_code in (200, 201)
+            return False
 
         def list_page(self, competition: str, page_token: str) -> tuple[list[Any], str]:
             request = ApiListSubmissionsRequest()
@@ -557,12 +579,14 @@ def _refused(where: str, competition: str, error: Any) -> CompetitionError:
     elif status == 404:
         remedy = "no such competition or file; check the spelling of MNIST_COMPETITION"
     elif status == 400 and "daily submission" in words.lower():
-        return QuotaSpentError(f"{where}: {words}; the quota returns at {quota_returns()}")
+        return QuotaSpentError(f"{where}: {words}; the quota returns at {quota_returns()}", answered=True)
     elif status == 429 or status >= 500:
-        return CompetitionError(f"{where}: HTTP {status} {words}; try again later", again=True)
+        return CompetitionError(
+            f"{where}: HTTP {status} {words}; try again later", again=True, answered=status == 429
+        )
     else:
         remedy = "this request will not succeed as it is"
-    return CompetitionError(f"{where}: HTTP {status} {words}; {remedy}")
+    return CompetitionError(f"{where}: HTTP {status} {words}; {remedy}", answered=True)
 
 
 def _server_words(response: Any) -> str:

@@ -2,23 +2,31 @@
 
 import logging
 import math
-from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 from prefect import flow
 
 from flows import report
-from flows.competition import TEST_ROWS, CompetitionError, QuotaSpentError, connect
+from flows.competition import (
+    TEST_ROWS,
+    CompetitionError,
+    QuotaSpentError,
+    SubmissionRefusedError,
+    SubmissionUnknownError,
+    connect,
+)
 from flows.registry import Registry, Work
 from flows.settings import Settings, read_settings
 from flows.store import get_object, open_store
-from flows.submit import post_and_score, predict_version, read_score
+from flows.submit import post_and_score, predict_version, read_score, settle
 from flows.train import check_seed, clocked, download, night_id, refuse_an_unset_server, train
 from mnist_core import submission
 from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")
+ALARM = "alarm: "
+"""How the reason begins of a night whose submission scored too low."""
 
 
 class AlarmError(MnistError):
@@ -77,18 +85,31 @@ def nightly(
         report.show(registry, result, folder)
         return result
 
+    def end(version: str, decision: str, reason: str, submitted: str | None) -> None:
+        manifest = registry.version(version) or {}
+        facts = {name: manifest.get(name) for name in ("model", "valid_accuracy", "valid_interval")}
+        facts |= {"version": version, "decision": decision, "reason": reason, "submitted": submitted}
+        registry.end_night(work, facts | {"seconds": seconds})
+
+    settle(competition, registry)
     ended = registry.night(work)
-    if ended is not None and not (force and ended["decision"] == "rejected"):
+    if ended is not None and _is_over(ended, force):
+        version, reason, seconds = ended["version"], ended["reason"], ended["seconds"]
         log.info("night %s is finished already: %s", work.key, ended["decision"])
-        read_score(ended["version"], competition, registry)
-        seconds = ended["seconds"]
-        sound_alarm(registry, ended["version"], finish)
-        return finish(ended["version"], ended["decision"], ended["reason"])
+        read_score(version, competition, registry)
+        if registry.version(version) is None:
+            log.info("%s was pruned; this is what is known of its night", version)
+            return report.summarise(
+                registry, work.night, version, ended["decision"], reason, seconds, pruned=ended
+            )
+        if ended["submitted"] and (alarm := roll_back(registry, ended["submitted"])):
+            raise AlarmError(alarm, finish(version, "failed", alarm))
+        return finish(version, ended["decision"], reason)
     _, before = registry.champion()
     if before is not None:
         read_score(before, competition, registry)
         if (alarm := roll_back(registry, before)) is not None:
-            log.warning("alarm: %s", alarm)  # that night's own command ends with it; this night goes on
+            log.warning("%s", alarm)  # that night's own command ends with it; this night goes on
 
     trained = train(work.night, work.model, work.preset, seed, device, work.attempt)
     version = trained["version"]
@@ -109,20 +130,40 @@ def nightly(
         if registry.promote(version, number, reason):
             log.info("champion %d: %s", number + 1, version)
             break
+    if dry_run:
+        return finish(version, "dry-run", reason)
 
+    decision = "promoted" if passed else "rejected"
+    # Where tonight's is rejected, a champion that was held for want of quota has its turn.
+    submitted = version if passed else champion if champion and not registry.submission(champion) else None
     posted = False
-    decision = "dry-run" if dry_run else "promoted" if passed else "rejected"
-    if decision == "promoted":
+    if submitted is not None:
         with clocked(seconds, "submit"):
             try:
-                posted = post_and_score(version, competition, registry, settings)
+                posted = post_and_score(submitted, competition, registry, settings)
             except QuotaSpentError as error:
-                decision, reason = "held", str(error)
-        sound_alarm(registry, version, finish, posted)
-    if decision in ("promoted", "rejected"):  # a dry run and a held night are gone on with
-        end = {"version": version, "decision": decision, "reason": reason, "seconds": seconds}
-        registry.end_night(work, end)
-    return finish(version, decision, reason, posted)
+                if passed:
+                    decision, reason = "held", str(error)
+                else:
+                    log.info("champion %s is not submitted yet: %s", submitted, error)
+                submitted = None
+            except (SubmissionUnknownError, SubmissionRefusedError) as error:
+                end(version, "failed", str(error), submitted)
+                raise
+            else:
+                if not passed:
+                    reason += f"; champion {submitted}, held until now, was submitted"
+    if submitted is not None and (alarm := roll_back(registry, submitted)):
+        end(version, "failed", alarm, submitted)
+        raise AlarmError(alarm, finish(version, "failed", alarm, posted and passed))
+    end(version, decision, reason, submitted)
+    return finish(version, decision, reason, posted and passed)
+
+
+def _is_over(ended: dict[str, Any], force: bool) -> bool:
+    """Whether a night that ended so has nothing left to do: one that was held, or failed, is gone on with."""
+    rejected = ended["decision"] == "rejected" and not force
+    return rejected or ended["decision"] == "promoted" or ended["reason"].startswith(ALARM)
 
 
 def gate(registry: Registry, version: str, champion: str | None, settings: Settings) -> tuple[bool, str]:
@@ -180,19 +221,6 @@ def gate(registry: Registry, version: str, champion: str | None, settings: Setti
     return True, reason
 
 
-def sound_alarm(
-    registry: Registry, version: str, finish: Callable[..., dict[str, Any]], posted: bool = False
-) -> None:
-    """End the night with the alarm where its version's public score calls for one.
-
-    Raises:
-        AlarmError: the score is too far below an earlier champion's, which is champion again.
-    """
-    alarm = roll_back(registry, version)
-    if alarm is not None:
-        raise AlarmError(f"alarm: {alarm}", finish(version, "failed", f"alarm: {alarm}", posted))
-
-
 def roll_back(registry: Registry, version: str) -> str | None:
     """Take the title from a champion whose public score is too low; it is never promoted again.
 
@@ -209,7 +237,7 @@ def roll_back(registry: Registry, version: str) -> str | None:
         return None
     for earlier in reversed(champions[: champions.index(version)]):
         scored = registry.score(earlier)
-        if scored is not None and scored["public_score"] is not None:
+        if scored is not None and scored["public_score"] is not None and registry.predictions(earlier):
             break
     else:
         return None
@@ -218,13 +246,13 @@ def roll_back(registry: Registry, version: str) -> str | None:
     if score["public_score"] >= scored["public_score"] - bound:
         return None
     alarm = (
-        f"public score {score['public_score']:.5f} of {version} is more than {bound:.5f} below "
+        f"{ALARM}public score {score['public_score']:.5f} of {version} is more than {bound:.5f} below "
         f"{scored['public_score']:.5f} of champion {earlier} (they differ on {differ} rows); "
         f"{version} is champion no more and is not promoted again"
     )
     while True:
         number, champion = registry.champion()
-        if champion != version or registry.promote(earlier, number, f"alarm: {alarm}", alarm=version):
+        if champion != version or registry.promote(earlier, number, alarm, alarm=version):
             return alarm
 
 

@@ -9,13 +9,34 @@ objects/<sha256>                                   files of all versions, conten
     attempts/<work>/000001.json                    numbered list: which attempt a night is at
     trained/<work>/000001.json                     which version that attempt trained
     nights/<work>/000001/000001.json               numbered list: how that attempt ended
+    intents/000001.json                            numbered list: who posts, one run at a time
 """
 
-from dataclasses import dataclass
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flows.store import Store, append, get_json, get_object, latest, put_json, put_object
+from flows.store import Store, StoreError, append, get_json, get_object, latest, put_json, put_object
+from mnist_core.errors import MnistError
+
+log = logging.getLogger("mnist")
+INTENT_S = 180.0
+"""Seconds for which an intent to post holds; longer than any one request to the competition takes."""
+KEEP_CHAMPIONS = 30
+"""So many champions, the last ones, are never pruned."""
+PRUNE_AGE_S = 24 * 3600.0
+"""What is younger is never pruned: a night that is not finished may rest on it."""
+
+
+class IntentLostError(MnistError):
+    """Another run has taken over posting, because this one's intent had expired."""
+
+    again = True
 
 
 @dataclass(frozen=True)
@@ -61,6 +82,7 @@ class Registry:
     def __init__(self, store: Store, place: str) -> None:
         self.store = store
         self.place = place
+        self._champions: dict[str, dict[str, Any]] = {}  # an entry never changes, so it is read once
 
     def location(self, kind: str, name: str) -> str:
         """Where a person finds an entry, such as `versions` and a version's name."""
@@ -89,7 +111,7 @@ class Registry:
             if append(self.store, prefix, number, {"work": work.name}):
                 number += 1
                 break
-        return Work(work.night, work.model, work.preset, work.epochs, work.seed, number)
+        return replace(work, attempt=number)
 
     def night(self, work: Work) -> dict[str, Any] | None:
         """How this work ended; None while it has not."""
@@ -110,18 +132,34 @@ class Registry:
 
     # Versions
 
-    def publish(self, work: Work, manifest: dict[str, Any], folder: Path) -> str:
+    def publish(
+        self,
+        work: Work,
+        manifest: dict[str, Any],
+        folder: Path,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> str:
         """Make a trained bundle a version: its files first, its manifest create-only and last.
 
         Args:
             work: whose version it is.
             manifest: the bundle's manifest; `files` says which files of `folder` belong to it.
             folder: where the bundle was exported to.
+            progress: called with bytes written, bytes in all, and a note.
 
         Returns:
             The version's name, `<night>-<model>-<first 8 digits of the weights' sha256>`.
         """
-        files = {path.name: put_object(self.store, path.read_bytes()) for path in sorted(folder.iterdir())}
+        paths = sorted(folder.iterdir())
+        done, total = 0, sum(path.stat().st_size for path in paths)
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done, total, "")
+
+        files = {path.name: put_object(self.store, path, advance) for path in paths}
         version = f"{work.night}-{work.model}-{files['weights.safetensors'][:8]}"
         self._put_first(
             "versions", version, {"version": version, "work": work.key, "objects": files, **manifest}
@@ -187,9 +225,14 @@ class Registry:
         return number, entry["version"] if entry else None
 
     def champions(self) -> list[dict[str, Any]]:
-        """All champions, the first one first: `version`, `reason`, and `alarm` where one was rolled back."""
-        entries = (get_json(self.store, key) for key in self.store.keys(f"{self.place}/champions/"))
-        return [entry for entry in entries if entry is not None]
+        """All champions, the first one first: `version`, `reason`, and why one was taken back.
+
+        That is `alarm`, the version whose score was too low, or `rollback`, the one a person took back.
+        """
+        for key in self.store.keys(f"{self.place}/champions/"):
+            if key not in self._champions and (entry := get_json(self.store, key)) is not None:
+                self._champions[key] = entry
+        return [self._champions[key] for key in sorted(self._champions)]
 
     def was_champion(self, version: str) -> bool:
         """Whether a version is or was champion."""
@@ -201,5 +244,141 @@ class Registry:
         Returns:
             False where another writer came first: look again, and decide anew.
         """
-        entry = {"version": version, "reason": reason, **facts}
+        entry = {"version": version, "reason": reason, "at": _now(), **facts}
         return append(self.store, f"{self.place}/champions/", after, entry)
+
+    def before_champion(self) -> str | None:
+        """The champion before the one that holds, passing over those taken back; None without one."""
+        champions = self.champions()
+        if not champions:
+            return None
+        taken_back = {entry[why] for entry in champions for why in ("alarm", "rollback") if why in entry}
+        versions = [entry["version"] for entry in champions]
+        earlier = versions[: versions.index(versions[-1])]
+        return next((version for version in reversed(earlier) if version not in taken_back), None)
+
+    # Intents: one run posts at a time
+
+    def intent(self) -> tuple[int, dict[str, Any] | None]:
+        """Number and entry of the last intent to post; (0, None) where there was none.
+
+        `state` is `open`; `sent`, written right before the request, so that it may have arrived; or `closed`.
+        """
+        return latest(self.store, f"{self.place}/intents/")
+
+    def open_intent(self, version: str, content: str) -> "Intent | None":
+        """Become the one that posts; None where another run is, or where what it sent is not settled yet.
+
+        Args:
+            version: whose predictions are posted.
+            content: the token that marks their submission.
+        """
+        number, last = self.intent()
+        if last is not None and (
+            last["state"] == "sent" or (last["state"] == "open" and not has_expired(last))
+        ):
+            return None
+        facts = {"owner": uuid.uuid4().hex, "version": version, "content": content}
+        intent = Intent(self, facts, number)
+        return intent if intent.append("open") else None
+
+    def settle_intent(self, number: int, last: dict[str, Any], posted: bool) -> None:
+        """Close another run's intent after it was found out whether its submission arrived."""
+        entry = {**last, "state": "closed", "posted": posted}
+        append(self.store, f"{self.place}/intents/", number, entry)
+
+    # Room
+
+    def prune(self, keep: int) -> dict[str, int]:
+        """Delete old versions of this place, and objects that no version of the store names.
+
+        Kept are the champion, the last `KEEP_CHAMPIONS` champions, the last `keep` versions, every member
+        that one of these names, and whatever is younger than `PRUNE_AGE_S`. How nights ended, champions,
+        submissions and scores stay. Safe while a night runs: what it makes or renews is young.
+
+        Returns:
+            How many `versions` and `objects` were deleted.
+        """
+        before = time.time() - PRUNE_AGE_S
+        objects = self.store.keys("objects/")  # listed before the manifests: what comes later is not in it
+        dated = self.store.keys(f"{self.place}/versions/")
+        by_time = [Path(key).stem for key in sorted(dated, key=lambda key: (dated[key], key))]
+        kept = {entry["version"] for entry in self.champions()[-KEEP_CHAMPIONS:]} | set(by_time[-keep:])
+        kept |= {Path(key).stem for key, written in dated.items() if written >= before}
+        for name in list(kept):
+            kept.update((self.version(name) or {}).get("members", ()))
+        old = [name for name in by_time if name not in kept]
+        for name in old:
+            work = (self.version(name) or {}).get("work")
+            if (self._get("trained", str(work)) or {}).get("version") == name:
+                self.store.delete(f"{self.place}/trained/{work}.json")  # else its night could not train anew
+            for kind in ("predictions", "versions"):
+                self.store.delete(f"{self.place}/{kind}/{name}.json")
+        named = self._objects_named()
+        unnamed = [
+            key for key, written in objects.items() if written < before and Path(key).name not in named
+        ]
+        deleted = [key for key in unnamed if self.store.delete(key, before)]
+        self.store.delete_partials(before)
+        return {"versions": len(old), "objects": len(deleted)}
+
+    def _objects_named(self) -> set[str]:
+        """The digests that a version or its predictions name, in any place of the store."""
+        named: set[str] = set()
+        for key in self.store.keys(""):
+            kind = Path(key).parent.name
+            if kind in ("versions", "predictions"):
+                entry = get_json(self.store, key) or {}
+                named.update(entry["objects"].values() if kind == "versions" else [entry["submission"]])
+        return named
+
+
+class Intent:
+    """One run's right to post in a place, as entries of the numbered list `intents`.
+
+    Opened by `Registry.open_intent`. Each step is the list's next entry, so it fails where another run took
+    over in between: then that run posts.
+
+    Attributes:
+        sent: whether the request to post may have left.
+    """
+
+    def __init__(self, registry: Registry, facts: dict[str, Any], number: int) -> None:
+        self._registry = registry
+        self._facts = facts
+        self._number = number
+        self.sent = False
+
+    def append(self, state: str) -> bool:
+        """Go on to `open`, `sent` or `closed`; False where another run took over."""
+        entry = {**self._facts, "state": state, "expires": _now(INTENT_S)}
+        if not append(self._registry.store, f"{self._registry.place}/intents/", self._number, entry):
+            return False
+        self._number += 1
+        return True
+
+    def hold(self) -> None:
+        """Renew it right before the request that posts, and while its answer is looked for.
+
+        Raises:
+            IntentLostError: another run took over; where nothing was sent, begin anew.
+        """
+        if not self.append("sent"):
+            raise IntentLostError("another run has taken over posting; run this one again")
+        self.sent = True
+
+    def close(self) -> None:
+        """Let the next run post. Where that can not be written, it waits until this intent has expired."""
+        try:
+            self.append("closed")
+        except StoreError as error:
+            log.warning("%s (the next run that posts waits up to %d s)", error, INTENT_S)
+
+
+def has_expired(intent: dict[str, Any]) -> bool:
+    """Whether an intent's time is over, by this machine's clock."""
+    return datetime.fromisoformat(intent["expires"]) <= datetime.now(UTC)
+
+
+def _now(later_s: float = 0.0) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=later_s)).isoformat(timespec="milliseconds")

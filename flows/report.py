@@ -82,9 +82,14 @@ def summarise(
     reason: str,
     seconds: dict[str, float],
     posted: bool = False,
+    pruned: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The result of a command, for people and for machines: the object that `--json` prints."""
-    manifest = registry.version(version)
+    """The result of a command, for people and for machines: the object that `--json` prints.
+
+    Args:
+        pruned: how the night ended, where its version was pruned since.
+    """
+    manifest = registry.version(version) or pruned
     assert manifest is not None
     made, scored = registry.submission(version), registry.score(version)
     _, champion = registry.champion()

@@ -55,7 +55,9 @@ class Settings(BaseSettings):
     )
     split_seed: int = Field(0, ge=0, description="which split the practice competition deals")
     daily_limit: int = Field(10, ge=0, description="submissions a day that the practice competition takes")
-    timeout_s: float = Field(60.0, gt=0, description="seconds that the competition's server may be silent")
+    timeout_s: float = Field(
+        60.0, gt=0, le=120, description="seconds that the competition's server may be silent"
+    )
     score_wait_s: float = Field(600.0, ge=0, description="seconds to wait for a score")
     retry_waits_s: list[float] = Field(
         [10.0, 60.0, 300.0], description="seconds before each new try of a download or a list (JSON)"

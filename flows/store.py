@@ -4,20 +4,23 @@ An object is written once and never overwritten. What changes is a numbered list
 (`champions/000001.json`, `champions/000002.json`, …): the highest number holds, two writers can not
 both take one, and the history is free. Large files are content-addressed under `objects/<sha256>`.
 
-A store is a folder or an S3 bucket. Both have the same four calls: `put`, `get`, `keys`, `location`.
+A store is a folder or an S3 bucket. Both have the same calls: `put`, `upload`, `get`, `keys`, `delete`,
+`location`. `upload` and `delete` are for content-addressed objects and for `prune` alone.
 """
 
 import errno
 import hashlib
+import io
 import json
+import math
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from mnist_core.errors import MnistError
@@ -27,6 +30,12 @@ ATTEMPTS = 5
 """Of a request to S3, in all; boto3 waits between them, up to 20 s."""
 CONFLICT_WAITS_S = (0.1, 0.3, 1.0, 3.0)
 """Before a put is tried again that S3 refused because another was under way (409)."""
+CHUNK_BYTES = 1 << 20
+PARTIAL = ".partial"
+"""How the name of a file ends that is not whole yet."""
+
+Progress = Callable[[int], None]
+"""Called with the bytes that were written since the last call."""
 
 
 class StoreError(MnistError):
@@ -50,21 +59,20 @@ class Folder:
             True: written, whole and on disk; False: the key was taken, and nothing changed.
         """
         target = self.root / key
-        with self._explained(key):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.parent / f".{uuid.uuid4().hex}.partial"
+        with self._explained(key), _partial(target, io.BytesIO(data)) as partial:
             try:
-                with partial.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
                 os.link(partial, target)  # atomic, and refuses a key that is taken
             except FileExistsError:
                 return False
-            finally:
-                partial.unlink(missing_ok=True)
             _sync_folder(target.parent)
         return True
+
+    def upload(self, key: str, file: BinaryIO, progress: Progress | None = None) -> None:
+        """Write a content-addressed object, from the file's position to its end; again renews its time."""
+        target = self.root / key
+        with self._explained(key), _partial(target, file, progress) as partial:
+            partial.replace(target)  # atomic; where there was one, it had the same bytes
+            _sync_folder(target.parent)
 
     def get(self, key: str) -> bytes | None:
         """An object's bytes; None where there is none."""
@@ -74,15 +82,34 @@ class Folder:
             except FileNotFoundError:
                 return None
 
-    def keys(self, prefix: str) -> list[str]:
-        """The keys below a prefix that ends in `/`, sorted."""
-        folder = self.root / prefix
+    def keys(self, prefix: str) -> dict[str, float]:
+        """The keys below a prefix that ends in `/`, sorted, with the times of writing (s since 1970)."""
+        found = {}
         with self._explained(prefix):
-            return sorted(
-                path.relative_to(self.root).as_posix()
-                for path in folder.rglob("*")
-                if path.is_file() and not path.name.endswith(".partial")
-            )
+            for path in (self.root / prefix).rglob("*"):
+                with suppress(FileNotFoundError):  # deleted since it was listed
+                    if path.is_file() and path.suffix != PARTIAL:
+                        found[path.relative_to(self.root).as_posix()] = path.stat().st_mtime
+        return dict(sorted(found.items()))
+
+    def delete(self, key: str, before: float = math.inf) -> bool:
+        """Delete an object that was written before a time; False where it was not, or is not there."""
+        with self._explained(key):
+            try:
+                if (self.root / key).stat().st_mtime >= before:
+                    return False
+                (self.root / key).unlink()
+            except FileNotFoundError:
+                return False
+        return True
+
+    def delete_partials(self, before: float) -> None:
+        """Delete what killed writers left half-written before a time; no call shows it."""
+        with self._explained(""):
+            for path in self.root.rglob(f".*{PARTIAL}"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < before:
+                        path.unlink()
 
     def location(self, key: str) -> str:
         """Where a person finds an object."""
@@ -158,6 +185,20 @@ class Bucket:
                     time.sleep(wait)
         raise AssertionError
 
+    def upload(self, key: str, file: BinaryIO, progress: Progress | None = None) -> None:
+        """Write a content-addressed object, from the file's position to its end; again renews its time.
+
+        A large one goes up in parts, some at once; it is seen when all have arrived.
+        """
+        with self._explained(key):
+            self._s3.upload_fileobj(
+                file,
+                self.name,
+                self.prefix + key,
+                ExtraArgs={"ServerSideEncryption": "AES256"},
+                Callback=progress,
+            )
+
     def get(self, key: str) -> bytes | None:
         """An object's bytes; None where there is none."""
         from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
@@ -176,15 +217,39 @@ class Bucket:
                         raise
         raise AssertionError
 
-    def keys(self, prefix: str) -> list[str]:
-        """The keys below a prefix that ends in `/`, sorted; all pages are asked."""
+    def keys(self, prefix: str) -> dict[str, float]:
+        """The keys below a prefix that ends in `/`, sorted, with the times of writing (s since 1970).
+
+        All pages are asked; S3 lists in the order of the keys' bytes.
+        """
         with self._explained(prefix):
             pages = self._s3.get_paginator("list_objects_v2").paginate(
                 Bucket=self.name, Prefix=self.prefix + prefix
             )
-            return sorted(
-                entry["Key"].removeprefix(self.prefix) for page in pages for entry in page.get("Contents", ())
-            )
+            return {
+                entry["Key"].removeprefix(self.prefix): entry["LastModified"].timestamp()
+                for page in pages
+                for entry in page.get("Contents", ())
+            }
+
+    def delete(self, key: str, before: float = math.inf) -> bool:
+        """Delete an object that was written before a time; False where it was not, or is not there."""
+        from botocore.exceptions import ClientError
+
+        place = {"Bucket": self.name, "Key": self.prefix + key}
+        with self._explained(key):
+            try:
+                if self._s3.head_object(**place)["LastModified"].timestamp() >= before:
+                    return False
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return False
+                raise
+            self._s3.delete_object(**place)
+        return True
+
+    def delete_partials(self, before: float) -> None:
+        """Unfinished uploads are ended by the bucket's own lifecycle rule."""
 
     def location(self, key: str) -> str:
         """Where a person finds an object."""
@@ -219,7 +284,8 @@ class Bucket:
 
 _S3_REMEDIES = {
     "NoSuchBucket": "make that bucket, or mend MNIST_STORE",
-    "AccessDenied": "the job's role may not do this; it needs s3:GetObject, s3:PutObject and s3:ListBucket",
+    "AccessDenied": "the job's role may not do this; it needs s3:GetObject, s3:PutObject and s3:ListBucket, "
+    "and for `prune` s3:DeleteObject",
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "its credentials have run out; renew them",
@@ -237,14 +303,16 @@ def open_store(place: str) -> Store:
     return Folder(Path(place).absolute())
 
 
-def put_object(store: Store, data: bytes) -> str:
-    """Put a content-addressed object; putting it again is harmless.
+def put_object(store: Store, source: Path | bytes, progress: Progress | None = None) -> str:
+    """Put a content-addressed object; putting it again is harmless and renews its time.
 
     Returns:
         Its sha256 in hex, by which `get_object` finds it.
     """
-    digest = hashlib.sha256(data).hexdigest()
-    store.put(f"objects/{digest}", data)
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        store.upload(f"objects/{digest}", file, progress)
     return digest
 
 
@@ -309,6 +377,24 @@ def free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+@contextmanager
+def _partial(target: Path, source: BinaryIO, progress: Progress | None = None) -> Iterator[Path]:
+    """A file beside `target` with all that `source` holds, on disk; it is gone afterwards."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{uuid.uuid4().hex}{PARTIAL}"
+    try:
+        with partial.open("xb") as file:
+            while chunk := source.read(CHUNK_BYTES):
+                file.write(chunk)
+                if progress is not None:
+                    progress(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

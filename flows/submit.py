@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from flows.competition import (
     Submission,
     SubmissionRefusedError,
     connect,
+    submission_token,
 )
-from flows.registry import Registry
+from flows.registry import INTENT_S, Intent, IntentLostError, Registry, has_expired
 from flows.settings import Settings, SettingsError, read_settings
 from flows.store import open_store
 from flows.train import clocked, download, refuse_an_unset_server, retries
 from mnist_core import submission
 
 log = logging.getLogger("mnist")
+POLL_S = 1.0
+"""Seconds between two looks at what another run is about to post."""
 
 
 @task(name="predict", cache_policy=NO_CACHE, persist_result=False)
@@ -52,10 +56,64 @@ def _post(version: str, competition: Competition, registry: Registry) -> Submiss
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "submission.csv"
         path.write_bytes(csv)
-        made = competition.submit_once(path, version)
-    registry.put_submission(version, made.ref, made.message)
+        while True:
+            intent = _take_turn(version, csv, competition, registry)
+            try:
+                made = competition.submit_once(path, version, intent.hold)
+                registry.put_submission(version, made.ref, made.message)
+            except BaseException as error:
+                # After a request without a clear answer the intent stays: the next run finds out first.
+                if not intent.sent or getattr(error, "answered", False):
+                    intent.close()
+                if isinstance(error, IntentLostError) and not intent.sent:
+                    continue
+                raise
+            intent.close()
+            break
     log.info("%s submission %d for %s", "posted" if made.posted else "found", made.ref, version)
     return made
+
+
+def _take_turn(version: str, csv: bytes, competition: Competition, registry: Registry) -> Intent:
+    """Become the one run that posts, after what other runs sent is settled and their turn is over."""
+    token = submission_token(competition.name, csv)
+    told = False
+    while True:
+        settle(competition, registry)
+        intent = registry.open_intent(version, token)
+        if intent is not None:
+            return intent
+        if not told:
+            log.info("another run posts; this one waits its turn, %d minutes at most", INTENT_S // 60)
+            told = True
+        time.sleep(POLL_S)
+
+
+def settle(competition: Competition, registry: Registry) -> None:
+    """Find out what became of a submission whose run has ended, or still waits, without a clear answer.
+
+    Where the server's list has it, the registry keeps it. Where the list does not have it when the run's
+    intent has expired, it counts as not posted.
+    """
+    wait = POLL_S
+    while True:
+        number, last = registry.intent()
+        if last is None or last["state"] != "sent":
+            return
+        expired = has_expired(last)  # looked at before the list is
+        found = competition.find(last["content"])
+        if found is not None:
+            registry.put_submission(last["version"], found.ref, found.message)
+        if found is not None or expired:
+            registry.settle_intent(number, last, posted=found is not None)
+            log.info("%s: %s", last["version"], "it was posted" if found else "it was not posted")
+            return
+        if wait == POLL_S:
+            log.info(
+                "%s was sent and is not on the list yet: looking until %s", last["version"], last["expires"]
+            )
+        time.sleep(wait)
+        wait = min(wait * 1.5, 15.0)
 
 
 @task(name="score", cache_policy=NO_CACHE, persist_result=False)
@@ -123,6 +181,7 @@ def submit(version: str | None = None) -> dict[str, Any]:
         competition = connect(settings)
         data = download(competition, settings)
     registry = Registry(open_store(str(settings.store)), competition.place(data))
+    settle(competition, registry)
     name = version or registry.champion()[1]
     if name is None:
         raise SettingsError("there is no champion to submit yet; run `python -m flows nightly` first")

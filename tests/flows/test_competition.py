@@ -369,7 +369,7 @@ def test_kaggle_json_is_found_and_never_shown(job, monkeypatch, tmp_path):
 
     found = find_credentials()
 
-    assert (found.username, found.key) == ("alice", "k-secret")
+    assert (found.username, found.key.get_secret_value()) == ("alice", "k-secret")
     assert "k-secret" not in repr(found)
 
 

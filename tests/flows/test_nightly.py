@@ -159,7 +159,7 @@ def test_a_score_far_below_the_champions_rolls_it_back(job):
 
 def test_a_score_that_comes_late_rolls_back_in_the_next_night(job, monkeypatch):
     """The next night reads the score, takes the title back, and goes on with its own version."""
-    started = job()
+    started = job(score_seconds=2.0)
     started.publish()
     good = nightly(NIGHT)["version"]
     bad = started.publish(night="2026-11-24")
