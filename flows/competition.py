@@ -375,19 +375,25 @@ def connect(settings: Settings) -> Competition:
     Raises:
         SettingsError: credentials are missing; the message names their variables.
     """
+    server = server_name(settings)
     if settings.kaggle == "practice":
         from infra.practice import find_or_start
 
         practice = find_or_start(
             settings.home / "practice", split_seed=settings.split_seed, daily_limit=settings.daily_limit
         )
-        url, server = practice.url, "practice"
+        url = practice.url
         credentials = Credentials("practice", practice.username, SecretStr(practice.key))
     else:
         url = LIVE_URL if settings.kaggle == "live" else settings.kaggle
-        server = "kaggle" if settings.kaggle == "live" else urlsplit(url).netloc
         credentials = find_credentials()
     return Competition(_client(url, credentials, settings), settings.competition, server, settings.home)
+
+
+def server_name(settings: Settings) -> str:
+    """The server that MNIST_KAGGLE means: `kaggle`, `practice`, or host and port of a URL."""
+    names = {"live": "kaggle", "practice": "practice"}
+    return names.get(settings.kaggle) or urlsplit(settings.kaggle).netloc
 
 
 def find_credentials() -> Credentials:

@@ -122,13 +122,17 @@ class Registry:
         prefix = f"{self.place}/nights/{work.key}/"
         append(self.store, prefix, latest(self.store, prefix)[0], result)
 
-    def nights(self) -> list[dict[str, Any]]:
-        """How all nights ended that did, the oldest first: as `end_night` was told, with `work`."""
+    def nights(self, last: int | None = None) -> list[dict[str, Any]]:
+        """How the nights ended that did, the oldest first, or the last ones of them.
+
+        As `end_night` was told, with `work`.
+        """
         prefix = f"{self.place}/nights/"
         ends = {}
         for key in self.store.keys(prefix):  # of one attempt the last entry holds
             ends[key.removeprefix(prefix).rpartition("/")[0]] = key
-        return [{"work": work, **(get_json(self.store, key) or {})} for work, key in ends.items()]
+        shown = list(ends.items())[-(last or 0) :]
+        return [{"work": work, **(get_json(self.store, key) or {})} for work, key in shown]
 
     # Versions
 
@@ -207,6 +211,11 @@ class Registry:
     def put_submission(self, version: str, ref: int, message: str) -> None:
         """Remember a version's submission."""
         self._put_first("submissions", version, {"version": version, "ref": ref, "message": message})
+
+    def unscored(self) -> list[str]:
+        """The versions that have a submission whose end is not known yet."""
+        made, scored = (self.store.keys(f"{self.place}/{kind}/") for kind in ("submissions", "scores"))
+        return sorted({Path(key).stem for key in made} - {Path(key).stem for key in scored})
 
     def score(self, version: str) -> dict[str, Any] | None:
         """The final state of a version's submission: `status`, `public_score`, `error`."""
