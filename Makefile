@@ -11,7 +11,7 @@ HOME_OF = $(shell $(BIN)/python -c 'from flows.settings import read_settings as 
 PREFECT = PREFECT_HOME="$(HOME_OF)/prefect" PREFECT_API_URL=http://127.0.0.1:$(UI_PORT)/api PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 \
 	PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT=false PREFECT_CLI_PROMPT=false $(BIN)/prefect
 
-.PHONY: help setup nightly test check bench format lock ui ui-stop clean
+.PHONY: help setup nightly test chaos check bench format lock ui ui-stop clean
 .DEFAULT_GOAL := help
 
 help: ## what each target does
@@ -45,6 +45,10 @@ check: setup ## format, lint, types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+chaos: setup ## kill nights at every call, play every fault, run many at once: about half an hour
+	OMP_NUM_THREADS=1 CHAOS=all $(BIN)/python -m pytest --numprocesses 2 --dist load --timeout 3600 -rP \
+		--log-disable prefect.flow_runs tests/flows/test_chaos.py tests/flows/test_faults.py $(ARGS)
 
 bench: setup ## measure: conversion, scores by system (ARGS for tests/bench/scores.py), CUDA there and CPU here
 	$(BIN)/python tests/bench/convert.py

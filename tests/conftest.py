@@ -205,7 +205,8 @@ class S3Server:
         bucket: of this test alone.
         client: boto3's, past the code under test.
         faults: what the next requests meet, in order: `409`, `500`, `503` in place of an answer; `reset`,
-            the connection closes; `lost`, it closes after the request was carried out; `cut`, in mid-answer.
+            the connection closes; `lost`, it closes after the request was carried out; `cut`, in mid-answer;
+            `silent`, no answer for a second; nothing, where one is passed over.
     """
 
     def __init__(self) -> None:
@@ -232,7 +233,9 @@ class S3Server:
             body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
             start_response(f"{fault} {code}", [("Content-Type", "application/xml")])
             return [body]
-        if fault == "reset":
+        if fault == "silent":
+            time.sleep(1)
+        if fault in ("reset", "silent"):
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return []
         with self._one_at_a_time:

@@ -51,3 +51,17 @@ def test_a_make_target_in_the_readme_exists(target):
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert re.search(rf"^  make {target} ", listed, re.M)
+
+
+def test_what_can_go_wrong_names_tests_that_exist():
+    """Each row of the table of faults names its tests, and each of them is there."""
+    table = README.split("## What can go wrong")[1].split("\n\n**Once.**")[0]
+    rows = re.findall(r"^\| (?!what goes wrong|---)(.+) \|$", table, re.M)
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named, row
+        for name in named:
+            assert f"def {name}(" in tests

@@ -1,8 +1,10 @@
 """`python -m flows` as a person or a machine runs it: whole processes, their output and exit codes."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from flows.__main__ import set_aside_a_damaged_database
 from infra.practice.process import read_record
 
 ROOT = Path(__file__).parents[2]
@@ -181,11 +184,86 @@ def test_a_stopped_night_ends_in_10_seconds_and_says_how_to_go_on(environment, t
     assert practice_ended(tmp_path / "home")
 
 
+def test_a_night_killed_with_9_leaves_no_process_and_is_gone_on_with(environment, tmp_path):
+    """After kill -9 in training neither server stays, and the same command ends the night."""
+    env = environment | {"MNIST_EPOCHS": "900", "MNIST_FLOOR": "0.9"}
+    command = [sys.executable, "-m", "flows", "nightly", "--night", NIGHT]
+    with (tmp_path / "log").open("w+") as log:
+        night = subprocess.Popen(command, env=env, cwd=tmp_path, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while "training convnet" not in (tmp_path / "log").read_text():
+            assert night.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        night.kill()  # the night alone: what it started is on its own
+        night.wait()
+
+    deadline = time.monotonic() + 20
+    while processes_of(tmp_path / "home") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert processes_of(tmp_path / "home") == []
+    assert practice_ended(tmp_path / "home")
+    done = flows("nightly", "--night", NIGHT, env=env | {"MNIST_EPOCHS": "1"}, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_damaged_prefect_database_is_set_aside(environment, tmp_path):
+    """The night says so, makes a new one, and ends well: the store is the truth."""
+    database = tmp_path / "home" / "prefect" / "prefect.db"
+    database.parent.mkdir()
+    database.write_bytes(b"SQLite format 3\0" + b"damaged" * 1000)
+
+    done = flows("nightly", env=environment | {"MNIST_EPOCHS": "1", "MNIST_FLOOR": "0.9"}, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "prefect.db does not open" in " ".join(done.stderr.split())
+    [aside] = database.parent.glob("prefect.db.*.damaged")
+    assert aside.read_bytes().endswith(b"damaged")
+    assert database.read_bytes().startswith(b"SQLite format 3\0")
+
+
+def test_a_database_of_another_prefect_is_set_aside_and_a_good_one_is_not(tmp_path, capsys):
+    """A migration that the installed Prefect does not know is no database it can open; one it knows is."""
+    path = tmp_path / "prefect.db"
+    for revision, damaged in (("ffffffffffff", True), ("a1b2c3d4e5f7", False)):
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+            database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
+
+        set_aside_a_damaged_database(path)
+
+        assert path.exists() is not damaged
+        assert ("another Prefect" in capsys.readouterr().err) is damaged
+
+
+def test_the_commands_on_call_speak_json_and_need_no_prefect(on_standing_server, tmp_path):
+    """`status`, `versions`, `rollback` and `prune` print one line of JSON; where they can not, the error."""
+    for command in ("status", "versions", "rollback", "prune"):
+        done = flows(command, "--json", env=on_standing_server, cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert "flows nightly" in json.loads(done.stdout)["error"]
+    env = on_standing_server | {"MNIST_EPOCHS": "1", "MNIST_FLOOR": "0.9"}
+    assert flows("nightly", env=env, cwd=tmp_path).returncode == 0
+
+    code = (
+        "import sys; sys.argv = ['flows', 'status', '--json']\nfrom flows.__main__ import main\n"
+        "try: main()\nexcept SystemExit as end: assert 'prefect' not in sys.modules; raise"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["champion"]["public_score"] > 0.9
+    assert "public" in flows("versions", env=env, cwd=tmp_path).stdout
+    assert json.loads(flows("prune", "--json", env=env, cwd=tmp_path).stdout)["versions"] == 0
+    assert flows("rollback", env=env, cwd=tmp_path).returncode == 2
+
+
 def test_help_names_the_commands():
     """`--help` lists what there is, without starting anything."""
     done = subprocess.run(
         [sys.executable, "-m", "flows", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    for command in ("nightly", "train", "submit"):
+    for command in ("nightly", "train", "submit", "status", "versions", "rollback", "prune"):
         assert command in done.stdout

@@ -123,6 +123,7 @@ def job(
         for name, value in {
             "HOME": str(tmp_path),  # no ~/.kaggle of whoever runs the tests
             "HTTPS_PROXY": "http://127.0.0.1:9",  # a miswired client does not leave the machine
+            "NO_PROXY": "127.0.0.1",  # Prefect's event stream would try the proxy
             "MNIST_HOME": str(tmp_path / "home"),
             "MNIST_KAGGLE": server.url,
             "KAGGLE_USERNAME": server.username,

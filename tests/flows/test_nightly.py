@@ -1,8 +1,11 @@
 """The night on a real Prefect API, a real store and the practice competition: each decision, each bad end."""
 
 import json
+import logging
 import resource
 import signal
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -524,3 +527,160 @@ def test_a_wrong_argument_is_refused_before_anything_starts(job, arguments, word
         nightly(**arguments)
 
     assert not (started.home / "home" / "data").exists()
+
+
+def with_quota(started, start_practice, daily_limit):
+    """The same competition with another number of submissions a day."""
+    port = int(started.server.url.rpartition(":")[2])
+    started.server.stop()
+    started.server = start_practice(started.server.home, port=port, daily_limit=daily_limit)
+
+
+def test_a_held_champion_is_posted_by_a_night_that_is_rejected(job, start_practice, monkeypatch):
+    """Of held versions the champion has its turn when tonight's is rejected; older ones have none."""
+    started = job(daily_limit=0)
+    started.publish()
+    older = nightly(NIGHT)["version"]
+    champion = started.publish(night="2026-11-24", attempt=1)
+    predict_wrongly(started, champion, older, every=4000)
+    assert nightly("2026-11-24")["decision"] == "held"
+    started.publish(night="2026-11-25", errors=60)
+    assert nightly("2026-11-25")["decision"] == "rejected"
+    assert started.server.submissions() == []
+    with_quota(started, start_practice, 10)
+    started.publish(night="2026-11-26", errors=60)
+
+    result = nightly("2026-11-26")
+
+    assert (result["decision"], result["submission"]) == ("rejected", None)
+    assert result["reason"].endswith(f"champion {champion}, held until now, was submitted")
+    assert result["champion"]["version"] == champion
+    assert result["champion"]["public_score"] > 0.9
+    [listed] = started.server.submissions()
+    assert listed["description"].startswith(champion)
+    again = nightly("2026-11-26")
+    assert (again["decision"], again["reason"]) == (result["decision"], result["reason"])
+    assert len(started.server.submissions()) == 1
+
+
+def test_a_held_champion_that_scores_too_low_is_an_alarm_of_the_night_that_posts_it(job, start_practice):
+    """The title goes back, the night ends with the alarm, and so does the same night again."""
+    started = job()
+    started.publish()
+    good = nightly(NIGHT)["version"]
+    with_quota(started, start_practice, 0)
+    bad = started.publish(night="2026-11-24")
+    predict_wrongly(started, bad, good, every=40)
+    assert nightly("2026-11-24")["decision"] == "held"
+    with_quota(started, start_practice, 10)
+    started.publish(night="2026-11-25", errors=60)
+
+    for _ in range(2):
+        with pytest.raises(AlarmError, match=f"of {bad} is more than"):
+            nightly("2026-11-25")
+
+    assert [entry["version"] for entry in started.registry.champions()] == [good, bad, good]
+    assert len(started.server.submissions()) == 2
+
+
+def test_an_alarm_is_reported_again_by_force_too(job):
+    """`--force` passes the gate, and does not promote again what the alarm took back."""
+    started = job()
+    started.publish()
+    good = nightly(NIGHT)["version"]
+    bad = started.publish(night="2026-11-24")
+    predict_wrongly(started, bad, good, every=40)
+
+    for force in (False, True):
+        with pytest.raises(AlarmError):
+            nightly("2026-11-24", force=force)
+
+    assert started.registry.champion()[1] == good
+
+
+def test_a_night_that_was_not_answered_is_settled_by_any_next_night(job, monkeypatch):
+    """The next night, another one, first finds the lost submission on the list, and reads its score."""
+    monkeypatch.setattr("flows.competition.LOOK_AGAIN_S", (0.1,))
+    started = job()
+    version = started.publish()
+    started.server.fault("late-list", seconds=2)
+    started.server.fault("lost-reply")
+    with pytest.raises(SubmissionUnknownError):
+        nightly(NIGHT)
+    registry = started.registry
+    assert registry.intent()[1]["state"] == "sent"
+    assert registry.submission(version) is None
+    assert registry.nights()[-1]["decision"] == "failed"
+    other = started.publish(night="2026-11-24")
+    predict_wrongly(started, other, version, every=4000)
+
+    assert nightly("2026-11-24")["decision"] == "promoted"
+
+    assert registry.submission(version) is not None
+    assert registry.score(version)["public_score"] > 0.9
+    assert {entry["description"].split()[0] for entry in started.server.submissions()} == {version, other}
+    assert registry.intent()[1]["state"] == "closed"
+
+
+def test_what_the_list_does_not_have_when_its_intent_has_expired_was_not_posted(job, monkeypatch):
+    """A request that never arrived is unknown first; the same night again finds that out, and posts."""
+    monkeypatch.setattr("flows.competition.LOOK_AGAIN_S", (0.1,))
+    monkeypatch.setattr("flows.registry.INTENT_S", 2.0)
+    started = job()
+    started.publish()
+    started.server.fault("reset", rpc="CreateSubmission")
+    with pytest.raises(SubmissionUnknownError):
+        nightly(NIGHT)
+
+    result = nightly(NIGHT)
+
+    assert result["submission"]["posted"]
+    assert len(started.server.submissions()) == 1
+
+
+def test_a_night_waits_while_another_run_posts(job, caplog):
+    """An open intent is no failure: the night waits until it is closed, says so, and goes on."""
+    started = job()
+    started.publish()
+    registry = started.registry
+    other = registry.open_intent("another", "its token")
+    threading.Timer(3.0, other.close).start()
+
+    began = time.monotonic()
+    caplog.set_level(logging.INFO, "mnist")
+    result = nightly(NIGHT)
+
+    assert result["submission"]["posted"]
+    assert time.monotonic() - began > 3
+    assert "this one waits its turn" in caplog.text
+
+
+def test_a_rate_limit_on_the_post_is_no_unknown_submission(job, monkeypatch):
+    """A 429 says that nothing was done: the post is tried again in the same night."""
+    started = job()
+    started.publish()
+    monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[0.1]")
+    started.server.fault("rate-limit", rpc="CreateSubmission")
+
+    assert nightly(NIGHT)["submission"]["posted"]
+    assert len(started.server.submissions()) == 1
+
+
+def test_a_night_whose_version_was_pruned_still_tells_its_end(job, monkeypatch):
+    """What a night came to is kept in its own entry, and a finished night is not trained again."""
+    monkeypatch.setattr("flows.registry.PRUNE_AGE_S", 0.0)
+    monkeypatch.setattr("flows.registry.KEEP_CHAMPIONS", 1)
+    started = job()
+    started.publish()
+    first = nightly(NIGHT)
+    other = started.publish(night="2026-11-24")
+    predict_wrongly(started, other, first["version"], every=4000)
+    nightly("2026-11-24")
+    assert started.registry.prune(1)["versions"] == 1
+
+    again = nightly(NIGHT)
+
+    assert again["champion"]["version"] == other
+    for key in ("night", "model", "version", "valid_accuracy", "decision", "reason", "seconds"):
+        assert again[key] == first[key]
+    assert again["submission"]["public_score"] == first["submission"]["public_score"]

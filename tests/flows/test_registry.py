@@ -1,11 +1,14 @@
 """Versions, predictions, champions and attempts of one place: the first writer holds."""
 
 import json
+import os
+import time
 
 import pytest
 
-from flows.registry import Registry, Work
-from flows.store import open_store
+from flows import registry as module
+from flows.registry import IntentLostError, Registry, Work
+from flows.store import get_json, open_store, put_object
 
 WORK = Work("2026-11-23", "convnet", "fast")
 
@@ -126,3 +129,137 @@ def test_places_do_not_mix(registry):
     registry.promote("a", 0, "first")
 
     assert Registry(registry.store, "kaggle/digit-recognizer/0123456789abcdef").champion() == (0, None)
+
+
+def test_one_run_posts_at_a_time(registry):
+    """While one intent is open no other can be opened; closed, the next can, and the history stays."""
+    first = registry.open_intent("a", "token-a")
+
+    assert registry.open_intent("b", "token-b") is None
+    first.hold()
+    assert registry.open_intent("b", "token-b") is None
+    first.close()
+    second = registry.open_intent("b", "token-b")
+
+    assert second is not None
+    assert [entry["state"] for entry in intents(registry)] == ["open", "sent", "closed", "open"]
+    assert {entry["version"] for entry in intents(registry)} == {"a", "b"}
+
+
+def test_an_expired_intent_is_taken_over_and_its_owner_told(registry, monkeypatch):
+    """A run that was suspended for too long learns right before it posts that another run has its turn."""
+    monkeypatch.setattr(module, "INTENT_S", 0.0)
+    suspended = registry.open_intent("a", "token-a")
+    taken = registry.open_intent("b", "token-b")
+
+    with pytest.raises(IntentLostError):
+        suspended.hold()
+
+    assert not suspended.sent
+    suspended.close()
+    taken.hold()
+    assert registry.intent()[1]["version"] == "b"
+
+
+def test_what_was_sent_is_settled_before_anybody_posts(registry, monkeypatch):
+    """An expired intent that may have posted is no free turn: first it is found out what became of it."""
+    monkeypatch.setattr(module, "INTENT_S", 0.0)
+    registry.open_intent("a", "token-a").hold()
+
+    assert registry.open_intent("b", "token-b") is None
+    registry.settle_intent(*registry.intent(), posted=False)
+    assert registry.open_intent("b", "token-b") is not None
+
+
+def intents(registry):
+    """All intents of a place."""
+    return [get_json(registry.store, key) for key in registry.store.keys(f"{registry.place}/intents/")]
+
+
+def publish(registry, tmp_path, day, age_days=2.0, **facts):
+    """A version of its own for a day of November, with predictions, written so many days ago."""
+    folder = tmp_path / f"bundle-{day}"
+    folder.mkdir()
+    (folder / "weights.safetensors").write_bytes(f"weights {day}".encode())
+    work = Work(f"2026-11-{day:02d}", "convnet", "fast")
+    name = registry.publish(registry.open_attempt(work, False), {"model": "convnet", **facts}, folder)
+    registry.put_predictions(name, f"labels {day}".encode())
+    for path in registry.store.root.rglob("*"):
+        if path.is_file() and path.stat().st_mtime > time.time() - 3600:
+            os.utime(path, (time.time() - age_days * 86400 + day,) * 2)
+    return name
+
+
+def test_prune_keeps_what_is_needed(registry, tmp_path, monkeypatch):
+    """Champions, the last versions, their members and what is young stay; the rest and its objects go."""
+    monkeypatch.setattr(module, "KEEP_CHAMPIONS", 1)
+    member = publish(registry, tmp_path, 1)
+    old_champion, champion = publish(registry, tmp_path, 2), publish(registry, tmp_path, 3)
+    old, ensemble, last = (
+        publish(registry, tmp_path, 4),
+        publish(registry, tmp_path, 5, members=[member]),
+        publish(registry, tmp_path, 6),
+    )
+    registry.promote(old_champion, 0, "")
+    registry.promote(champion, 1, "")
+    young = publish(registry, tmp_path, 7, age_days=0.5)
+    stray, fresh_stray = (
+        put_object(registry.store, b"a killed night's"),
+        put_object(registry.store, b"a running one's"),
+    )
+    os.utime(registry.store.root / "objects" / stray, (1, 1))
+
+    assert registry.prune(3) == {"versions": 2, "objects": 5}
+
+    assert registry.versions() == sorted([member, champion, ensemble, last, young])
+    assert registry.version_of(Work("2026-11-04", "convnet", "fast")) is None
+    assert registry.predictions(old) is None
+    assert [entry["version"] for entry in registry.champions()] == [old_champion, champion]
+    assert registry.store.get(f"objects/{fresh_stray}") is not None
+    for name in registry.versions():
+        registry.fetch(name, tmp_path)
+        assert registry.predictions(name) is not None
+    assert registry.prune(3) == {"versions": 0, "objects": 0}
+
+
+def test_an_object_that_was_put_again_is_not_pruned(registry, tmp_path):
+    """Uploading an old object again renews its time: the night that did so may not have its manifest yet."""
+    digest = put_object(registry.store, b"weights")
+    os.utime(registry.store.root / "objects" / digest, (1, 1))
+    put_object(registry.store, b"weights")
+
+    assert registry.prune(1)["objects"] == 0
+
+
+def test_prune_leaves_what_another_place_names(registry, tmp_path):
+    """Objects are shared by all places of a store, so a version of any of them keeps its own."""
+    other = Registry(registry.store, "kaggle/digit-recognizer/0123456789abcdef")
+    name = publish(other, tmp_path, 1)
+
+    assert registry.prune(1) == {"versions": 0, "objects": 0}
+    assert other.predictions(name) == b"labels 1"
+
+
+def test_prune_removes_what_a_killed_writer_left(registry):
+    """A file that never became an object is deleted when it is a day old, and not while it may be written."""
+    folder = registry.store.root / "objects"
+    folder.mkdir(parents=True)
+    for name, age_s in (("old", 2 * 86400), ("new", 60)):
+        (folder / f".{name}.partial").write_bytes(b"half")
+        os.utime(folder / f".{name}.partial", (time.time() - age_s,) * 2)
+
+    registry.prune(1)
+
+    assert [path.name for path in folder.iterdir()] == [".new.partial"]
+
+
+def test_the_champion_before_is_none_that_was_taken_back(registry):
+    """Back from c goes to a: b was taken back already. From a there is nothing to go back to."""
+    assert registry.before_champion() is None
+    registry.promote("a", 0, "")
+    registry.promote("b", 1, "")
+    assert registry.before_champion() == "a"
+    registry.promote("a", 2, "", alarm="b")
+    assert registry.before_champion() is None
+    registry.promote("c", 3, "")
+    assert registry.before_champion() == "a"

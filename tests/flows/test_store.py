@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 
 import pytest
 
@@ -43,6 +44,42 @@ def test_an_object_is_written_once(store):
     assert not store.put("a/b.json", b"second")
     assert store.get("a/b.json") == b"first"
     assert list(store.keys("a/")) == ["a/b.json"]
+
+
+def test_a_large_object_arrives_whole_with_progress(store, tmp_path):
+    """A file of more parts than one comes back whole; the bytes told add up; again is harmless."""
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(20_000_000))
+    told = []
+
+    digest = put_object(store, path, told.append)
+
+    assert sum(told) == 20_000_000
+    assert len(told) > 2
+    assert put_object(store, path.read_bytes()) == digest
+    assert get_object(store, digest) == path.read_bytes()
+    assert list(store.keys("objects/")) == [f"objects/{digest}"]
+
+
+def test_an_upload_renews_the_time_of_what_is_there(store):
+    """What was uploaded again is as young as what is new."""
+    digest = put_object(store, b"weights")
+    before = store.keys("objects/")[f"objects/{digest}"]
+    time.sleep(1.1)  # S3 tells whole seconds
+    put_object(store, b"weights")
+
+    assert store.keys("objects/")[f"objects/{digest}"] > before
+
+
+def test_delete_takes_only_what_is_old_enough(store):
+    """An object written at or after the given time stays; one that is not there is no error."""
+    store.put("a/x", b"x")
+    written = store.keys("a/")["a/x"]
+
+    assert not store.delete("a/x", before=written)
+    assert store.delete("a/x", before=written + 1)
+    assert not store.delete("a/x", before=written + 1)
+    assert store.get("a/x") is None
 
 
 def test_what_is_not_there_is_none(store):
@@ -195,7 +232,8 @@ def test_a_lost_answer_does_not_make_anothers_entry_ours(bucket, s3):
 
 @pytest.mark.parametrize("fault", ["500", "503", "reset", "cut"])
 def test_a_get_and_a_list_survive_what_s3_does(bucket, s3, fault):
-    """An object and a list are whole, or asked for again."""
+    """An object and a list are whole, or asked for again; so is what an upload sends."""
+    s3.faults += [fault] if fault != "cut" else []
     digest = put_object(bucket, b"weights" * 100_000)
     s3.faults += [fault]
     assert get_object(bucket, digest) == b"weights" * 100_000
