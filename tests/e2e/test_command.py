@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flows.__main__ import set_aside_a_damaged_database
+from flows.prefect_home import set_aside_a_damaged_database
 from infra.practice.process import read_record
 
 ROOT = Path(__file__).parents[2]
