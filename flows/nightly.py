@@ -19,7 +19,7 @@ from flows.competition import (
 from flows.registry import Registry, Work
 from flows.settings import Settings, read_settings
 from flows.store import get_object, open_store
-from flows.submit import post_and_score, predict_version, read_score, settle
+from flows.submit import post_and_score, predict_version, read_scores, settle
 from flows.train import check_seed, clocked, download, night_id, refuse_an_unset_server, train
 from mnist_core import submission
 from mnist_core.errors import MnistError
@@ -92,11 +92,11 @@ def nightly(
         registry.end_night(work, facts | {"seconds": seconds})
 
     settle(competition, registry)
+    read_scores(competition, registry)
     ended = registry.night(work)
     if ended is not None and _is_over(ended, force):
         version, reason, seconds = ended["version"], ended["reason"], ended["seconds"]
         log.info("night %s is finished already: %s", work.key, ended["decision"])
-        read_score(version, competition, registry)
         if registry.version(version) is None:
             log.info("%s was pruned; this is what is known of its night", version)
             return report.summarise(
@@ -106,10 +106,8 @@ def nightly(
             raise AlarmError(alarm, finish(version, "failed", alarm))
         return finish(version, ended["decision"], reason)
     _, before = registry.champion()
-    if before is not None:
-        read_score(before, competition, registry)
-        if (alarm := roll_back(registry, before)) is not None:
-            log.warning("%s", alarm)  # that night's own command ends with it; this night goes on
+    if before is not None and (alarm := roll_back(registry, before)) is not None:
+        log.warning("%s", alarm)  # that night's own command ends with it; this night goes on
 
     trained = train(work.night, work.model, work.preset, seed, device, work.attempt)
     version = trained["version"]

@@ -137,11 +137,15 @@ def _read_score(
         return None
 
 
-def read_score(version: str, competition: Competition, registry: Registry) -> None:
-    """Read the score of a version's submission, where it has one whose end is not known yet."""
-    known = registry.submission(version)
-    if known is not None and registry.score(version) is None:
-        _read_score(version, known["ref"], competition, registry, 0.0)
+def read_scores(competition: Competition, registry: Registry) -> None:
+    """Read the scores that are not known yet; what can not be read now is read by the next run."""
+    for version in registry.unscored():
+        known = registry.submission(version)
+        assert known is not None
+        try:
+            _read_score(version, known["ref"], competition, registry, 0.0)
+        except CompetitionError as error:
+            log.warning("%s", error)
 
 
 def post_and_score(version: str, competition: Competition, registry: Registry, settings: Settings) -> bool:

@@ -684,3 +684,14 @@ def test_a_night_whose_version_was_pruned_still_tells_its_end(job, monkeypatch):
     for key in ("night", "model", "version", "valid_accuracy", "decision", "reason", "seconds"):
         assert again[key] == first[key]
     assert again["submission"]["public_score"] == first["submission"]["public_score"]
+
+
+def test_a_submission_that_the_server_forgot_does_not_stop_the_nights(job):
+    """A pending score that can not be read is a warning each night, and no failure."""
+    started = job()
+    version = started.publish()
+    started.registry.put_submission("2026-11-01-convnet-00000000", 1, "forgotten")
+
+    assert nightly(NIGHT)["decision"] == "promoted"
+    assert started.registry.unscored() == ["2026-11-01-convnet-00000000"]
+    assert started.registry.score(version)["public_score"] > 0.9
