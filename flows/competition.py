@@ -278,16 +278,20 @@ class Competition:
                 raise
             return self._settle(token, error, hold)
         if not answer.ref:
-            raise CompetitionError(f"{self.name}: the upload failed, nothing was submitted", again=True)
+            cause = CompetitionError(f"{self.name}: the upload failed, nothing was submitted", again=True)
+            if not self._api.post_reached:
+                raise cause
+            return self._settle(token, CompetitionError(f"{self.name}: an answer without a ref"), hold)
         return Submission(int(answer.ref), message, "PENDING", None, "", posted=True)
 
     def _settle(self, token: str, cause: CompetitionError, hold: Callable[[], None]) -> Submission:
         for wait in LOOK_AGAIN_S:
             time.sleep(wait)
-            try:
+            with contextlib.suppress(MnistError):  # another run may have found it, and closed the intent
                 hold()
+            try:
                 found = self.find(token)
-            except MnistError:  # the answer stays out, whatever keeps this look from being taken
+            except CompetitionError:
                 continue
             if found is not None:
                 return Submission(**{**vars(found), "posted": True})
@@ -586,7 +590,7 @@ def _refused(where: str, competition: str, error: Any) -> CompetitionError:
         remedy = "no such competition or file; check the spelling of MNIST_COMPETITION"
     elif status == 400 and "daily submission" in words.lower():
         return QuotaSpentError(f"{where}: {words}; the quota returns at {quota_returns()}", answered=True)
-    elif status == 429 or status >= 500:
+    elif status in (408, 429) or not 400 <= status < 500:  # an error within a 200 tells nothing for sure
         return CompetitionError(
             f"{where}: HTTP {status} {words}; try again later", again=True, answered=status == 429
         )

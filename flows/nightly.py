@@ -92,22 +92,27 @@ def nightly(
         registry.end_night(work, facts | {"seconds": seconds})
 
     settle(competition, registry)
-    read_scores(competition, registry)
+    alarms = [roll_back(registry, version) for version in read_scores(competition, registry)]
     ended = registry.night(work)
     if ended is not None and _is_over(ended, force):
         version, reason, seconds = ended["version"], ended["reason"], ended["seconds"]
         log.info("night %s is finished already: %s", work.key, ended["decision"])
+        alarm = roll_back(registry, ended["submitted"]) if ended["submitted"] else None
+        decision = "failed" if alarm else ended["decision"]
         if registry.version(version) is None:
             log.info("%s was pruned; this is what is known of its night", version)
-            return report.summarise(
-                registry, work.night, version, ended["decision"], reason, seconds, pruned=ended
+            result = report.summarise(
+                registry, work.night, version, decision, alarm or reason, seconds, pruned=ended
             )
-        if ended["submitted"] and (alarm := roll_back(registry, ended["submitted"])):
-            raise AlarmError(alarm, finish(version, "failed", alarm))
-        return finish(version, ended["decision"], reason)
+        else:
+            result = finish(version, decision, alarm or reason)
+        return _heard(result, alarm)
     _, before = registry.champion()
-    if before is not None and (alarm := roll_back(registry, before)) is not None:
-        log.warning("%s", alarm)  # that night's own command ends with it; this night goes on
+    if before is not None:
+        alarms.append(roll_back(registry, before))
+    late = next(filter(None, alarms), None)  # of an earlier night: this one goes on, and then tells
+    if late:
+        log.warning("%s", late)
 
     trained = train(work.night, work.model, work.preset, seed, device, work.attempt)
     version = trained["version"]
@@ -127,9 +132,12 @@ def nightly(
             break
         if registry.promote(version, number, reason):
             log.info("champion %d: %s", number + 1, version)
+            if registry.version(version) is None and champion is not None:
+                registry.promote(champion, number + 1, f"{version} was pruned meanwhile", rollback=version)
+                raise CompetitionError(f"{version} was pruned while the night ran; run it again", again=True)
             break
     if dry_run:
-        return finish(version, "dry-run", reason)
+        return _heard(finish(version, "dry-run", reason), late)
 
     decision = "promoted" if passed else "rejected"
     # Where tonight's is rejected, a champion that was held for want of quota has its turn.
@@ -153,9 +161,20 @@ def nightly(
                     reason += f"; champion {submitted}, held until now, was submitted"
     if submitted is not None and (alarm := roll_back(registry, submitted)):
         end(version, "failed", alarm, submitted)
-        raise AlarmError(alarm, finish(version, "failed", alarm, posted and passed))
+        return _heard(finish(version, "failed", alarm, posted and passed), alarm)
     end(version, decision, reason, submitted)
-    return finish(version, decision, reason, posted and passed)
+    return _heard(finish(version, decision, reason, posted and passed), late)
+
+
+def _heard(result: dict[str, Any], alarm: str | None) -> dict[str, Any]:
+    """The result of a night that hears no alarm.
+
+    Raises:
+        AlarmError: it does; the error has the result.
+    """
+    if alarm:
+        raise AlarmError(alarm, result)
+    return result
 
 
 def _is_over(ended: dict[str, Any], force: bool) -> bool:
@@ -172,6 +191,8 @@ def gate(registry: Registry, version: str, champion: str | None, settings: Setti
     standard errors of the paired difference and more than `margin_rows` rows. The gate keeps bad models out;
     8,400 rows can not pick the best.
     """
+    if version in (taken_back := registry.taken_back()):
+        return False, taken_back[version]
     if registry.was_champion(version):
         return True, "it is the champion" if champion == version else "it was champion; a later one holds"
     manifest = registry.version(version)
@@ -222,6 +243,9 @@ def gate(registry: Registry, version: str, champion: str | None, settings: Setti
 def roll_back(registry: Registry, version: str) -> str | None:
     """Take the title from a champion whose public score is too low; it is never promoted again.
 
+    A champion before the one that holds loses its place in the line: nothing goes back to it, and no score is
+    compared with its own.
+
     Too low is more than 4 √d / 28,000 below that of the last champion before it that has a score, d being
     the number of test rows on which the two differ: of d rows that one of two equal networks has right, the
     difference of their counts has a standard deviation of at most √d.
@@ -229,11 +253,18 @@ def roll_back(registry: Registry, version: str) -> str | None:
     Returns:
         What the alarm is about; None where there is none. The same at each call.
     """
-    score = registry.score(version)
-    champions = [entry["version"] for entry in registry.champions()]
+    entries, score = registry.champions(), registry.score(version)
+    for entry in entries:
+        if entry.get("alarm") == version:
+            return str(entry["reason"])
+    champions = [entry["version"] for entry in entries]
     if score is None or score["public_score"] is None or version not in champions:
         return None
+    if registry.predictions(version) is None:  # pruned
+        return None
     for earlier in reversed(champions[: champions.index(version)]):
+        if earlier in registry.taken_back():
+            continue
         scored = registry.score(earlier)
         if scored is not None and scored["public_score"] is not None and registry.predictions(earlier):
             break
@@ -250,7 +281,8 @@ def roll_back(registry: Registry, version: str) -> str | None:
     )
     while True:
         number, champion = registry.champion()
-        if champion != version or registry.promote(earlier, number, alarm, alarm=version):
+        holds = earlier if champion == version else str(champion)
+        if version in registry.taken_back() or registry.promote(holds, number, alarm, alarm=version):
             return alarm
 
 

@@ -62,8 +62,8 @@ def status(settings: Settings) -> dict[str, Any]:
         else None,
         "nights": [_night(registry, ended) for ended in registry.nights(NIGHTS)[::-1]],
         "pending": [{"version": v, "ref": registry.submission(v)["ref"]} for v in registry.unscored()],  # type: ignore[index]
-        "unknown": intent["version"] if intent and state == "sent" else None,
-        "posting": intent["version"] if intent and state == "open" and not has_expired(intent) else None,
+        "unknown": intent["version"] if intent and state == "sent" and has_expired(intent) else None,
+        "posting": intent["version"] if intent and state != "closed" and not has_expired(intent) else None,
         "quota": None,
     }
     try:

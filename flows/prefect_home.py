@@ -1,6 +1,6 @@
 """Prefect on this machine: its home, its temporary server, its database; before Prefect is imported.
 
-What is set already wins: with `PREFECT_HOME` or `PREFECT_API_URL` in the environment this touches neither.
+What is set already wins: of `PREFECT_HOME` and `PREFECT_API_URL` each holds where the environment has it.
 """
 
 import contextlib
@@ -132,9 +132,9 @@ def set_aside_a_damaged_database(path: Path) -> None:
             fault = None if answer == "ok" else answer
             tables = database.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")
             if fault is None and tables.fetchone():
-                [revision] = database.execute("SELECT version_num FROM alembic_version").fetchone()
-                if not _prefect_knows(revision):
-                    fault = f"another Prefect than the installed one made it (revision {revision})"
+                row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+                if row is not None and not _prefect_knows(row[0]):  # without one Prefect begins anew
+                    fault = f"another Prefect than the installed one made it (revision {row[0]})"
     except sqlite3.OperationalError as error:
         if "locked" in str(error):  # another night uses it, so it opens
             return

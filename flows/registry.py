@@ -5,6 +5,7 @@ objects/<sha256>                                   files of all versions, conten
     versions/<version>.json                        a trained version; its files lie in objects/
     predictions/<version>.json                     its 28,000 labels; the first ones hold for ever
     submissions/<version>.json, scores/<version>.json
+    contents/<token>.json                          the submission of a content, whichever version it was
     champions/000001.json                          numbered list: the highest holds
     attempts/<work>/000001.json                    numbered list: which attempt a night is at
     trained/<work>/000001.json                     which version that attempt trained
@@ -35,8 +36,6 @@ PRUNE_AGE_S = 24 * 3600.0
 
 class IntentLostError(MnistError):
     """Another run has taken over posting, because this one's intent had expired."""
-
-    again = True
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class Registry:
         return latest(self.store, f"{self.place}/nights/{work.key}/")[1]
 
     def end_night(self, work: Work, result: dict[str, Any]) -> None:
-        """Remember how this work ended; where two end at once, the first one holds."""
+        """Remember how this work ended; the last end holds, and of two at once the first is kept."""
         prefix = f"{self.place}/nights/{work.key}/"
         append(self.store, prefix, latest(self.store, prefix)[0], result)
 
@@ -168,6 +167,10 @@ class Registry:
         self._put_first(
             "versions", version, {"version": version, "work": work.key, "objects": files, **manifest}
         )
+        there = self.store.keys("objects/")
+        for path in paths:  # a prune may have met an old object of the same bytes just before it was renewed
+            if f"objects/{files[path.name]}" not in there:
+                put_object(self.store, path)
         return str(self._put_first("trained", work.key, {"version": version})["version"])
 
     def version(self, name: str) -> dict[str, Any] | None:
@@ -208,9 +211,15 @@ class Registry:
         """The submission of a version: `ref` and `message`; None where none is known."""
         return self._get("submissions", version)
 
-    def put_submission(self, version: str, ref: int, message: str) -> None:
-        """Remember a version's submission."""
-        self._put_first("submissions", version, {"version": version, "ref": ref, "message": message})
+    def put_submission(self, version: str, content: str, ref: int, message: str) -> None:
+        """Remember a version's submission, and that its content, by its token, has one."""
+        entry = {"version": version, "ref": ref, "message": message}
+        self._put_first("contents", content.rpartition(":")[2], entry)
+        self._put_first("submissions", version, entry)
+
+    def submission_of(self, content: str) -> dict[str, Any] | None:
+        """The submission of a content, by its token, whichever version it was made for."""
+        return self._get("contents", content.rpartition(":")[2])
 
     def unscored(self) -> list[str]:
         """The versions that have a submission whose end is not known yet."""
@@ -261,10 +270,15 @@ class Registry:
         champions = self.champions()
         if not champions:
             return None
-        taken_back = {entry[why] for entry in champions for why in ("alarm", "rollback") if why in entry}
         versions = [entry["version"] for entry in champions]
         earlier = versions[: versions.index(versions[-1])]
-        return next((version for version in reversed(earlier) if version not in taken_back), None)
+        fit = (v for v in reversed(earlier) if v not in self.taken_back() and self.version(v) is not None)
+        return next(fit, None)
+
+    def taken_back(self) -> dict[str, str]:
+        """The versions from which the title was taken, by an alarm or by hand, each with the reason."""
+        whys = ("alarm", "rollback")
+        return {entry[why]: entry["reason"] for entry in self.champions() for why in whys if why in entry}
 
     # Intents: one run posts at a time
 
@@ -291,10 +305,14 @@ class Registry:
         intent = Intent(self, facts, number)
         return intent if intent.append("open") else None
 
-    def settle_intent(self, number: int, last: dict[str, Any], posted: bool) -> None:
-        """Close another run's intent after it was found out whether its submission arrived."""
+    def settle_intent(self, number: int, last: dict[str, Any], posted: bool) -> bool:
+        """Close another run's intent after it was found out whether its submission arrived.
+
+        Returns:
+            False where it went on meanwhile: look again.
+        """
         entry = {**last, "state": "closed", "posted": posted}
-        append(self.store, f"{self.place}/intents/", number, entry)
+        return append(self.store, f"{self.place}/intents/", number, entry)
 
     # Room
 
@@ -317,7 +335,10 @@ class Registry:
         for name in list(kept):
             kept.update((self.version(name) or {}).get("members", ()))
         old = [name for name in by_time if name not in kept]
-        for name in old:
+        for name in list(old):
+            if name in {entry["version"] for entry in self.champions()[-KEEP_CHAMPIONS:]}:
+                old.remove(name)  # promoted since this began
+                continue
             work = (self.version(name) or {}).get("work")
             if (self._get("trained", str(work)) or {}).get("version") == name:
                 self.store.delete(f"{self.place}/trained/{work}.json")  # else its night could not train anew
@@ -337,8 +358,9 @@ class Registry:
         for key in self.store.keys(""):
             kind = Path(key).parent.name
             if kind in ("versions", "predictions"):
-                entry = get_json(self.store, key) or {}
-                named.update(entry["objects"].values() if kind == "versions" else [entry["submission"]])
+                entry = get_json(self.store, key)
+                if entry is not None:  # else another prune has deleted it
+                    named.update(entry["objects"].values() if kind == "versions" else [entry["submission"]])
         return named
 
 
@@ -372,9 +394,16 @@ class Intent:
         Raises:
             IntentLostError: another run took over; where nothing was sent, begin anew.
         """
-        if not self.append("sent"):
-            raise IntentLostError("another run has taken over posting; run this one again")
-        self.sent = True
+        for _ in range(5):
+            began = time.time()
+            if not self.append("sent"):
+                raise IntentLostError("another run has taken over posting; run this one again")
+            if time.time() - began < INTENT_S / 6:  # else too little of it is left for the request
+                self.sent = True
+                return
+        slow = StoreError(f"each write of {self._registry.location('intents', '…')} takes too long to post")
+        slow.again = True
+        raise slow
 
     def close(self) -> None:
         """Let the next run post. Where that can not be written, it waits until this intent has expired."""

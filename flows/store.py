@@ -207,11 +207,12 @@ class Bucket:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     answer = self._s3.get_object(Bucket=self.name, Key=self.prefix + key)
-                    return bytes(answer["Body"].read())
                 except ClientError as error:
                     if error.response["Error"]["Code"] == "NoSuchKey":
                         return None
                     raise
+                try:
+                    return bytes(answer["Body"].read())
                 except (HTTPClientError, IncompleteReadError):  # boto3 repeats requests, not reading
                     if attempt == ATTEMPTS:
                         raise
@@ -257,7 +258,13 @@ class Bucket:
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionError,
+            HTTPClientError,
+            IncompleteReadError,
+        )
 
         try:
             yield
@@ -278,7 +285,7 @@ class Bucket:
                 f"{self.location(key)}: {' '.join(str(error).split())}; check the AWS variables "
                 "(credentials, region, AWS_ENDPOINT_URL) and the network"
             )
-            explained.again = isinstance(error, (HTTPClientError, IncompleteReadError))
+            explained.again = isinstance(error, (HTTPClientError, ConnectionError, IncompleteReadError))
             raise explained from None
 
 
@@ -289,7 +296,7 @@ _S3_REMEDIES = {
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "its credentials have run out; renew them",
-    "PermanentRedirect": "the bucket is in another region; set AWS_REGION to it",
+    "PermanentRedirect": "the bucket is in another region; set AWS_DEFAULT_REGION to it",
 }
 
 Store = Folder | Bucket
@@ -336,7 +343,7 @@ def get_object(store: Store, digest: str) -> bytes:
 
 def put_json(store: Store, key: str, value: dict[str, Any]) -> bool:
     """`Store.put` for a small JSON object; the keys `format` and `writer` are added."""
-    entry = {"format": 1, "writer": uuid.uuid4().hex, **value}
+    entry = {**value, "format": 1, "writer": uuid.uuid4().hex}
     return store.put(key, (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode())
 
 

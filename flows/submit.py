@@ -53,14 +53,19 @@ def _post(version: str, competition: Competition, registry: Registry) -> Submiss
     csv = registry.predictions(version)
     assert csv is not None
     submission.read_csv(csv)
+    token = submission_token(competition.name, csv)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "submission.csv"
         path.write_bytes(csv)
         while True:
-            intent = _take_turn(version, csv, competition, registry)
+            intent = _take_turn(version, token, competition, registry)
             try:
-                made = competition.submit_once(path, version, intent.hold)
-                registry.put_submission(version, made.ref, made.message)
+                known = registry.submission_of(token)  # the server's list may be late
+                if known is not None:
+                    made = competition.submission(known["ref"])
+                else:
+                    made = competition.submit_once(path, version, intent.hold)
+                registry.put_submission(version, token, made.ref, made.message)
             except BaseException as error:
                 # After a request without a clear answer the intent stays: the next run finds out first.
                 if not intent.sent or getattr(error, "answered", False):
@@ -74,9 +79,8 @@ def _post(version: str, competition: Competition, registry: Registry) -> Submiss
     return made
 
 
-def _take_turn(version: str, csv: bytes, competition: Competition, registry: Registry) -> Intent:
+def _take_turn(version: str, token: str, competition: Competition, registry: Registry) -> Intent:
     """Become the one run that posts, after what other runs sent is settled and their turn is over."""
-    token = submission_token(competition.name, csv)
     told = False
     while True:
         settle(competition, registry)
@@ -101,13 +105,14 @@ def settle(competition: Competition, registry: Registry) -> None:
         if last is None or last["state"] != "sent":
             return
         expired = has_expired(last)  # looked at before the list is
-        found = competition.find(last["content"])
-        if found is not None:
-            registry.put_submission(last["version"], found.ref, found.message)
-        if found is not None or expired:
-            registry.settle_intent(number, last, posted=found is not None)
-            log.info("%s: %s", last["version"], "it was posted" if found else "it was not posted")
-            return
+        posted = registry.submission(last["version"]) is not None
+        if not posted and (found := competition.find(last["content"])) is not None:
+            registry.put_submission(last["version"], last["content"], found.ref, found.message)
+            posted = True
+        if posted or expired:
+            if registry.settle_intent(number, last, posted):
+                log.info("%s: %s", last["version"], "it was posted" if posted else "it was not posted")
+            continue
         if wait == POLL_S:
             log.info(
                 "%s was sent and is not on the list yet: looking until %s", last["version"], last["expires"]
@@ -137,15 +142,21 @@ def _read_score(
         return None
 
 
-def read_scores(competition: Competition, registry: Registry) -> None:
-    """Read the scores that are not known yet; what can not be read now is read by the next run."""
-    for version in registry.unscored():
+def read_scores(competition: Competition, registry: Registry) -> list[str]:
+    """Read the scores that are not known yet; what can not be read now is read by the next run.
+
+    Returns:
+        The versions whose scores were looked for.
+    """
+    unscored = registry.unscored()
+    for version in unscored:
         known = registry.submission(version)
         assert known is not None
         try:
             _read_score(version, known["ref"], competition, registry, 0.0)
         except CompetitionError as error:
             log.warning("%s", error)
+    return unscored
 
 
 def post_and_score(version: str, competition: Competition, registry: Registry, settings: Settings) -> bool:

@@ -141,7 +141,8 @@ def fit_and_publish(
                 "seconds": seconds,
             },
         )
-        name = registry.publish(work, manifest, folder)
+        with report.progress("publish") as progress:
+            name = registry.publish(work, manifest, folder, progress)
     log.info("published %s: %.4f on %d held-out rows", name, evaluation.accuracy, evaluation.n)
     return name, seconds
 

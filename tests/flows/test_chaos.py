@@ -217,6 +217,27 @@ def test_nights_at_once_take_turns(ground, count, same):
     assert sum(result["submission"]["posted"] for result in results) == len(set(nights))
 
 
+@pytest.mark.parametrize("ground", ["folder"], indirect=True)
+@pytest.mark.parametrize("same", [True, False], ids=["one night", "different nights"])
+def test_nights_at_once_find_what_a_lost_answer_and_a_late_list_hide(ground, same):
+    """Three nights at once, while an answer is lost and the list is late: one submission a content."""
+    nights = [TONIGHT if same else f"2026-11-{23 + i}" for i in range(3)]
+    trial = ground.lay(*sorted(set(nights)))
+    ground.job.server.fault("late-list", count=3, seconds=3)
+    ground.job.server.fault("lost-reply", count=1)
+
+    started = [
+        trial.start(night, content=100 * trial.number + i, fast=False) for i, night in enumerate(nights)
+    ]
+    codes = chaos.wait_for([process for process, _ in started], 180)
+
+    assert codes == [0] * 3, [told.read_text() for _, told in started]
+    time.sleep(3)  # for the list
+    trial.check(*nights)
+    assert trial.submitted(*sorted(set(nights))) == [1] * len(set(nights))
+    assert len(ground.job.server.submissions()) == 1 + len(set(nights))
+
+
 def test_whole_nights_killed_at_random_moments_end_well(job, prefect_api):
     """`python -m flows nightly`, training included, is killed with -9 at any moment and run again."""
     started = job(daily_limit=1000)

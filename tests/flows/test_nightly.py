@@ -171,6 +171,9 @@ def test_a_score_that_comes_late_rolls_back_in_the_next_night(job, monkeypatch):
     started.server.scored(nightly("2026-11-24")["submission"]["ref"])
 
     next_one = started.publish(night="2026-11-25")
+    with pytest.raises(AlarmError) as caught:  # it is told once, after the night has done its own work
+        nightly("2026-11-25")
+    assert caught.value.result["decision"] == "promoted"
     assert nightly("2026-11-25")["decision"] == "promoted"
 
     champions = [entry["version"] for entry in started.registry.champions()]
@@ -666,6 +669,29 @@ def test_a_rate_limit_on_the_post_is_no_unknown_submission(job, monkeypatch):
     assert len(started.server.submissions()) == 1
 
 
+def test_a_low_score_of_an_earlier_champion_is_told_and_nothing_goes_back_to_it(job, monkeypatch):
+    """It comes when a later champion holds: that one stays, and the bad one is no bar and no way back."""
+    started = job(score_seconds=2.0)
+    started.publish()
+    good = nightly(NIGHT)["version"]
+    bad = started.publish(night="2026-11-24")
+    predict_wrongly(started, bad, good, every=40)
+    monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0")
+    ref = nightly("2026-11-24")["submission"]["ref"]
+    later = started.publish(night="2026-11-25")
+    registry = started.registry
+    assert registry.promote(later, 2, "while the score was not out")
+    started.server.scored(ref)
+
+    with pytest.raises(AlarmError, match=f"of {bad}"):
+        nightly("2026-11-25")
+
+    registry = started.registry
+    assert registry.champion()[1] == later
+    assert bad in registry.taken_back()
+    assert registry.before_champion() == good
+
+
 def test_a_night_whose_version_was_pruned_still_tells_its_end(job, monkeypatch):
     """What a night came to is kept in its own entry, and a finished night is not trained again."""
     monkeypatch.setattr("flows.registry.PRUNE_AGE_S", 0.0)
@@ -690,7 +716,7 @@ def test_a_submission_that_the_server_forgot_does_not_stop_the_nights(job):
     """A pending score that can not be read is a warning each night, and no failure."""
     started = job()
     version = started.publish()
-    started.registry.put_submission("2026-11-01-convnet-00000000", 1, "forgotten")
+    started.registry.put_submission("2026-11-01-convnet-00000000", "token", 1, "forgotten")
 
     assert nightly(NIGHT)["decision"] == "promoted"
     assert started.registry.unscored() == ["2026-11-01-convnet-00000000"]

@@ -1,6 +1,7 @@
 """What the person on call asks and does: each command on a real store beside a real competition."""
 
 import os
+import time
 
 import pytest
 
@@ -41,7 +42,9 @@ def test_status_tells_how_the_job_stands(job, monkeypatch):
     registry = started.registry
     intent = registry.open_intent("2026-11-24-convnet-ffffffff", "token")
     assert oncall.status(started.settings)["posting"] == "2026-11-24-convnet-ffffffff"
-    intent.hold()
+    monkeypatch.setattr("flows.registry.INTENT_S", 0.01)
+    intent.append("sent")
+    time.sleep(0.05)
     told = oncall.status(started.settings)
     assert told["pending"] == []
     assert told["unknown"] == "2026-11-24-convnet-ffffffff"

@@ -148,8 +148,10 @@ def test_one_run_posts_at_a_time(registry):
 
 def test_an_expired_intent_is_taken_over_and_its_owner_told(registry, monkeypatch):
     """A run that was suspended for too long learns right before it posts that another run has its turn."""
-    monkeypatch.setattr(module, "INTENT_S", 0.0)
+    monkeypatch.setattr(module, "INTENT_S", 0.2)
     suspended = registry.open_intent("a", "token-a")
+    time.sleep(0.25)
+    monkeypatch.setattr(module, "INTENT_S", 60.0)
     taken = registry.open_intent("b", "token-b")
 
     with pytest.raises(IntentLostError):
@@ -163,12 +165,48 @@ def test_an_expired_intent_is_taken_over_and_its_owner_told(registry, monkeypatc
 
 def test_what_was_sent_is_settled_before_anybody_posts(registry, monkeypatch):
     """An expired intent that may have posted is no free turn: first it is found out what became of it."""
-    monkeypatch.setattr(module, "INTENT_S", 0.0)
+    monkeypatch.setattr(module, "INTENT_S", 0.2)
     registry.open_intent("a", "token-a").hold()
+    time.sleep(0.25)
 
     assert registry.open_intent("b", "token-b") is None
     registry.settle_intent(*registry.intent(), posted=False)
     assert registry.open_intent("b", "token-b") is not None
+
+
+def test_an_intent_whose_write_was_slow_is_renewed_before_anything_is_sent(registry, monkeypatch):
+    """Where the store took long too little of its time is left, and the turn may be lost by then."""
+    monkeypatch.setattr(module, "INTENT_S", 0.6)
+    intent, put = registry.open_intent("a", "token-a"), registry.store.put
+    slow = iter([0.3, 0.3, 0.0])
+
+    def put_slowly(key, data):
+        done = put(key, data)
+        time.sleep(next(slow))
+        return done
+
+    monkeypatch.setattr(registry.store, "put", put_slowly)
+    intent.hold()
+    assert [entry["state"] for entry in intents(registry)] == ["open", "sent", "sent", "sent"]
+
+    def put_and_lose(key, data):
+        done = put(key, data)
+        time.sleep(0.3)
+        put(key.replace("000005", "000006"), data)  # another run's next entry
+        return done
+
+    monkeypatch.setattr(registry.store, "put", put_and_lose)
+    with pytest.raises(IntentLostError):
+        intent.hold()
+
+
+def test_a_content_has_one_submission_whichever_version_it_was_made_for(registry):
+    """The same labels of another version are found by their token, as the list may show them late."""
+    assert registry.submission_of("mnist-nightly:0123") is None
+    registry.put_submission("a", "mnist-nightly:0123", 7, "a mnist-nightly:0123")
+    registry.put_submission("b", "mnist-nightly:0123", 8, "b mnist-nightly:0123")
+
+    assert registry.submission_of("mnist-nightly:0123")["ref"] == 7
 
 
 def intents(registry):
@@ -253,9 +291,29 @@ def test_prune_removes_what_a_killed_writer_left(registry):
     assert [path.name for path in folder.iterdir()] == [".new.partial"]
 
 
+def test_a_version_promoted_while_prune_runs_stays(registry, tmp_path, monkeypatch):
+    """Prune looks at the champions again before it deletes a version."""
+    old = publish(registry, tmp_path, 1)
+    for day in (2, 3):
+        publish(registry, tmp_path, day)
+    version = registry.version
+
+    def promote_meanwhile(name):
+        if not registry.champions():
+            registry.promote(old, 0, "")
+        return version(name)
+
+    monkeypatch.setattr(registry, "version", promote_meanwhile)
+
+    assert registry.prune(1)["versions"] == 1
+    assert old in registry.versions()
+
+
 def test_the_champion_before_is_none_that_was_taken_back(registry):
     """Back from c goes to a: b was taken back already. From a there is nothing to go back to."""
     assert registry.before_champion() is None
+    for name in "abc":
+        registry._put_first("versions", name, {})
     registry.promote("a", 0, "")
     registry.promote("b", 1, "")
     assert registry.before_champion() == "a"
@@ -263,3 +321,5 @@ def test_the_champion_before_is_none_that_was_taken_back(registry):
     assert registry.before_champion() is None
     registry.promote("c", 3, "")
     assert registry.before_champion() == "a"
+    registry.store.delete(f"{registry.place}/versions/a.json")
+    assert registry.before_champion() is None
