@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -62,6 +62,20 @@ class Settings(BaseSettings):
     retry_waits_s: list[float] = Field(
         [10.0, 60.0, 300.0], description="seconds before each new try of a download or a list (JSON)"
     )
+    gpu_start_s: float = Field(
+        1800.0, gt=0, description="seconds until a training on another machine must have begun"
+    )
+    train_cap_s: float = Field(7200.0, gt=0, description="seconds that a training may take; then it fails")
+    night_cap_s: float = Field(21600.0, gt=0, description="seconds that a night may take; then it fails")
+    keep_reports: int = Field(90, ge=1, description="nights whose reports are kept in the home")
+    notify: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
+        description="the Prefect block that hears of failures and of new champions, as `slack-webhook/NAME`",
+    )
+    silence_s: float = Field(
+        93600.0, gt=0, description="seconds without a night that ended well, after which that block hears"
+    )
 
     @field_validator("kaggle")
     @classmethod
@@ -100,6 +114,38 @@ class Settings(BaseSettings):
     def floor_of(self, model: str) -> float:
         """The lowest held-out accuracy of `model` that is submitted."""
         return FLOORS[model] if self.floor is None else self.floor
+
+
+def _form(title: str, **schema: Any) -> Any:
+    """What the form of a deployment shows of a parameter that may stay empty, and what the server checks.
+
+    The flow itself checks what it is given (with the settings), so that a message names the setting.
+    """
+
+    def complete(found: dict[str, Any]) -> None:
+        found.pop("anyOf", None)
+        found |= {"title": title, **schema}
+
+    return Field(json_schema_extra=complete)
+
+
+def _choices(name: str) -> list[str]:
+    return list(get_args(Settings.model_fields[name].annotation))
+
+
+Night = Annotated[
+    str | None,
+    _form("Night (UTC date)", type="string", pattern=r"^\d{4}-\d{2}-\d{2}$", examples=["2026-11-23"]),
+]
+Model = Annotated[str | None, _form("Model", type="string", enum=_choices("model"))]
+Preset = Annotated[str | None, _form("Preset", type="string", enum=_choices("preset"))]
+Device = Annotated[str | None, _form("Device", type="string", enum=_choices("device"))]
+Seed = Annotated[int | None, _form("Seed", type="integer", minimum=0, maximum=2**31 - 1)]
+Attempt = Annotated[int | None, _form("Attempt", type="integer", minimum=1)]
+Version = Annotated[str | None, _form("Version", type="string")]
+Fresh = Annotated[bool, _form("Fresh attempt")]
+DryRun = Annotated[bool, _form("Dry run")]
+Force = Annotated[bool, _form("Force")]
 
 
 def read_settings(**overrides: Any) -> Settings:
