@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, WithJsonSchema, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mnist_core.errors import MnistError
@@ -116,36 +116,50 @@ class Settings(BaseSettings):
         return FLOORS[model] if self.floor is None else self.floor
 
 
-def _form(title: str, **schema: Any) -> Any:
-    """What the form of a deployment shows of a parameter that may stay empty, and what the server checks.
-
-    The flow itself checks what it is given (with the settings), so that a message names the setting.
-    """
-
-    def complete(found: dict[str, Any]) -> None:
-        found.pop("anyOf", None)
-        found |= {"title": title, **schema}
-
-    return Field(json_schema_extra=complete)
-
-
 def _choices(name: str) -> list[str]:
     return list(get_args(Settings.model_fields[name].annotation))
 
 
+# What the form of a deployment shows of a flow's parameters, and what the server checks before it starts a
+# machine. The flow checks again what it is given, with the settings, so that its message names the setting.
 Night = Annotated[
     str | None,
-    _form("Night (UTC date)", type="string", pattern=r"^\d{4}-\d{2}-\d{2}$", examples=["2026-11-23"]),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}),
+    Field(json_schema_extra={"title": "Night (UTC date)"}),
 ]
-Model = Annotated[str | None, _form("Model", type="string", enum=_choices("model"))]
-Preset = Annotated[str | None, _form("Preset", type="string", enum=_choices("preset"))]
-Device = Annotated[str | None, _form("Device", type="string", enum=_choices("device"))]
-Seed = Annotated[int | None, _form("Seed", type="integer", minimum=0, maximum=2**31 - 1)]
-Attempt = Annotated[int | None, _form("Attempt", type="integer", minimum=1)]
-Version = Annotated[str | None, _form("Version", type="string")]
-Fresh = Annotated[bool, _form("Fresh attempt")]
-DryRun = Annotated[bool, _form("Dry run")]
-Force = Annotated[bool, _form("Force")]
+Model = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "enum": _choices("model")}),
+    Field(json_schema_extra={"title": "Model"}),
+]
+Preset = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "enum": _choices("preset")}),
+    Field(json_schema_extra={"title": "Preset"}),
+]
+Device = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "enum": _choices("device")}),
+    Field(json_schema_extra={"title": "Device"}),
+]
+Seed = Annotated[
+    int | None,
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 2**31 - 1}),
+    Field(json_schema_extra={"title": "Seed"}),
+]
+Attempt = Annotated[
+    int | None,
+    WithJsonSchema({"type": "integer", "minimum": 1}),
+    Field(json_schema_extra={"title": "Attempt of the night"}),
+]
+Version = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "minLength": 1}),
+    Field(json_schema_extra={"title": "Version"}),
+]
+Fresh = Annotated[bool, Field(json_schema_extra={"title": "Fresh attempt"})]
+DryRun = Annotated[bool, Field(json_schema_extra={"title": "Dry run"})]
+Force = Annotated[bool, Field(json_schema_extra={"title": "Force"})]
 
 
 def read_settings(**overrides: Any) -> Settings:
