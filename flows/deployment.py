@@ -50,7 +50,7 @@ class DeploymentError(MnistError):
 
 
 def go_home() -> dict[str, str]:
-    """Pull step of `prefect.yaml`: the folder that holds this package, in a clone and in an image."""
+    """Pull step of `prefect.yaml`: go to the folder that holds this package, in a clone and in an image."""
     os.chdir(ROOT)
     return {"directory": str(ROOT)}
 
@@ -156,7 +156,9 @@ async def _pause_schedule() -> None:
     async with get_client() as client:
         deployment = await client.read_deployment_by_name("nightly/nightly")
         for schedule in deployment.schedules:
-            await client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+            await client.update_deployment_schedule(
+                deployment.id, schedule.id, active=False, parameters=schedule.parameters
+            )
 
 
 async def _make_automations(settings: Settings) -> None:

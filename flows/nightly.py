@@ -87,6 +87,7 @@ def nightly(
     Returns:
         The result that `--json` prints; the README describes it.
     """
+    report.log_to_prefect()
     settings = read_settings(model=model, preset=preset, device=device)
     refuse_an_unset_server(settings)
     with capped(settings.night_cap_s, "the night", "MNIST_NIGHT_CAP_S"):
@@ -114,9 +115,11 @@ def _night(
         result = report.summarise(registry, work.night, version, decision, reason, seconds, posted)
         try:
             folder = report.write(registry, work, result, settings.home)
+            report.forget(settings.home, settings.keep_reports)
         except OSError as error:  # what was done stays done without its report
             log.warning("no report: %s: %s; make room there", error.filename, error.strerror)
             folder = None
+        report.publish(registry, result)
         report.show(registry, result, folder)
         return result
 
@@ -161,6 +164,7 @@ def _night(
             break
         if registry.promote(version, number, reason):
             log.info("champion %d: %s", number + 1, version)
+            report.announce(registry, "promoted", version, reason)
             break
     if dry_run:
         return finish(version, "dry-run", reason)
@@ -315,7 +319,10 @@ def roll_back(registry: Registry, version: str) -> str | None:
     )
     while True:
         number, champion = registry.champion()
-        if champion != version or registry.promote(earlier, number, alarm, alarm=version):
+        if champion != version:
+            return alarm
+        if registry.promote(earlier, number, alarm, alarm=version):
+            report.announce(registry, "rolled-back", earlier, alarm)
             return alarm
 
 

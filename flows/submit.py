@@ -169,7 +169,14 @@ def post_and_score(version: str, competition: Competition, registry: Registry, s
     return made.posted
 
 
-@flow(name="submit")
+def run_name() -> str:
+    """What a run is called, as `submit 2026-11-23-convnet-503b3131`."""
+    from prefect.runtime import flow_run
+
+    return f"submit {flow_run.parameters.get('version') or 'the champion'}"
+
+
+@flow(name="submit", flow_run_name=run_name)
 def submit(version: Version = None) -> dict[str, Any]:
     """Submit a version, unless the competition has these predictions already.
 
@@ -178,6 +185,7 @@ def submit(version: Version = None) -> dict[str, Any]:
     Args:
         version: its name; the champion where it is not given.
     """
+    report.log_to_prefect()
     settings = read_settings()
     refuse_an_unset_server(settings)
     seconds: dict[str, float] = {}

@@ -272,6 +272,7 @@ def train(
     Returns:
         The result that `--json` prints, with `seconds` of download, read, train and publish.
     """
+    report.log_to_prefect()
     settings = read_settings(model=model, preset=preset, device=device)
     refuse_an_unset_server(settings)
     seconds: dict[str, float] = {}
