@@ -1,0 +1,135 @@
+"""What breaks under a deployed night: it ends well or is Crashed; the next run finishes, once."""
+
+import os
+import signal
+import time
+from datetime import datetime
+
+import pytest
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+CRASHED_S = 120
+"""Seconds within which a run whose process is gone must be Crashed."""
+
+
+def long_training(installed, epochs="900"):
+    """Let trainings take for ever, for the workers that start from here on."""
+    installed.environment["MNIST_EPOCHS"] = epochs
+    installed.down()
+    installed.up()
+
+
+def count(installed, version):
+    """How many submissions of a version the competition has."""
+    return sum(version in submission["description"] for submission in installed.practice.submissions())
+
+
+def seconds(later, earlier):
+    """Between two of the API's times."""
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+
+
+def test_a_cancelled_night_stops_its_training_within_10_seconds(installed):
+    """Cancelled in mid-training, night and child end, no version is published, and the next night runs."""
+    long_training(installed)
+    run = installed.trigger("nightly/nightly", night="2026-12-01", preset="fast")
+    child = installed.child(run, "train")["id"]
+    installed.wait_for_log(child, "training convnet")
+    time.sleep(3)
+    started = time.monotonic()
+
+    done = installed.command("prefect", "flow-run", "cancel", run)
+
+    assert done.returncode == 0, done.stdout
+    asked = time.monotonic()
+    assert installed.wait(run, 20)["state_type"] == "CANCELLED"
+    assert installed.wait(child, 20)["state_type"] == "CANCELLED"
+    print(f"cancelled: night and child ended {time.monotonic() - asked:.1f} s after the command returned")
+    assert time.monotonic() - started < 10 + 3
+    assert installed.stored("versions") == []
+    long_training(installed, "1")
+    again = installed.trigger("nightly/nightly", night="2026-12-01", preset="fast")
+    assert installed.wait(again, 120)["state_type"] == "COMPLETED"
+
+
+def test_a_training_that_is_cancelled_fails_the_night_with_its_cause(installed):
+    """The child alone cancelled: the night is Failed, and its message says what became of the child."""
+    long_training(installed)
+    run = installed.trigger("nightly/nightly", night="2026-12-02", preset="fast")
+    child = installed.child(run, "train")["id"]
+    installed.wait_for_log(child, "training convnet")
+
+    installed.command("prefect", "flow-run", "cancel", child)
+
+    night = installed.wait(run, 40)
+    assert night["state_type"] == "FAILED"
+    assert "Cancelled on train/gpu" in night["state"]["message"]
+    long_training(installed, "1")
+
+
+def test_a_worker_killed_in_training_is_crashed_and_a_retry_finishes(installed):
+    """Run and worker of the GPU pool gone: Crashed within 2 minutes, the night Failed with that cause.
+
+    The worker up again, `prefect flow-run retry` finishes the same run with one submission.
+    """
+    long_training(installed)
+    run = installed.trigger("nightly/nightly", night="2026-12-03", preset="fast")
+    child = installed.child(run, "train")["id"]
+    installed.wait_for_log(child, "training convnet")
+    killed = time.monotonic()
+
+    installed.kill_worker("gpu", child)
+
+    assert installed.wait(child, CRASHED_S)["state_type"] == "CRASHED"
+    print(f"the child is Crashed after {time.monotonic() - killed:.0f} s")
+    night = installed.wait(run, 30)
+    assert night["state_type"] == "FAILED"
+    assert "Crashed on train/gpu: no heartbeat" in night["state"]["message"]
+    long_training(installed, "1")
+    assert installed.command("prefect", "flow-run", "retry", run).returncode == 0
+    assert installed.wait(run, 120, ("COMPLETED",))["run_count"] == 2
+    [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-03")]
+    assert count(installed, version) == 1
+
+
+def test_a_worker_killed_in_submission_leaves_one_submission(installed):
+    """Killed while the competition answers: Crashed within 2 minutes; run again it adopts the post."""
+    installed.practice.fault("slow", seconds=20.0, rpc="CreateSubmission")
+    run = installed.trigger("nightly/nightly", night="2026-12-04", preset="fast")
+    deadline = time.monotonic() + 120
+    before = len(installed.practice.submissions())
+    while len(installed.practice.submissions()) == before:
+        assert time.monotonic() < deadline, installed.logs(run)
+        time.sleep(0.2)
+    killed = time.monotonic()
+
+    installed.kill_worker("cpu", run)
+
+    assert installed.wait(run, CRASHED_S)["state_type"] == "CRASHED"
+    print(f"the night is Crashed after {time.monotonic() - killed:.0f} s")
+    installed.practice.clear_faults()
+    installed.up()
+    again = installed.trigger("nightly/nightly", night="2026-12-04", preset="fast")
+    assert installed.wait(again, 300)["state_type"] == "COMPLETED", installed.logs(again)
+    [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-04")]
+    assert count(installed, version) == 1
+    assert len(installed.practice.submissions()) == before + 1
+
+
+def test_the_server_gone_for_a_minute_in_mid_night(installed):
+    """The API is gone for a minute while the child trains, and comes back restarted: the night ends well."""
+    long_training(installed, "2")
+    run = installed.trigger("nightly/nightly", night="2026-12-05", preset="fast")
+    child = installed.child(run, "train")["id"]
+    installed.wait_for_log(child, "training convnet")
+
+    os.killpg(installed.processes()["server"], signal.SIGKILL)
+    time.sleep(60)
+    installed.up()
+
+    night = installed.wait(run, 200)
+    assert night["state_type"] == "COMPLETED", installed.logs(run)
+    assert installed.run(child)["state_type"] == "COMPLETED"
+    [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-05")]
+    assert count(installed, version) == 1
+    print(f"the night took {seconds(night['end_time'], night['start_time']):.0f} s")
