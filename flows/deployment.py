@@ -25,8 +25,9 @@ from mnist_core.errors import MnistError
 ROOT = Path(__file__).parents[1]
 POOLS = {"gpu": "trains: one run at a time", "cpu": "nights and submissions"}
 START_S, STOP_S = 120, 15
-DEAD_S = 70
-"""Without a heartbeat for so long a run counts as dead; it sends one every 30 s (prefect.yaml)."""
+DEAD_S = 105
+"""Without a heartbeat for so long a run counts as dead. It sends one every 30 s (prefect.yaml), Prefect's
+shortest: an API that is gone for a minute, and back, is heard from in time."""
 LOG_BYTES = 5_000_000
 RETENTION_D = 90
 """Days that the server keeps finished runs with their logs and artifacts; events it keeps for 7."""
@@ -40,7 +41,7 @@ SERVER = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RETENTION_D * 86400),
 }
-WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "3"}
+WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_CLIENT_MAX_RETRIES": "7"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -163,7 +163,8 @@ def installed(
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     settings = {
         "HOME": str(home.parent), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-        "MNIST_HOME": str(home), "MNIST_EPOCHS": "1", "MNIST_FLOOR": "0.9", "MNIST_RETRY_WAITS_S": "[1, 2]",
+        "MNIST_HOME": str(home), "MNIST_EPOCHS": "1", "MNIST_FLOOR": "0.9",
+        "MNIST_MARGIN_ROWS": "1000", "MNIST_RETRY_WAITS_S": "[1, 2]",
     }  # fmt: skip
     server = PracticeServer(
         practice_home,
