@@ -73,7 +73,7 @@ e2e: setup ## deployed nights on real servers and workers, faults included: 15 m
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "faults or not faults" $(ARGS)
 
 month: setup ## 30 deployed nights with quota, fault, rejection and alarm nights among them
-	$(BIN)/python tests/bench/month.py $(ARGS)
+	$(BIN)/python -m tests.bench.month $(ARGS)
 
 clean: ## remove .venv and caches; versions and history (MNIST_HOME) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

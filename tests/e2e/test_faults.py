@@ -1,9 +1,14 @@
 """What breaks under a deployed night: it ends well or is Crashed; the next run finishes, once."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -137,3 +142,61 @@ def test_the_server_gone_for_a_minute_in_mid_night(installed):
     [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-05")]
     assert count(installed, version) == 1
     print(f"the night took {seconds(night['end_time'], night['start_time']):.0f} s")
+
+
+@pytest.fixture
+def webhook():
+    """A webhook on loopback: its address, and what it was told."""
+    heard = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self):
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/", heard
+    server.shutdown()
+
+
+def hear(heard, words, timeout_s=60):
+    """Wait until a notification has these words in its subject."""
+    deadline = time.monotonic() + timeout_s
+    while not any(words in told["subject"] for told in heard):
+        assert time.monotonic() < deadline, heard
+        time.sleep(0.3)
+    return next(told for told in heard if words in told["subject"])
+
+
+def test_somebody_hears_of_failures_champions_and_silence(installed, webhook):
+    """One setting names a block of Prefect's: it hears of a failed night, a new champion, and of silence."""
+    url, heard = webhook
+    make = (
+        "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block;"
+        f"Block(name='ops', url='{url}', json_data={{'subject': '{{{{subject}}}}', 'body': '{{{{body}}}}'}})"
+        ".save('ops', overwrite=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", make],
+        env=installed.environment | {"PREFECT_API_URL": installed.url},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    installed.environment |= {"MNIST_NOTIFY": "custom-webhook/ops", "MNIST_SILENCE_S": "45"}
+    installed.up()
+
+    good = installed.trigger("nightly/nightly", night="2026-12-06", preset="fast")
+    assert installed.wait(good, 120)["state_type"] == "COMPLETED"
+    champion = hear(heard, "Champion 2026-12-06-convnet-")
+    assert "errors" in champion["body"] or "no champion" in champion["body"]
+    installed.practice.fault("rules", count=-1)
+    bad = installed.trigger("nightly/nightly", night="2026-12-07", preset="fast")
+    assert installed.wait(bad, 60)["state_type"] == "FAILED"
+    assert "accept the rules" in hear(heard, "Night 2026-12-07 convnet fast: Failed")["body"]
+    installed.practice.clear_faults()
+    assert "Is the schedule active" in hear(heard, "No night has ended well for", 120)["body"]
