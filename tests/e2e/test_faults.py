@@ -7,10 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from flows.deployment import DEAD_S
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 CRASHED_S = 120
@@ -27,11 +28,6 @@ def long_training(installed, epochs="900"):
 def count(installed, version):
     """How many submissions of a version the competition has."""
     return sum(version in submission["description"] for submission in installed.practice.submissions())
-
-
-def seconds(later, earlier):
-    """Between two of the API's times."""
-    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
 def test_a_cancelled_night_stops_its_training_within_10_seconds(installed):
@@ -122,7 +118,11 @@ def test_a_worker_killed_in_submission_leaves_one_submission(installed):
 
 
 def test_the_server_gone_for_a_minute_in_mid_night(installed):
-    """The API is gone for a minute while the child trains, and comes back restarted: the night ends well."""
+    """The API is gone while the child trains, and comes back restarted: the night ends well.
+
+    Where it is gone for longer than a run may be silent, the night may be Crashed; run again it ends well. In
+    both cases workers and training have waited, and there is one submission.
+    """
     long_training(installed, "2")
     run = installed.trigger("nightly/nightly", night="2026-12-05", preset="fast")
     child = installed.child(run, "train")["id"]
@@ -133,15 +133,19 @@ def test_the_server_gone_for_a_minute_in_mid_night(installed):
     os.killpg(before.pop("server"), signal.SIGKILL)
     time.sleep(45)
     installed.up()
-    print(f"the API was gone for less than {time.monotonic() - gone:.0f} s")
+    away_s = time.monotonic() - gone
 
-    night = installed.wait(run, 200)
+    night = installed.wait(run, 300)
+    print(f"the API was gone for {away_s:.0f} s at most, and the night is {night['state_type']}")
+    assert before.items() <= installed.processes().items()
+    if night["state_type"] != "COMPLETED":
+        assert away_s > DEAD_S - 2 * 30  # the last heartbeat before it, and the first one after it
+        assert "no heartbeat" in night["state"]["message"]
+        run = installed.trigger("nightly/nightly", night="2026-12-05", preset="fast")
+        night = installed.wait(run, 300)
     assert night["state_type"] == "COMPLETED", installed.logs(run)
-    assert installed.run(child)["state_type"] == "COMPLETED"
-    assert before.items() <= installed.processes().items()  # both workers have waited
     [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-05")]
     assert count(installed, version) == 1
-    print(f"the night took {seconds(night['end_time'], night['start_time']):.0f} s")
 
 
 @pytest.fixture
