@@ -204,3 +204,14 @@ def test_somebody_hears_of_failures_champions_and_silence(installed, webhook):
     assert "accept the rules" in hear(heard, "Night 2026-12-07 convnet fast: Failed")["body"]
     installed.practice.clear_faults()
     assert "Is the schedule active" in hear(heard, "No night has ended well for", 120)["body"]
+
+
+def test_a_training_alone_publishes_and_submits_nothing(installed):
+    """`train/gpu` as a person runs it: a version more, no submission and no champion more."""
+    before = installed.practice.submissions(), installed.stored("champions")
+
+    run = installed.trigger("train/gpu", model="convnet", preset="fast", night="2026-12-08", seed=7)
+
+    assert installed.wait(run, 120)["state_type"] == "COMPLETED", installed.logs(run)
+    assert [name for name in installed.stored("versions") if name.startswith("2026-12-08-convnet-")]
+    assert (installed.practice.submissions(), installed.stored("champions")) == before
