@@ -24,7 +24,8 @@ from mnist_core.errors import MnistError
 
 ROOT = Path(__file__).parents[1]
 POOLS = {"gpu": "trains: one run at a time", "cpu": "nights and submissions"}
-START_S, STOP_S = 120, 15
+DEPLOYMENTS = ("nightly/nightly", "train/gpu", "submit/cpu")
+START_S, STOP_S = 300, 15
 DEAD_S = 105
 """Without a heartbeat for so long a run counts as dead. It sends one every 30 s (prefect.yaml), Prefect's
 shortest: an API that is gone for a minute, and back, is heard from in time."""
@@ -177,8 +178,9 @@ async def _make_automations(settings: Settings) -> None:
                     f"MNIST_NOTIFY: there is no block {settings.notify} on this server; make it in the UI "
                     f"(Blocks → +), or with `prefect block create {kind}`"
                 ) from None
-        wanted = automations(settings, block)
-        for name in {automation.name for automation in automations(settings, ROOT)} - {
+        deployed = [(await client.read_deployment_by_name(name)).id for name in DEPLOYMENTS]
+        wanted = automations(settings, block, deployed)
+        for name in {automation.name for automation in automations(settings, ROOT, deployed)} - {
             automation.name for automation in wanted
         }:
             for found in await client.read_automations_by_name(name):
@@ -191,12 +193,14 @@ async def _make_automations(settings: Settings) -> None:
                 await client.create_automation(automation)
 
 
-def automations(settings: Settings, block: Any) -> list[Any]:
+def automations(settings: Settings, block: Any, deployments: list[Any]) -> list[Any]:
     """What the server does by itself.
 
     Args:
         settings: `silence_s` is asked.
         block: id of the block that hears; None: nobody does, and only dead runs are looked for.
+        deployments: ids of those whose runs send heartbeats that often; runs by hand, and other jobs on the
+            same server, are let alone.
 
     Returns:
         Prefect's `AutomationCore`s, known by their names.
@@ -215,8 +219,13 @@ def automations(settings: Settings, block: Any) -> list[Any]:
         trigger=EventTrigger(
             posture=Posture.Proactive,
             match=run,
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": [f"prefect.deployment.{deployment}" for deployment in deployments]}
+            ),
             for_each={"prefect.resource.id"},
-            after={"prefect.flow-run.heartbeat"},
+            # Both: with its database locked the server loses an event now and then, and a run may be killed
+            # before its second heartbeat.
+            after={"prefect.flow-run.Running", "prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", "prefect.flow-run.AwaitingRetry", *ends},
             threshold=1,
             within=timedelta(seconds=DEAD_S),
