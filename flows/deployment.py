@@ -187,10 +187,19 @@ async def _make_automations(settings: Settings) -> None:
                 await client.delete_automation(found.id)
         for automation in wanted:
             found_before = await client.read_automations_by_name(automation.name)
-            if found_before:
-                await client.update_automation(found_before[0].id, automation)
-            else:
+            if not found_before:
                 await client.create_automation(automation)
+            elif _core(found_before[0]) != _core(automation):
+                # Only then: an update forgets which runs are waited for, and a dead one would never be Crashed.
+                await client.update_automation(found_before[0].id, automation)
+
+
+def _core(automation: Any) -> dict[str, Any]:
+    """What an automation says, without what the server adds."""
+    from prefect.events.schemas.automations import AutomationCore
+
+    told = AutomationCore.model_validate(automation.model_dump(mode="json"))
+    return told.model_dump(mode="json", exclude={"trigger": {"id"}})
 
 
 def automations(settings: Settings, block: Any, deployments: list[Any]) -> list[Any]:

@@ -86,8 +86,6 @@ def one_night(installed: Installation, number: int, night: str, plan: str | None
         time.sleep(15)
         installed.up()
     installed.wait(run, 400)
-    if plan == "alarm":
-        installed.practice.clear_faults()
     return run
 
 

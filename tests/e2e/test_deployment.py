@@ -86,9 +86,10 @@ def test_the_deployments_say_what_they_are(installed):
 
 def test_what_was_started_ends(installed):
     """`ui` again starts nothing twice; `stop` ends server and workers by their recorded pids."""
-    before = installed.processes()
+    before, automations = installed.processes(), installed.ask("/automations/filter", limit=10)
     installed.up()
     assert installed.processes() == before
+    assert installed.ask("/automations/filter", limit=10) == automations
 
     installed.down()
 

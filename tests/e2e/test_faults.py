@@ -80,6 +80,7 @@ def test_a_worker_killed_in_training_is_crashed_and_a_retry_finishes(installed):
     killed = time.monotonic()
 
     installed.kill_worker("gpu", child)
+    installed.up()  # as whoever watches would say at once; the dead run must not be forgotten by it
 
     assert installed.wait(child, CRASHED_S)["state_type"] == "CRASHED"
     print(f"the child is Crashed after {time.monotonic() - killed:.0f} s")
