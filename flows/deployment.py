@@ -190,7 +190,7 @@ async def _make_automations(settings: Settings) -> None:
             if not found_before:
                 await client.create_automation(automation)
             elif _core(found_before[0]) != _core(automation):
-                # Only then: an update forgets which runs are waited for, and a dead one would never be Crashed.
+                # Only then: an update forgets which runs are waited for; a dead one would stay Running.
                 await client.update_automation(found_before[0].id, automation)
 
 
