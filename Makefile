@@ -7,15 +7,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= $(if $(wildcard $(VENV)/ready-cpu),cpu,default)
 READY := $(VENV)/ready-$(TORCH)
-HOME_OF = $(shell $(BIN)/python -c 'from flows.settings import read_settings as r; print(r().home.absolute())')
-PREFECT = PREFECT_HOME="$(HOME_OF)/prefect" PREFECT_API_URL=http://127.0.0.1:$(UI_PORT)/api PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 \
-	PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT=false PREFECT_CLI_PROMPT=false $(BIN)/prefect
-
-.PHONY: help setup nightly test chaos check bench format lock ui ui-stop clean
+.PHONY: help setup nightly test chaos check bench format lock ui ui-stop deploy e2e month clean
 .DEFAULT_GOAL := help
 
 help: ## what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## install into .venv what requirements/dev.lock names (TORCH=cpu: torch without CUDA)
 
@@ -64,16 +60,20 @@ lock: setup ## resolve pyproject.toml anew into requirements/dev.lock, with torc
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-header --quiet \
 		--constraint $(VENV)/torch.txt --output-file requirements/dev.lock
 
-ui: setup ## start Prefect's server on this home and print the address of its UI
-	@mkdir -p "$(HOME_OF)/prefect"
-	@$(PREFECT) server start --background --port $(UI_PORT) >/dev/null
-	@$(PREFECT) --no-prompt server status --wait --timeout 120 >/dev/null 2>&1 || true
-	@echo http://127.0.0.1:$(UI_PORT)/api > "$(HOME_OF)/prefect/ui-url"
-	@echo "Prefect's UI: http://127.0.0.1:$(UI_PORT)   (make ui-stop ends it)"
+ui: setup ## start Prefect's server, pools, deployments and two workers on this home; print the address
+	@$(BIN)/python -m flows.deployment ui --port $(UI_PORT)
 
-ui-stop: setup ## end the server that `make ui` started
-	@rm -f "$(HOME_OF)/prefect/ui-url"
-	@$(PREFECT) server stop
+ui-stop: setup ## end what `make ui` started
+	@$(BIN)/python -m flows.deployment stop
+
+deploy: setup ## pools, deployments and automations on the server that PREFECT_API_URL names
+	@$(BIN)/python -m flows.deployment prepare $(ARGS)
+
+e2e: setup ## deployed nights on real servers and workers, faults included: 15 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "faults or not faults" $(ARGS)
+
+month: setup ## 30 deployed nights with quota, fault, rejection and alarm nights among them
+	$(BIN)/python -m tests.bench.month $(ARGS)
 
 clean: ## remove .venv and caches; versions and history (MNIST_HOME) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

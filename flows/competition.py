@@ -40,6 +40,8 @@ TRAIN_ROWS, TEST_ROWS = 42_000, 28_000
 CONNECT_TIMEOUT_S = 5.0
 PLACE_DIGITS = 16
 """Hex digits of the data digest that name a place."""
+KEEP_DATA_S = 7 * 86400
+"""Seconds for which files stay that the competition has replaced."""
 LOOK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits before the list of submissions is asked again after an unclear answer."""
 
@@ -216,6 +218,11 @@ class Competition:
         record.write_text(json.dumps({"digest": digest, "listed": listed}))
         record.replace(self._folder / "current.json")
         archive.unlink(missing_ok=True)
+        for other in self._folder.glob(
+            "?" * PLACE_DIGITS
+        ):  # earlier data, which no running job reads any more
+            if other != folder and other.stat().st_mtime < time.time() - KEEP_DATA_S:
+                shutil.rmtree(other, ignore_errors=True)
         return Data(folder, digest)
 
     # Submissions

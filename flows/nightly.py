@@ -8,19 +8,39 @@ from typing import Any
 from prefect import flow
 
 from flows import report
+from flows.child import run_child
 from flows.competition import (
     TEST_ROWS,
     CompetitionError,
-    QuotaSpentError,
     SubmissionRefusedError,
     SubmissionUnknownError,
     connect,
 )
 from flows.registry import Registry, Work
-from flows.settings import Settings, read_settings
+from flows.settings import (
+    Device,
+    DryRun,
+    Force,
+    Fresh,
+    Model,
+    Night,
+    Preset,
+    Seed,
+    Settings,
+    read_settings,
+)
 from flows.store import get_object, open_store
-from flows.submit import post_and_score, predict_version, read_scores, settle
-from flows.train import check_seed, clocked, download, night_id, refuse_an_unset_server, train
+from flows.submit import predict_version, read_scores, settle, submit
+from flows.train import (
+    capped,
+    check_seed,
+    clocked,
+    download,
+    night_id,
+    refuse_an_unset_server,
+    run_name,
+    train,
+)
 from mnist_core import submission
 from mnist_core.errors import MnistError
 
@@ -41,23 +61,25 @@ class AlarmError(MnistError):
         self.result = result
 
 
-@flow(name="nightly")
+@flow(name="nightly", flow_run_name=run_name)
 def nightly(
-    night: str | None = None,
-    model: str | None = None,
-    preset: str | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    fresh: bool = False,
-    dry_run: bool = False,
-    force: bool = False,
+    night: Night = None,
+    model: Model = None,
+    preset: Preset = None,
+    seed: Seed = None,
+    device: Device = None,
+    fresh: Fresh = False,
+    dry_run: DryRun = False,
+    force: Force = False,
 ) -> dict[str, Any]:
     """One night: train a version, and where it passes the gate make it champion and submit it.
 
     Args:
         night: UTC date as 2026-11-23; the scheduled start's, or today's where it is not given.
-        model, preset, device: as MNIST_MODEL, MNIST_PRESET, MNIST_DEVICE.
+        model: what is trained; as MNIST_MODEL where it is not given.
+        preset: how long it is trained; as MNIST_PRESET where it is not given.
         seed: 0 to 2^31 - 1; from night and attempt where it is not given.
+        device: where it is trained; as MNIST_DEVICE where it is not given.
         fresh: open the next attempt of this night instead of going on with the last.
         dry_run: stop after the gate; nothing is promoted, nothing posted.
         force: pass the gate whatever it says; the format of the submission is checked all the same.
@@ -65,8 +87,22 @@ def nightly(
     Returns:
         The result that `--json` prints; the README describes it.
     """
+    report.log_to_prefect()
     settings = read_settings(model=model, preset=preset, device=device)
     refuse_an_unset_server(settings)
+    with capped(settings.night_cap_s, "the night", "MNIST_NIGHT_CAP_S"):
+        return _night(settings, night, seed, device, fresh, dry_run, force)
+
+
+def _night(
+    settings: Settings,
+    night: str | None,
+    seed: int | None,
+    device: str | None,
+    fresh: bool,
+    dry_run: bool,
+    force: bool,
+) -> dict[str, Any]:
     work = Work(night_id(night), settings.model, settings.preset, settings.epochs, check_seed(seed))
     seconds: dict[str, float] = {}
     with clocked(seconds, "download"):
@@ -79,9 +115,11 @@ def nightly(
         result = report.summarise(registry, work.night, version, decision, reason, seconds, posted)
         try:
             folder = report.write(registry, work, result, settings.home)
+            report.forget(settings.home, settings.keep_reports)
         except OSError as error:  # what was done stays done without its report
             log.warning("no report: %s: %s; make room there", error.filename, error.strerror)
             folder = None
+        report.publish(registry, result)
         report.show(registry, result, folder)
         return result
 
@@ -114,11 +152,10 @@ def nightly(
     if late:
         log.warning("%s", late)
 
-    trained = train(work.night, work.model, work.preset, seed, device, work.attempt)
-    version = trained["version"]
-    if registry.version(version) is None:
-        raise CompetitionError("the competition's data changed while the night ran; run it again", again=True)
-    seconds |= {step: spent for step, spent in trained["seconds"].items() if step != "download"}
+    version = registry.version_of(work)
+    if version is None:
+        version, spent = run_training(work, seed, device, settings, registry)
+        seconds |= spent
     with clocked(seconds, "predict"):
         predict_version(version, data, registry)
 
@@ -135,6 +172,7 @@ def nightly(
             if registry.version(version) is None and champion is not None:
                 registry.promote(champion, number + 1, f"{version} was pruned meanwhile", rollback=version)
                 raise CompetitionError(f"{version} was pruned while the night ran; run it again", again=True)
+            report.announce(registry, "promoted", version, reason)
             break
     if dry_run:
         return _heard(finish(version, "dry-run", reason), late)
@@ -146,19 +184,20 @@ def nightly(
     if submitted is not None:
         with clocked(seconds, "submit"):
             try:
-                posted = post_and_score(submitted, competition, registry, settings)
-            except QuotaSpentError as error:
-                if passed:
-                    decision, reason = "held", str(error)
-                else:
-                    log.info("champion %s is not submitted yet: %s", submitted, error)
-                submitted = None
+                made = submit(submitted)
             except (SubmissionUnknownError, SubmissionRefusedError) as error:
                 end(version, "failed", str(error), submitted)
                 raise
+        if made["submission"] is None:  # no submission is left today
+            if passed:
+                decision, reason = "held", made["reason"]
             else:
-                if not passed:
-                    reason += f"; champion {submitted}, held until now, was submitted"
+                log.info("champion %s is not submitted yet: %s", submitted, made["reason"])
+            submitted = None
+        else:
+            posted = made["submission"]["posted"]
+            if not passed:
+                reason += f"; champion {submitted}, held until now, was submitted"
     if submitted is not None and (alarm := roll_back(registry, submitted)):
         end(version, "failed", alarm, submitted)
         return _heard(finish(version, "failed", alarm, posted and passed), alarm)
@@ -175,6 +214,36 @@ def _heard(result: dict[str, Any], alarm: str | None) -> dict[str, Any]:
     if alarm:
         raise AlarmError(alarm, result)
     return result
+
+
+def run_training(
+    work: Work, seed: int | None, device: str | None, settings: Settings, registry: Registry
+) -> tuple[str, dict[str, float]]:
+    """Train where this night runs: in its process, or, as a deployment's run, on the GPU pool.
+
+    Returns:
+        The version, and the seconds of `read`, `train`, `publish`; on the GPU pool of `start`, `read`,
+        `train`, where `start` is what the other machine cost.
+    """
+    from prefect.runtime import deployment
+
+    if deployment.id is None:
+        spent = train(work.night, work.model, work.preset, seed, device, work.attempt)["seconds"]
+        spent.pop("download")
+    else:
+        given = {"night": work.night, "model": work.model, "preset": work.preset, "seed": seed}
+        given |= {"device": device, "attempt": work.attempt}
+        spent = {"start": run_child("train/gpu", given, settings.gpu_start_s, settings.train_cap_s)}
+    version = registry.version_of(work)
+    if version is None:
+        raise CompetitionError(
+            "what was trained is not in this night's place: the competition's data changed while it ran, or "
+            "the GPU pool has other MNIST_ settings; run it again",
+            again=True,
+        )
+    manifest = registry.version(version)
+    assert manifest is not None
+    return version, spent | {step: manifest["seconds"][step] for step in ("read", "train")}
 
 
 def _is_over(ended: dict[str, Any], force: bool) -> bool:
@@ -282,7 +351,10 @@ def roll_back(registry: Registry, version: str) -> str | None:
     while True:
         number, champion = registry.champion()
         holds = earlier if champion == version else str(champion)
-        if version in registry.taken_back() or registry.promote(holds, number, alarm, alarm=version):
+        if version in registry.taken_back():
+            return alarm
+        if registry.promote(holds, number, alarm, alarm=version):
+            report.announce(registry, "rolled-back", holds, alarm)
             return alarm
 
 

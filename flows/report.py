@@ -1,7 +1,9 @@
 """What a person sees: progress, log lines, the scorecard, and its report with pictures under MNIST_HOME."""
 
+import base64
 import functools
 import logging
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,11 +16,13 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from flows import history
 from flows.registry import Registry, Work
 
 log = logging.getLogger("mnist")
 QUIET_S = 5.0
-"""Where there is no terminal, what takes less than this leaves no progress in the log."""
+"""Where there is no terminal, what takes less than this leaves no progress in the log; nor is the server told
+of progress more often."""
 PICTURES = {"hardest.png": "The hardest validation digits", "confusion.png": "Confusion"}
 
 
@@ -38,9 +42,66 @@ def log_to_terminal() -> None:
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # fastai's use of it
 
 
+def log_to_prefect() -> None:
+    """Let the job's own log lines through: PREFECT_LOGGING_EXTRA_LOGGERS takes them, and sets no level."""
+    log.setLevel(logging.INFO)
+
+
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on a terminal, a log line for each quarter elsewhere; yields `advance(done, total, note)`."""
+    """A bar on a terminal, a log line for each quarter elsewhere, and an artifact on Prefect's server.
+
+    Yields `advance(done, total, note)`.
+    """
+    with _progress_artifact(title) as tell, _bar_or_quarters(title) as show:
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            show(done, total, note)
+            tell(done, total)
+
+        yield advance
+
+
+@contextmanager
+def _progress_artifact(title: str) -> Iterator[Callable[[int, int], None]]:
+    """The progress as the run's artifact; outside a run there is none."""
+    from prefect.artifacts import create_progress_artifact, update_progress_artifact
+    from prefect.context import FlowRunContext, TaskRunContext
+
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        yield lambda _done, _total: None
+        return
+    artifact: Any = None
+    told = time.monotonic()
+    with _optional("progress"):
+        artifact = create_progress_artifact(0.0, key=title.split()[0], description=title)
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if artifact is not None and time.monotonic() - told > QUIET_S:
+            told = time.monotonic()
+            with _optional("progress"):
+                update_progress_artifact(artifact, progress=min(100.0 * done / max(total, 1), 100.0))
+
+    yield tell
+    if artifact is not None:
+        with _optional("progress"):
+            update_progress_artifact(artifact, progress=100.0)
+
+
+@contextmanager
+def _optional(what: str) -> Iterator[None]:
+    """What a person sees on the server is not worth a night: without an answer it is left out."""
+    import httpx
+
+    try:
+        yield
+    except httpx.HTTPError as error:
+        log.warning("no %s on Prefect's server: %s", what, type(error).__name__)
+
+
+@contextmanager
+def _bar_or_quarters(title: str) -> Iterator[Callable[[int, int, str], None]]:
     if not console().is_terminal:
         yield _quarters(title)
         return
@@ -134,12 +195,81 @@ def write(registry: Registry, work: Work, result: dict[str, Any], home: Path) ->
     csv = registry.predictions(result["version"])
     if csv is not None:
         (folder / "submission.csv").write_bytes(csv)
-    rows = "\n".join(f"| {name} | {value} |" for name, value in facts(registry, result))
-    pictures = "\n\n".join(f"![{title}]({name})" for name, title in PICTURES.items())
-    (folder / "scorecard.md").write_text(
-        f"# Night {result['night']}: {result['decision']}\n\n| | |\n|---|---|\n{rows}\n\n{pictures}\n"
-    )
+    (folder / "scorecard.md").write_text(scorecard(registry, result, {name: name for name in PICTURES}))
     return folder
+
+
+def forget(home: Path, keep: int) -> None:
+    """Remove the reports of all but the latest nights: what they show lies in the store."""
+    for folder in sorted((home / "reports").glob("????-??-??"))[:-keep]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def scorecard(registry: Registry, result: dict[str, Any], pictures: dict[str, str]) -> str:
+    """A night's scorecard as markdown.
+
+    Args:
+        pictures: by name as in `PICTURES`, where each lies: a file, or a data URI.
+    """
+    rows = [f"| {name} | {value} |" for name, value in facts(registry, result) if name != "seconds"]
+    server, competition, _ = registry.place.split("/")
+    if server == "kaggle" and result["submission"]:
+        url = f"https://www.kaggle.com/competitions/{competition}/submissions"
+        rows.append(f"| on Kaggle | [submission {result['submission']['ref']}]({url}) |")
+    location = registry.location("versions", result["version"])
+    if location.startswith("s3://"):
+        bucket, _, key = location.removeprefix("s3://").partition("/")
+        location = f"[{location}](https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={key})"
+    rows.append(f"| manifest | {location} |")
+    steps = [f"| {step} | {spent:.1f} |" for step, spent in result["seconds"].items()]
+    return "\n".join(
+        [
+            f"# Night {result['night']}: {result['decision']}", "",
+            "| | |", "|---|---|", *rows, "",
+            "| step | seconds |", "|---|---:|", *steps, "",
+            *(f"![{title}]({pictures[name]})\n" for name, title in PICTURES.items() if name in pictures),
+        ]
+    )  # fmt: skip
+
+
+def publish(registry: Registry, result: dict[str, Any]) -> None:
+    """Leave the scorecard and the history of all nights as artifacts of this run."""
+    from prefect.artifacts import create_markdown_artifact
+
+    manifest = registry.version(result["version"])
+    assert manifest is not None
+    pictures = {
+        name: "data:image/png;base64," + base64.b64encode(picture).decode()
+        for name in PICTURES
+        if (picture := registry.store.get(f"objects/{manifest['objects'][name]}")) is not None
+    }
+    entries = history.read(registry)
+    with _optional("scorecard"):
+        create_markdown_artifact(
+            scorecard(registry, result, pictures),
+            key="scorecard",
+            description=f"{result['version']}: {result['decision']}",
+        )
+        if entries:
+            create_markdown_artifact(
+                history.markdown(entries, registry.place),
+                key="history",
+                description=f"{len(entries)} nights, the last {entries[-1].night} {entries[-1].decision}",
+            )
+
+
+def announce(registry: Registry, event: str, version: str, reason: str) -> None:
+    """Tell Prefect's server of a champion, for whom an automation tells; `promoted` or `rolled-back`."""
+    from prefect.events import emit_event
+
+    emit_event(
+        f"mnist.champion.{event}",
+        resource={
+            "prefect.resource.id": f"mnist.champion.{registry.place}",
+            "prefect.resource.name": version,
+        },
+        payload={"version": version, "reason": reason},
+    )
 
 
 def facts(registry: Registry, result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -175,7 +305,11 @@ def facts(registry: Registry, result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def show(registry: Registry, result: dict[str, Any], folder: Path | None = None) -> None:
-    """Print the scorecard on the terminal."""
+    """Print the scorecard on the terminal; a deployment's run leaves its artifacts alone."""
+    from prefect.runtime import deployment
+
+    if deployment.id is not None:
+        return
     table = Table(title=f"Night {result['night']}", title_justify="left", show_header=False, box=None)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

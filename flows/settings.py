@@ -4,11 +4,11 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, WithJsonSchema, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mnist_core.errors import MnistError
@@ -62,6 +62,20 @@ class Settings(BaseSettings):
     retry_waits_s: list[float] = Field(
         [10.0, 60.0, 300.0], description="seconds before each new try of a download or a list (JSON)"
     )
+    gpu_start_s: float = Field(
+        1800.0, gt=0, description="seconds until a training on another machine must have begun"
+    )
+    train_cap_s: float = Field(7200.0, gt=0, description="seconds that a training may take; then it fails")
+    night_cap_s: float = Field(21600.0, gt=0, description="seconds that a night may take; then it fails")
+    keep_reports: int = Field(90, ge=1, description="nights whose reports are kept in the home")
+    notify: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
+        description="the Prefect block that hears of failures and of new champions, as `slack-webhook/NAME`",
+    )
+    silence_s: float = Field(
+        93600.0, gt=0, description="seconds without a night that ended well, after which that block hears"
+    )
 
     @field_validator("kaggle")
     @classmethod
@@ -100,6 +114,52 @@ class Settings(BaseSettings):
     def floor_of(self, model: str) -> float:
         """The lowest held-out accuracy of `model` that is submitted."""
         return FLOORS[model] if self.floor is None else self.floor
+
+
+def _choices(name: str) -> list[str]:
+    return list(get_args(Settings.model_fields[name].annotation))
+
+
+# What the form of a deployment shows of a flow's parameters, and what the server checks before it starts a
+# machine. The flow checks again what it is given, with the settings, so that its message names the setting.
+Night = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}),
+    Field(json_schema_extra={"title": "Night (UTC date)"}),
+]
+Model = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "enum": _choices("model")}),
+    Field(json_schema_extra={"title": "Model"}),
+]
+Preset = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "enum": _choices("preset")}),
+    Field(json_schema_extra={"title": "Preset"}),
+]
+Device = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "enum": _choices("device")}),
+    Field(json_schema_extra={"title": "Device"}),
+]
+Seed = Annotated[
+    int | None,
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 2**31 - 1}),
+    Field(json_schema_extra={"title": "Seed"}),
+]
+Attempt = Annotated[
+    int | None,
+    WithJsonSchema({"type": "integer", "minimum": 1}),
+    Field(json_schema_extra={"title": "Attempt of the night"}),
+]
+Version = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "minLength": 1}),
+    Field(json_schema_extra={"title": "Version"}),
+]
+Fresh = Annotated[bool, Field(json_schema_extra={"title": "Fresh attempt"})]
+DryRun = Annotated[bool, Field(json_schema_extra={"title": "Dry run"})]
+Force = Annotated[bool, Field(json_schema_extra={"title": "Force"})]
 
 
 def read_settings(**overrides: Any) -> Settings:

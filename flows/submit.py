@@ -22,9 +22,9 @@ from flows.competition import (
     submission_token,
 )
 from flows.registry import INTENT_S, Intent, IntentLostError, Registry, has_expired
-from flows.settings import Settings, SettingsError, read_settings
+from flows.settings import Settings, SettingsError, Version, read_settings
 from flows.store import open_store
-from flows.train import clocked, download, refuse_an_unset_server, retries
+from flows.train import clocked, download, is_child, refuse_an_unset_server, retries
 from mnist_core import submission
 
 log = logging.getLogger("mnist")
@@ -180,8 +180,15 @@ def post_and_score(version: str, competition: Competition, registry: Registry, s
     return made.posted
 
 
-@flow(name="submit")
-def submit(version: str | None = None) -> dict[str, Any]:
+def run_name() -> str:
+    """What a run is called, as `submit 2026-11-23-convnet-503b3131`."""
+    from prefect.runtime import flow_run
+
+    return f"submit {flow_run.parameters.get('version') or 'the champion'}"
+
+
+@flow(name="submit", flow_run_name=run_name)
+def submit(version: Version = None) -> dict[str, Any]:
     """Submit a version, unless the competition has these predictions already.
 
     The format check and the once-only rule hold; the gate is not asked and the champion stays.
@@ -189,6 +196,7 @@ def submit(version: str | None = None) -> dict[str, Any]:
     Args:
         version: its name; the champion where it is not given.
     """
+    report.log_to_prefect()
     settings = read_settings()
     refuse_an_unset_server(settings)
     seconds: dict[str, float] = {}
@@ -213,5 +221,6 @@ def submit(version: str | None = None) -> dict[str, Any]:
         except QuotaSpentError as error:
             posted, reason = False, str(error)
     result = report.summarise(registry, None, name, None, reason, seconds, posted)
-    report.show(registry, result)
+    if not is_child():
+        report.show(registry, result)
     return result

@@ -3,14 +3,17 @@
 import functools
 import hashlib
 import logging
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from prefect import Task, flow, task
@@ -20,8 +23,20 @@ from prefect.client.schemas.objects import State, TaskRun
 from flows import report
 from flows.competition import TRAIN_ROWS, Competition, Data, SubmissionUnknownError, connect
 from flows.registry import Registry, Work
-from flows.settings import Settings, SettingsError, read_settings
+from flows.settings import (
+    Attempt,
+    Device,
+    Fresh,
+    Model,
+    Night,
+    Preset,
+    Seed,
+    Settings,
+    SettingsError,
+    read_settings,
+)
 from flows.store import open_store
+from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")
 
@@ -49,6 +64,40 @@ def clocked(seconds: dict[str, float], step: str) -> Iterator[None]:
         yield
     finally:
         seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - started, 3)
+
+
+class OverdueError(MnistError):
+    """Something took longer than its cap."""
+
+    again = True
+
+
+@contextmanager
+def capped(seconds: float, what: str, setting: str) -> Iterator[None]:
+    """End what takes longer than its cap, by a signal; an outer cap that ends earlier holds.
+
+    Outside the main thread, where no signal arrives, there is no cap.
+
+    Raises:
+        OverdueError: it took longer.
+    """
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise OverdueError(f"{what} took longer than {seconds:.0f} s ({setting})")
+
+    outer = signal.getitimer(signal.ITIMER_REAL)[0]
+    if threading.current_thread() is not threading.main_thread() or 0 < outer < seconds:
+        yield
+        return
+    started, handler = time.monotonic(), signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGALRM) is ring:  # else Ctrl-C has set an alarm of its own
+            left = max(outer - (time.monotonic() - started), 0.001) if outer else 0.0
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, left)
 
 
 @task(name="download", cache_policy=NO_CACHE, persist_result=False)
@@ -163,6 +212,15 @@ def night_id(given: str | None) -> str:
         raise SettingsError(f"--night {given} is no date; write it as 2026-11-23") from None
 
 
+def is_child() -> bool:
+    """Whether this run is part of another one, which shows the result."""
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return run is not None and run.parent_task_run_id is not None
+
+
 def refuse_an_unset_server(settings: Settings) -> None:
     """A scheduled run does not start on the default server: nobody chose it.
 
@@ -179,28 +237,43 @@ def refuse_an_unset_server(settings: Settings) -> None:
         )
 
 
-@flow(name="train")
+def run_name() -> str:
+    """What a run is called: its night, model and preset, as `2026-11-23 convnet fast`."""
+    from prefect.runtime import flow_run
+
+    given = flow_run.parameters
+    try:
+        settings = read_settings(model=given.get("model"), preset=given.get("preset"))
+        return f"{night_id(given.get('night'))} {settings.model} {settings.preset}"
+    except SettingsError:  # the run itself fails with it
+        return str(flow_run.name)
+
+
+@flow(name="train", flow_run_name=run_name)
 def train(
-    night: str | None = None,
-    model: str | None = None,
-    preset: str | None = None,
-    seed: int | None = None,
-    device: str | None = None,
-    attempt: int | None = None,
-    fresh: bool = False,
+    night: Night = None,
+    model: Model = None,
+    preset: Preset = None,
+    seed: Seed = None,
+    device: Device = None,
+    attempt: Attempt = None,
+    fresh: Fresh = False,
 ) -> dict[str, Any]:
     """Train tonight's version and publish it, or adopt the one that the same command published.
 
     Args:
         night: UTC date as 2026-11-23; today's where it is not given.
-        model, preset, device: as MNIST_MODEL, MNIST_PRESET, MNIST_DEVICE.
+        model: what is trained; as MNIST_MODEL where it is not given.
+        preset: how long it is trained; as MNIST_PRESET where it is not given.
         seed: 0 to 2^31 - 1; from night and attempt where it is not given.
+        device: where it is trained; as MNIST_DEVICE where it is not given.
         attempt: which attempt of the night, where the caller has opened it.
         fresh: open the next attempt instead of adopting what is there.
 
     Returns:
         The result that `--json` prints, with `seconds` of download, read, train and publish.
     """
+    report.log_to_prefect()
     settings = read_settings(model=model, preset=preset, device=device)
     refuse_an_unset_server(settings)
     seconds: dict[str, float] = {}
@@ -215,12 +288,13 @@ def train(
         work = registry.open_attempt(work, fresh)
     version = registry.version_of(work)
     if version is None:
-        version, spent = fit_and_publish(data, work, settings, registry)
+        with capped(settings.train_cap_s, "training", "MNIST_TRAIN_CAP_S"):
+            version, spent = fit_and_publish(data, work, settings, registry)
         seconds |= spent
     else:
         log.info("%s is trained already: %s", work.key, version)
     result = report.summarise(registry, work.night, version, None, "trained", seconds)
-    if attempt is None:
+    if not is_child():
         report.show(registry, result)
     return result
 

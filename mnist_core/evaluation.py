@@ -76,7 +76,7 @@ def evaluate(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> E
         n=n,
         correct=correct,
         accuracy=correct / n,
-        interval=_wilson(correct, n),
+        interval=wilson(correct, n),
         confusion=np.bincount(labels * CLASSES + predicted, minlength=CLASSES**2).reshape(CLASSES, CLASSES),
         hardest=np.argsort(of_true, kind="stable").astype(np.int64),
     )
@@ -119,7 +119,7 @@ def compare(
     )
 
 
-def _wilson(correct: int, n: int) -> tuple[float, float]:
+def wilson(correct: int, n: int) -> tuple[float, float]:
     """95 % interval of a proportion; it stays within 0..1 and is right near 1, where ±2·√(p(1 - p)/n) is not.
 
     Source: E. B. Wilson, Probable Inference, the Law of Succession, and Statistical Inference, JASA 1927.

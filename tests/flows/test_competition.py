@@ -1,5 +1,6 @@
 """The real Kaggle client, over HTTP, against the practice competition: the good path and each bad one."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -62,6 +63,21 @@ def test_a_kept_file_that_changed_is_downloaded_again(job):
 
     assert again == data
     assert again.test_csv.read_bytes() == good
+
+
+def test_data_that_were_replaced_long_ago_go_with_the_next_download(job):
+    """Files of other data stay for a week, in which a job may still read them, and then go."""
+    competition = job().competition
+    folder = competition.download().folder
+    young, old = folder.parent / "0123456789abcdef", folder.parent / "fedcba9876543210"
+    for other in (young, old):
+        other.mkdir()
+    os.utime(old, (0, 0))
+    (folder / "test.csv").unlink()
+
+    competition.download()
+
+    assert (folder.exists(), young.exists(), old.exists()) == (True, True, False)
 
 
 def test_a_download_that_is_cut_is_resumed(job):

@@ -1,0 +1,105 @@
+"""A night as a deployment's run over two pools, by the commands that a person types."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+NIGHT = "2026-11-23"
+pytestmark = pytest.mark.timeout(240)
+
+
+def test_a_night_over_two_pools(installed):
+    """Triggered by name it trains as a child on the GPU pool, submits as a subflow, and leaves its artifacts.
+
+    A second one at the same time is cancelled. The overhead of orchestration stays below 30 s.
+    """
+    assert f"http://127.0.0.1:{installed.port} " in installed.printed
+    assert "paused" in installed.printed
+    run = installed.trigger("nightly/nightly", night=NIGHT, preset="fast")
+    installed.wait(run, 60, ("RUNNING",))
+    second = installed.trigger("nightly/nightly", night="2026-11-24", preset="fast")
+    assert installed.wait(second, 30)["state_type"] == "CANCELLED"
+
+    night = installed.wait(run, 110)
+
+    assert night["state_type"] == "COMPLETED", installed.logs(run)
+    assert night["name"] == f"{NIGHT} convnet fast"
+    child, submitted = installed.child(run, "train"), installed.child(run, "submit")
+    assert (child["work_pool_name"], child["state_type"]) == ("gpu", "COMPLETED")
+    assert child["name"] == night["name"]
+    assert (submitted["state_type"], submitted["name"]) == (
+        "COMPLETED",
+        f"submit {installed.stored('versions')[0]}",
+    )
+    artifacts = installed.artifacts(run)
+    assert {"scorecard", "history", "predict"} <= set(artifacts)
+    assert artifacts["predict"]["data"] == 100.0
+    assert installed.artifacts(child["id"])["train"]["data"] == 100.0
+    [version] = installed.stored("versions")
+    [listed] = installed.practice.submissions()
+    score = f"{float(listed['publicScore']):.5f}"
+    scorecard, history = artifacts["scorecard"]["data"], artifacts["history"]["data"]
+    assert f"# Night {NIGHT}: promoted" in scorecard
+    [start] = re.findall(r"\| start \| ([\d.]+) \|", scorecard)
+    began = datetime.fromisoformat(night["start_time"]) - datetime.fromisoformat(night["created"])
+    assert began.total_seconds() + float(start) < 30
+    assert score in scorecard
+    assert scorecard.count("data:image/png;base64,") == 2
+    assert f"| {NIGHT} | {version} |" in history
+    assert score in history
+    assert "data:image/svg+xml;base64," in history
+    assert len(installed.logs(run)) + len(installed.logs(child["id"])) < 80
+    assert installed.practice.key not in str(artifacts) + str(installed.logs(run))
+
+
+def test_the_form_knows_what_may_be_asked(installed):
+    """Unknown models and seeds out of range are refused when the run is asked for; no machine is started."""
+    for asked, words in {
+        "model=convent": "'convent' is not one of ['convnet'",
+        "seed=-1": "-1 is less than the minimum of 0",
+        "night=tomorrow": "'tomorrow' does not match",
+    }.items():
+        done = installed.command("prefect", "deployment", "run", "train/gpu", f"--param={asked}")
+
+        assert done.returncode != 0
+        assert words in " ".join(done.stdout.split())
+
+
+def test_the_deployments_say_what_they_are(installed):
+    """Each has a description, tags, its pool; the night a paused schedule and one run at a time."""
+    for name, pool in {"train/gpu": "gpu", "submit/cpu": "cpu", "nightly/nightly": "cpu"}.items():
+        found = installed.ask(f"/deployments/name/{name}")
+        properties = found["parameter_openapi_schema"]["properties"].values()
+
+        assert found["work_pool_name"] == pool
+        assert found["description"]
+        assert "mnist" in found["tags"]
+        assert all(field["title"][0].isupper() and field["description"] for field in properties)
+    [schedule] = found["schedules"]
+    assert schedule["schedule"]["timezone"] == "Etc/UTC"
+    assert not schedule["active"]
+    assert found["global_concurrency_limit"]["limit"] == 1
+    assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+
+
+def test_what_was_started_ends(installed):
+    """`ui` again starts nothing twice; `stop` ends server and workers by their recorded pids."""
+    before, automations = installed.processes(), installed.ask("/automations/filter", limit=10)
+    installed.up()
+    assert installed.processes() == before
+    assert installed.ask("/automations/filter", limit=10) == automations
+
+    installed.down()
+
+    assert set(before) == {"server", "gpu", "cpu"}
+    assert not any(lives(pid) for pid in before.values())
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,218 @@
+"""What breaks under a deployed night: it ends well or is Crashed; the next run finishes, once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from flows.deployment import DEAD_S
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+CRASHED_S = 120
+"""Seconds within which a run whose process is gone must be Crashed."""
+
+
+def long_training(installed, epochs="900"):
+    """Let trainings take for ever, for the workers that start from here on."""
+    installed.environment["MNIST_EPOCHS"] = epochs
+    installed.down()
+    installed.up()
+
+
+def count(installed, version):
+    """How many submissions of a version the competition has."""
+    return sum(version in submission["description"] for submission in installed.practice.submissions())
+
+
+def test_a_cancelled_night_stops_its_training_within_10_seconds(installed):
+    """Cancelled in mid-training, night and child end, no version is published, and the next night runs."""
+    long_training(installed)
+    run = installed.trigger("nightly/nightly", night="2026-12-01", preset="fast")
+    child = installed.child(run, "train")["id"]
+    installed.wait_for_log(child, "training convnet")
+    time.sleep(3)
+    started = time.monotonic()
+
+    done = installed.command("prefect", "flow-run", "cancel", run)
+
+    assert done.returncode == 0, done.stdout
+    asked = time.monotonic()
+    assert installed.wait(run, 20)["state_type"] == "CANCELLED"
+    assert installed.wait(child, 20)["state_type"] == "CANCELLED"
+    print(f"cancelled: night and child ended {time.monotonic() - asked:.1f} s after the command returned")
+    assert time.monotonic() - started < 10 + 3
+    assert installed.stored("versions") == []
+    long_training(installed, "1")
+    again = installed.trigger("nightly/nightly", night="2026-12-01", preset="fast")
+    assert installed.wait(again, 120)["state_type"] == "COMPLETED"
+
+
+def test_a_training_that_is_cancelled_fails_the_night_with_its_cause(installed):
+    """The child alone cancelled: the night is Failed, and its message says what became of the child."""
+    long_training(installed)
+    run = installed.trigger("nightly/nightly", night="2026-12-02", preset="fast")
+    child = installed.child(run, "train")["id"]
+    installed.wait_for_log(child, "training convnet")
+
+    installed.command("prefect", "flow-run", "cancel", child)
+
+    night = installed.wait(run, 40)
+    assert night["state_type"] == "FAILED"
+    assert "Cancelled on train/gpu" in night["state"]["message"]
+    long_training(installed, "1")
+
+
+def test_a_worker_killed_in_training_is_crashed_and_a_retry_finishes(installed):
+    """Run and worker of the GPU pool gone: Crashed within 2 minutes, the night Failed with that cause.
+
+    The worker up again, `prefect flow-run retry` finishes the same run with one submission.
+    """
+    long_training(installed)
+    run = installed.trigger("nightly/nightly", night="2026-12-03", preset="fast")
+    child = installed.child(run, "train")["id"]
+    installed.wait_for_log(child, "training convnet")
+    killed = time.monotonic()
+
+    installed.kill_worker("gpu", child)
+    installed.up()  # as whoever watches would say at once; the dead run must not be forgotten by it
+
+    assert installed.wait(child, CRASHED_S)["state_type"] == "CRASHED"
+    print(f"the child is Crashed after {time.monotonic() - killed:.0f} s")
+    night = installed.wait(run, 30)
+    assert night["state_type"] == "FAILED"
+    assert "Crashed on train/gpu: no heartbeat" in night["state"]["message"]
+    long_training(installed, "1")
+    assert installed.command("prefect", "flow-run", "retry", run).returncode == 0
+    assert installed.wait(run, 120, ("COMPLETED",))["run_count"] == 2
+    [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-03")]
+    assert count(installed, version) == 1
+
+
+def test_a_worker_killed_in_submission_leaves_one_submission(installed):
+    """Killed while the competition answers: Crashed within 2 minutes; run again it adopts the post."""
+    installed.practice.fault("slow", seconds=20.0, rpc="CreateSubmission")
+    run = installed.trigger("nightly/nightly", night="2026-12-04", preset="fast")
+    deadline = time.monotonic() + 120
+    before = len(installed.practice.submissions())
+    while len(installed.practice.submissions()) == before:
+        assert time.monotonic() < deadline, installed.logs(run)
+        time.sleep(0.2)
+    killed = time.monotonic()
+
+    installed.kill_worker("cpu", run)
+
+    assert installed.wait(run, CRASHED_S)["state_type"] == "CRASHED"
+    print(f"the night is Crashed after {time.monotonic() - killed:.0f} s")
+    installed.practice.clear_faults()
+    installed.up()
+    again = installed.trigger("nightly/nightly", night="2026-12-04", preset="fast")
+    assert installed.wait(again, 300)["state_type"] == "COMPLETED", installed.logs(again)
+    [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-04")]
+    assert count(installed, version) == 1
+    assert len(installed.practice.submissions()) == before + 1
+
+
+def test_the_server_gone_for_a_minute_in_mid_night(installed):
+    """The API is gone while the child trains, and comes back restarted: the night ends well.
+
+    Where it is gone for longer than a run may be silent, the night may be Crashed; run again it ends well. In
+    both cases workers and training have waited, and there is one submission.
+    """
+    long_training(installed, "2")
+    run = installed.trigger("nightly/nightly", night="2026-12-05", preset="fast")
+    child = installed.child(run, "train")["id"]
+    installed.wait_for_log(child, "training convnet")
+
+    before = installed.processes()
+    gone = time.monotonic()
+    os.killpg(before.pop("server"), signal.SIGKILL)
+    time.sleep(45)
+    installed.up()
+    away_s = time.monotonic() - gone
+
+    night = installed.wait(run, 300)
+    print(f"the API was gone for {away_s:.0f} s at most, and the night is {night['state_type']}")
+    assert before.items() <= installed.processes().items()
+    if night["state_type"] != "COMPLETED":
+        assert away_s > DEAD_S - 2 * 30  # the last heartbeat before it, and the first one after it
+        assert "no heartbeat" in night["state"]["message"]
+        run = installed.trigger("nightly/nightly", night="2026-12-05", preset="fast")
+        night = installed.wait(run, 300)
+    assert night["state_type"] == "COMPLETED", installed.logs(run)
+    [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-05")]
+    assert count(installed, version) == 1
+
+
+@pytest.fixture
+def webhook():
+    """A webhook on loopback: its address, and what it was told."""
+    heard = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self):
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/", heard
+    server.shutdown()
+
+
+def hear(heard, words, timeout_s=60):
+    """Wait until a notification has these words in its subject."""
+    deadline = time.monotonic() + timeout_s
+    while not any(words in told["subject"] for told in heard):
+        assert time.monotonic() < deadline, heard
+        time.sleep(0.3)
+    return next(told for told in heard if words in told["subject"])
+
+
+def test_somebody_hears_of_failures_champions_and_silence(installed, webhook):
+    """One setting names a block of Prefect's: it hears of a failed night, a new champion, and of silence."""
+    url, heard = webhook
+    make = (
+        "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block;"
+        f"Block(name='ops', url='{url}', json_data={{'subject': '{{{{subject}}}}', 'body': '{{{{body}}}}'}})"
+        ".save('ops', overwrite=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", make],
+        env=installed.environment | {"PREFECT_API_URL": installed.url},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    installed.environment |= {"MNIST_NOTIFY": "custom-webhook/ops", "MNIST_SILENCE_S": "45"}
+    installed.up()
+
+    good = installed.trigger("nightly/nightly", night="2026-12-06", preset="fast")
+    assert installed.wait(good, 120)["state_type"] == "COMPLETED"
+    champion = hear(heard, "Champion 2026-12-06-convnet-")
+    assert "errors" in champion["body"] or "no champion" in champion["body"]
+    installed.practice.fault("rules", count=-1)
+    bad = installed.trigger("nightly/nightly", night="2026-12-07", preset="fast")
+    assert installed.wait(bad, 60)["state_type"] == "FAILED"
+    assert "accept the rules" in hear(heard, "Night 2026-12-07 convnet fast: Failed")["body"]
+    installed.practice.clear_faults()
+    assert "Is the schedule active" in hear(heard, "No night has ended well for", 120)["body"]
+
+
+def test_a_training_alone_publishes_and_submits_nothing(installed):
+    """`train/gpu` as a person runs it: a version more, no submission and no champion more."""
+    before = installed.practice.submissions(), installed.stored("champions")
+
+    run = installed.trigger("train/gpu", model="convnet", preset="fast", night="2026-12-08", seed=7)
+
+    assert installed.wait(run, 120)["state_type"] == "COMPLETED", installed.logs(run)
+    assert [name for name in installed.stored("versions") if name.startswith("2026-12-08-convnet-")]
+    assert (installed.practice.submissions(), installed.stored("champions")) == before

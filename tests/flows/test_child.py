@@ -1,0 +1,80 @@
+"""A child run on another pool: what its parent does when it does not start, or is not there."""
+
+import time
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+
+from flows.child import ChildError, run_child
+from flows.train import OverdueError, capped
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+@flow(name="elsewhere")
+def elsewhere() -> None:
+    """Runs on a pool that no worker serves."""
+
+
+@pytest.fixture
+def deployment() -> str:
+    """A deployment whose runs nobody starts."""
+    with get_client(sync_client=True) as client:
+        client.create_deployment(client.create_flow(elsewhere), "nowhere")
+    return "elsewhere/nowhere"
+
+
+def children(parent: str) -> list:
+    """The child runs of a run."""
+    chosen = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent]))
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(flow_run_filter=chosen)
+
+
+def run_parent(deployment: str, start_s: float = 60.0, cap_s: float = 60.0) -> tuple[str, object]:
+    """Run a parent of one child; its id and what it raised."""
+    told = []
+
+    @flow(name="parent")
+    def parent() -> None:
+        from prefect.runtime import flow_run
+
+        told.append(flow_run.id)
+        with capped(cap_s, "the parent", "CAP"):
+            run_child(deployment, {}, start_s, 1.0)
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011  (each test says which one)
+        parent()
+    return told[0], caught.value
+
+
+def test_a_child_that_does_not_start_is_given_up_and_cancelled(deployment):
+    """No machine within the allowance: the parent says so and names the setting; the child does not stay."""
+    parent, error = run_parent(deployment, start_s=1.0)
+
+    assert isinstance(error, ChildError)
+    assert "has not begun within 1 s (MNIST_GPU_START_S)" in str(error)
+    [child] = children(parent)
+    assert child.state.is_cancelled()
+
+
+def test_a_parent_that_is_overdue_takes_its_child_along(deployment):
+    """The cap of the whole ends the wait, and the child is cancelled: it costs nothing any more."""
+    started = time.monotonic()
+
+    parent, error = run_parent(deployment, cap_s=3.0)
+
+    assert isinstance(error, OverdueError)
+    assert time.monotonic() - started < 20
+    [child] = children(parent)
+    assert child.state.is_cancelled()
+
+
+def test_a_server_without_the_deployment_is_told():
+    """Nobody deployed `train/gpu` there: the message names it and the remedy."""
+    _, error = run_parent("train/nowhere")
+
+    assert isinstance(error, ChildError)
+    assert "no deployment train/nowhere on this server; `make deploy`" in str(error)

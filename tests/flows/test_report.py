@@ -1,0 +1,147 @@
+"""What a person sees: the history of the nights, caps, and reports that are bounded."""
+
+import re
+import time
+from xml.etree import ElementTree
+
+import pytest
+
+from flows import report
+from flows.history import ROWS, Entry, draw, markdown, read
+from flows.registry import Registry, Work
+from flows.store import Folder
+from flows.train import OverdueError, capped
+
+
+def entry(number, valid=0.99, public=0.991, champion=False, taken_back=False):
+    """A night with its scores and intervals of ±0.001."""
+    return Entry(
+        work=f"2026-11-{number:02d}/convnet-fast/000001",
+        version=f"2026-11-{number:02d}-convnet-{number:08x}",
+        decision="promoted" if champion else "rejected",
+        valid=None if valid is None else (valid, valid - 0.001, valid + 0.001),
+        public=None if public is None else (public, public - 0.001, public + 0.001),
+        champion=champion,
+        taken_back=taken_back,
+    )
+
+
+def points(svg, colour):
+    """The points of a drawn line, as (x, y) in pixels from the upper left."""
+    found = re.search(rf'<polyline points="([^"]*)" fill="none" stroke="{colour}"', svg)
+    assert found
+    return [tuple(map(float, point.split(","))) for point in found[1].split()]
+
+
+def test_the_history_draws_each_night_at_its_height():
+    """Two lines over the nights: a better score is higher, a night without score leaves a gap in one."""
+    svg = draw([entry(1, 0.990, 0.991), entry(2, 0.992, None), entry(3, 0.988, 0.993)])
+
+    valid, public = points(svg, "#2a6fbb"), points(svg, "#d9822b")
+    assert [x for x, _ in valid] == sorted(x for x, _ in valid)
+    assert valid[1][1] < valid[0][1] < valid[2][1]
+    assert len(public) == 2
+    assert public[1][1] < public[0][1]
+    ElementTree.fromstring(svg)
+
+
+def test_a_night_that_went_badly_wrong_does_not_flatten_the_others():
+    """An outlier is cut off at the edge: the others keep most of the picture's height."""
+    svg = draw([entry(1, 0.990, None), entry(2, 0.994, None), entry(3, 0.45, None)])
+
+    heights = [y for _, y in points(svg, "#2a6fbb")]
+    assert heights[0] - heights[1] > 30
+    assert heights[2] == max(heights) <= 316
+
+
+def test_the_history_marks_champions_and_those_taken_back():
+    """Each champion has its star, one that was taken back a cross, in the picture and in the table."""
+    entries = [entry(1, champion=True), entry(2), entry(3, champion=True, taken_back=True)]
+
+    svg, page = draw(entries), markdown(entries, "practice/digit-recognizer/abc")
+
+    assert svg.count(">★<") == 1
+    assert svg.count(">✕<") == 1
+    rows = [line for line in page.splitlines() if line.startswith("| 2026-")]
+    assert [row.split(" | ")[0] for row in rows] == ["| 2026-11-03", "| 2026-11-02", "| 2026-11-01"]
+    assert "taken back" in rows[0]
+    assert rows[1].endswith("| rejected |")
+    assert rows[2].endswith("| promoted ★ champion |")
+    assert "0.9900 (0.9890 to 0.9910)" in rows[2]
+
+
+@pytest.mark.parametrize("entries", [[], [entry(1, None, None)], [entry(1, public=None)]])
+def test_a_history_with_little_in_it_is_drawn(entries):
+    """No night, one without any figure, one without a score: still a picture and a page."""
+    ElementTree.fromstring(draw(entries))
+
+    assert f"# {len(entries)} nights" in markdown(entries, "practice/digit-recognizer/abc")
+
+
+def test_the_page_stays_small():
+    """A page of three months stays far below what a browser or a database minds."""
+    page = markdown([entry(1 + number % 28) for number in range(90)], "practice/digit-recognizer/abc")
+
+    assert page.count("\n| 2026") == ROWS
+    assert len(page) < 100_000
+
+
+def test_the_history_is_read_from_the_registry(tmp_path):
+    """Nights, scores and champions as they were put: with intervals, the alarm's version taken back."""
+    registry = Registry(Folder(tmp_path), "practice/digit-recognizer/abc")
+    for night, score in (("2026-11-23", 0.99), ("2026-11-24", 0.9)):
+        version = f"{night}-convnet-1"
+        facts = {"version": version, "decision": "promoted", "valid_accuracy": 0.98}
+        registry.end_night(Work(night, "convnet", "fast"), facts | {"valid_interval": [0.97, 0.985]})
+        registry.put_score(version, "COMPLETE", score, "")
+        registry.promote(version, registry.champion()[0], "")
+    registry.promote("2026-11-23-convnet-1", 2, "", alarm="2026-11-24-convnet-1")
+
+    first, second = read(registry)
+
+    assert first.valid == (0.98, 0.97, 0.985)
+    value, low, high = first.public
+    assert low < value == 0.99 < high
+    assert high - low == pytest.approx(2 * 1.96 * (0.99 * 0.01 / 28_000) ** 0.5, rel=0.02)
+    assert (first.champion, first.taken_back) == (True, False)
+    assert (second.champion, second.taken_back) == (True, True)
+
+
+def test_what_takes_too_long_is_ended():
+    """A cap ends what it holds, in time, and says what and which setting; an outer cap goes on after it."""
+    started = time.monotonic()
+
+    @capped(1.0, "the night", "MNIST_NIGHT_CAP_S")
+    def night():
+        with pytest.raises(OverdueError, match="training took longer than 0 s"), capped(0.3, "training", "X"):
+            time.sleep(5)
+        time.sleep(5)
+
+    with pytest.raises(OverdueError, match=r"the night.*MNIST_NIGHT_CAP_S"):
+        night()
+
+    assert 0.9 < time.monotonic() - started < 2
+
+
+def test_a_cap_that_was_kept_leaves_nothing_behind():
+    """After its end no alarm comes any more, and the handler of before is in place."""
+    import signal
+
+    before = signal.getsignal(signal.SIGALRM)
+    with capped(0.3, "training", "X"):
+        pass
+
+    time.sleep(0.5)
+
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_only_the_latest_reports_are_kept(tmp_path):
+    """The reports of older nights go, the others stay, and so does what is no report."""
+    for night in ("2026-11-21", "2026-11-22", "2026-11-23", "other"):
+        (tmp_path / "reports" / night / "convnet-fast").mkdir(parents=True)
+
+    report.forget(tmp_path, 2)
+
+    left = {path.name for path in (tmp_path / "reports").iterdir()}
+    assert left == {"2026-11-22", "2026-11-23", "other"}
