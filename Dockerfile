@@ -20,22 +20,27 @@ FROM build AS build-predict
 # torch's CPU build is on an index of its own, so it can not stand in the lock. With its wheel in requirements/:
 #   --build-arg TORCH="torch==2.13.0+cpu --no-index"
 ARG TORCH="torch==2.14.1+cpu --index-url https://download.pytorch.org/whl/cpu"
-# Headers and static libraries are for compilers, and there is none.
-# hadolint ignore=SC2086
+# Headers and static libraries are for compilers, and there is none; nobody runs the packages' own tests.
+# hadolint ignore=DL3003,SC2086
 RUN --mount=type=bind,source=requirements,target=/requirements \
     /opt/uv/bin/uv pip install --require-hashes --requirement /requirements/predict.lock \
     && /opt/uv/bin/uv pip install --no-deps --find-links /requirements ${TORCH} \
-    && rm -rf /opt/venv/lib/python3*/site-packages/torch/include /opt/venv/lib/python3*/site-packages/torch/bin \
-    && find /opt/venv -name '*.a' -delete
-COPY . /app
+    && cd /opt/venv/lib/python3*/site-packages && rm -rf torch/include torch/bin torch/test \
+    && find . -name '*.a' -delete && find . -depth -type d -name tests -exec rm -rf {} +
+COPY LICENSE README.md pyproject.toml /app/
+COPY flows /app/flows
+COPY mnist_core /app/mnist_core
 RUN /opt/uv/bin/uv pip install --no-deps --editable /app
 
 FROM build AS build-train
+# hadolint ignore=DL3003
 RUN --mount=type=bind,source=requirements,target=/requirements \
     /opt/uv/bin/uv pip install --require-hashes --requirement /requirements/train.lock \
-    && rm -rf /opt/venv/lib/python3*/site-packages/torch/include \
-    && find /opt/venv -name '*.a' -delete
-COPY . /app
+    && cd /opt/venv/lib/python3*/site-packages && rm -rf torch/include torch/test \
+    && find . -name '*.a' -delete && find . -depth -type d -name tests -exec rm -rf {} +
+COPY LICENSE README.md pyproject.toml /app/
+COPY flows /app/flows
+COPY mnist_core /app/mnist_core
 RUN /opt/uv/bin/uv pip install --no-deps --editable /app
 
 # hadolint ignore=DL3006

@@ -11,11 +11,11 @@ HOME_OF = $(shell $(BIN)/python -c 'from flows.settings import read_settings as 
 PREFECT = PREFECT_HOME="$(HOME_OF)/prefect" PREFECT_API_URL=http://127.0.0.1:$(UI_PORT)/api PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 \
 	PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT=false PREFECT_CLI_PROMPT=false $(BIN)/prefect
 
-.PHONY: help setup nightly test chaos check bench format lock ui ui-stop clean
+.PHONY: help setup nightly test chaos check bench format lock ui ui-stop image deploy cloud-check clean
 .DEFAULT_GOAL := help
 
 help: ## what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## install into .venv what requirements/dev.lock names (TORCH=cpu: torch without CUDA)
 
@@ -59,10 +59,17 @@ format: setup ## put the code into its format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-lock: setup ## resolve pyproject.toml anew into requirements/dev.lock, with torch where it is
+# The images' locks hold dev.lock's versions, with hashes. torch's own needs are named, where it is left out itself.
+LOCK_IMAGE = $(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+	--constraint requirements/dev.lock --no-annotate --no-header --quiet
+
+lock: setup ## resolve pyproject.toml anew into requirements/*.lock, with torch where it is
 	grep -E '^torch(vision)?==' requirements/dev.lock > $(VENV)/torch.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-header --quiet \
 		--constraint $(VENV)/torch.txt --output-file requirements/dev.lock
+	$(LOCK_IMAGE) --extra train --extra cloud --output-file requirements/train.lock pyproject.toml
+	printf '%s\n' filelock fsspec jinja2 networkx setuptools sympy typing-extensions | $(LOCK_IMAGE) --extra predict \
+		--extra cloud --override requirements/no-torch.txt --output-file requirements/predict.lock pyproject.toml -
 
 ui: setup ## start Prefect's server on this home and print the address of its UI
 	@mkdir -p "$(HOME_OF)/prefect"
@@ -74,6 +81,16 @@ ui: setup ## start Prefect's server on this home and print the address of its UI
 ui-stop: setup ## end the server that `make ui` started
 	@rm -f "$(HOME_OF)/prefect/ui-url"
 	@$(PREFECT) server stop
+
+image: ## build the images mnist-nightly:predict and :train with docker or buildah (IMAGE_ARGS for the builder)
+	@IMAGE_ARGS='$(IMAGE_ARGS)' BASE='$(BASE)' infra/image.sh
+
+cloud-check: setup ## the cloud on this machine: Terraform applied, planned again and destroyed against moto; the pools
+	@$(BIN)/python -m infra.cloud_check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/infra/test_pools.py
+
+deploy: setup ## this commit into the cloud: images, Terraform, pools, deployments, a smoke run (infra/README.md)
+	@infra/deploy.sh
 
 clean: ## remove .venv and caches; versions and history (MNIST_HOME) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

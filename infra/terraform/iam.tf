@@ -70,7 +70,7 @@ resource "aws_iam_role_policy" "execution" {
   policy   = data.aws_iam_policy_document.execution[each.key].json
 }
 
-# The jobs' role: the store, and nothing else. No delete: objects are never overwritten or removed by a night.
+# The jobs' role: the store, and nothing else. No delete: a night removes nothing (`prune` is a person's).
 resource "aws_iam_role" "job" {
   name               = "${var.name}-job"
   assume_role_policy = data.aws_iam_policy_document.by_tasks.json
@@ -78,9 +78,9 @@ resource "aws_iam_role" "job" {
 
 data "aws_iam_policy_document" "job" {
   statement {
-    sid       = "ReadAndWriteObjects" # versions, predictions, champions, the results that Prefect keeps
-    actions   = ["s3:GetObject", "s3:PutObject"]
-    resources = ["${aws_s3_bucket.store.arn}/store/*", "${aws_s3_bucket.store.arn}/results/*"]
+    sid       = "ReadAndWriteObjects" # versions, predictions, champions; end an upload in parts that failed
+    actions   = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
+    resources = ["${aws_s3_bucket.store.arn}/store/*"]
   }
   statement {
     sid       = "ListTheStore" # numbered lists: the highest number holds; without it a missing key reads as forbidden
@@ -103,7 +103,7 @@ resource "aws_iam_role" "worker" {
 
 data "aws_iam_policy_document" "worker" {
   statement {
-    sid       = "DescribeJobs" # register and compare task definitions; AWS knows no resource for either
+    sid       = "DescribeJobs" # register and compare task definitions; AWS knows no resource for them
     actions   = ["ecs:RegisterTaskDefinition", "ecs:DescribeTaskDefinition"]
     resources = ["*"]
   }
@@ -141,11 +141,6 @@ data "aws_iam_policy_document" "worker" {
       variable = "iam:PassedToService"
       values   = ["ecs-tasks.amazonaws.com"]
     }
-  }
-  statement {
-    sid       = "CheckSubnets" # the worker looks the pool's subnets up; AWS knows no resource for it
-    actions   = ["ec2:DescribeSubnets", "ec2:DescribeVpcs"]
-    resources = ["*"]
   }
   statement {
     sid       = "ReadTaskEvents"

@@ -13,8 +13,6 @@ output "pool" {
     prefect_api_url    = local.prefect_api_url
     log_group          = aws_cloudwatch_log_group.this["job"].name
     store              = "s3://${aws_s3_bucket.store.id}/store"
-    results            = "s3://${aws_s3_bucket.store.id}/results"
-    vpc                = aws_vpc.this.id
     subnets            = aws_subnet.public[*].id
     security_group     = aws_security_group.job.id
     spot_provider      = aws_ecs_capacity_provider.gpu["spot"].name

@@ -8,7 +8,8 @@ locals {
 
   quiet = { PREFECT_SERVER_ANALYTICS_ENABLED = "false", DO_NOT_TRACK = "1" }
   worker_environment = merge(local.quiet, {
-    PREFECT_API_URL = local.prefect_api_url
+    PREFECT_API_URL    = local.prefect_api_url
+    AWS_DEFAULT_REGION = var.region # boto3 does not read the AWS_REGION that ECS sets
     # A run that is cancelled before it started has its task stopped: else a GPU would still come up for it.
     PREFECT_WORKER_ENABLE_CANCELLATION                     = "true"
     PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_NAME   = aws_sqs_queue.tasks.name
@@ -62,11 +63,7 @@ resource "aws_ecs_service" "worker" {
   cluster         = aws_ecs_cluster.this.id
   task_definition = aws_ecs_task_definition.worker.arn
   desired_count   = 1
-
-  capacity_provider_strategy {
-    capacity_provider = "FARGATE"
-    weight            = 1
-  }
+  launch_type     = "FARGATE"
 
   network_configuration {
     subnets          = aws_subnet.public[*].id
@@ -74,7 +71,6 @@ resource "aws_ecs_service" "worker" {
     assign_public_ip = true
   }
 
-  depends_on = [aws_ecs_cluster_capacity_providers.this]
 }
 
 # From here on: the own server.
@@ -283,16 +279,12 @@ resource "aws_ecs_service" "server" {
   cluster                = aws_ecs_cluster.this.id
   task_definition        = aws_ecs_task_definition.server[0].arn
   desired_count          = 1
+  launch_type            = "FARGATE"
   enable_execute_command = true # brings SSM's agent in, for the port-forward
 
   # The old one ends before the new one starts: two PostgreSQLs must never write to one disk.
   deployment_maximum_percent         = 100
   deployment_minimum_healthy_percent = 0
-
-  capacity_provider_strategy {
-    capacity_provider = "FARGATE"
-    weight            = 1
-  }
 
   network_configuration {
     subnets          = aws_subnet.public[*].id
@@ -304,5 +296,5 @@ resource "aws_ecs_service" "server" {
     registry_arn = aws_service_discovery_service.server[0].arn
   }
 
-  depends_on = [aws_ecs_cluster_capacity_providers.this, aws_efs_mount_target.database]
+  depends_on = [aws_efs_mount_target.database]
 }

@@ -13,7 +13,7 @@ provider "aws" {
   region                      = var.region
   skip_credentials_validation = var.endpoint != null
   skip_metadata_api_check     = var.endpoint != null
-  skip_requesting_account_id  = false
+  max_retries                 = var.endpoint == null ? 25 : 2
   s3_use_path_style           = var.endpoint != null
 
   dynamic "endpoints" {
