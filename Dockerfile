@@ -25,7 +25,8 @@ ARG TORCH="torch==2.14.1+cpu --index-url https://download.pytorch.org/whl/cpu"
 RUN --mount=type=bind,source=requirements,target=/requirements \
     /opt/uv/bin/uv pip install --require-hashes --requirement /requirements/predict.lock \
     && /opt/uv/bin/uv pip install --no-deps --find-links /requirements ${TORCH} \
-    && cd /opt/venv/lib/python3*/site-packages && rm -rf torch/include torch/bin torch/test \
+    && cd /opt/venv/lib/python3*/site-packages && rm -rf torch/include torch/test \
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
     && find . -name '*.a' -delete && find . -depth -type d -name tests -exec rm -rf {} +
 COPY LICENSE README.md pyproject.toml /app/
 COPY flows /app/flows

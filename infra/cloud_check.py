@@ -3,9 +3,9 @@
     python -m infra.cloud_check
 
 Terraform is formatted and valid; everything is applied; a second plan changes nothing but what stands in
-`MOTO_DIFFERS`; everything is destroyed. Needs `terraform` on PATH; the AWS provider comes from wherever your own
-Terraform configuration says. Nothing leaves loopback. What this can not show: that AWS accepts what moto does,
-that machines come up, that policies let through what they should.
+`MOTO_DIFFERS`; everything is destroyed. Needs `terraform` on PATH; the AWS provider comes from wherever your
+own Terraform configuration says. The rest stays on loopback. What this can not show: that AWS accepts what moto
+does, that machines come up, that policies let through what they should.
 """
 
 import json
@@ -129,7 +129,7 @@ def terraform_in_copy(endpoint: str) -> Iterator[Callable[..., str]]:
 
 
 def differences(plan: dict[str, Any]) -> dict[tuple[str, str], str]:
-    """(resource, attribute) → what a plan would change there, short; `*` where a whole resource comes or goes."""
+    """(resource, attribute) → what a plan would change there; `*` where a whole resource comes or goes."""
     found: dict[tuple[str, str], str] = {}
     for change in plan.get("resource_changes", []):
         actions, before, after = (change["change"][name] for name in ("actions", "before", "after"))

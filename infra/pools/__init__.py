@@ -1,6 +1,6 @@
 """The ECS work pools: base job templates with names in place of what Terraform makes, and what fills them.
 
-    terraform -chdir=infra/terraform output -json pool | python -m infra.pools FOLDER
+terraform -chdir=infra/terraform output -json pool | python -m infra.pools FOLDER
 """
 
 import json

@@ -21,7 +21,7 @@ QUEUE = "mnist-nightly-tasks"
 AWS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
-def made(api: str, subnets: list[str]) -> dict[str, Any]:
+def made(api: str, subnets: list[str], security_group: str = "sg-0123") -> dict[str, Any]:
     """What Terraform's output `pool` looks like."""
     return {
         "cluster": f"arn:aws:ecs:us-east-1:{ACCOUNT}:cluster/mnist-nightly",
@@ -37,7 +37,7 @@ def made(api: str, subnets: list[str]) -> dict[str, Any]:
         "log_group": "/mnist-nightly/job",
         "store": "s3://mnist-nightly/store",
         "subnets": subnets,
-        "security_group": "sg-0123",
+        "security_group": security_group,
         "spot_provider": "mnist-nightly-gpu-spot",
         "on_demand_provider": "mnist-nightly-gpu-on-demand",
         "gpu_seconds_max": 10800,
@@ -57,7 +57,8 @@ class Cloud:
         self._make_cluster()
         self.queue = self.sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
         subnets = [subnet["SubnetId"] for subnet in self.ec2.describe_subnets()["Subnets"][:2]]
-        self.made = made(api, subnets)
+        group = self.ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
+        self.made = made(api, subnets, group)
         self.ids: dict[str, UUID] = {}
         for pool in POOLS:
             self._make_pool(pool)
@@ -107,6 +108,10 @@ class Cloud:
     def run(self, pool: str, **job_variables: Any) -> UUID:
         """Schedule a run of the pool's deployment, for now."""
         from prefect.client.orchestration import get_client
+
+        # moto gives every machine 4 cores and 8 GB, and all of these runs are to find room on one.
+        if pool == "gpu":
+            job_variables |= {"cpu": 128, "memory": 256}
 
         with get_client(sync_client=True) as client:
             return client.create_flow_run_from_deployment(
@@ -193,11 +198,13 @@ def cloud(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def environment(task: dict[str, Any]) -> dict[str, str]:
     """The variables that RunTask gave to the container."""
-    return {entry["name"]: entry["value"] for entry in task["overrides"]["containerOverrides"][0]["environment"]}
+    return {
+        entry["name"]: entry["value"] for entry in task["overrides"]["containerOverrides"][0]["environment"]
+    }
 
 
 def test_a_run_of_the_gpu_pool_asks_for_a_gpu_on_spot(cloud: Cloud) -> None:
-    """The task definition has GPU, roles, secret, log, image, read-only root; RunTask spot, cluster, command."""
+    """The task definition has GPU, roles, secret, log, image; RunTask has spot, cluster and command."""
     task = cloud.task_of(cloud.run("gpu"))
     definition = cloud.definition_of(task)
     container = definition["containerDefinitions"][0]
