@@ -4,7 +4,7 @@
 
 Terraform is formatted and valid; everything is applied; a second plan changes nothing but what stands in
 `MOTO_DIFFERS`; everything is destroyed. Needs `terraform` on PATH; the AWS provider comes from wherever your
-own Terraform configuration says. The rest stays on loopback. What this can not show: that AWS accepts what moto
+own Terraform configuration says. The rest stays on loopback. It can not show that AWS accepts what moto
 does, that machines come up, that policies let through what they should.
 """
 
@@ -13,7 +13,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -193,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
