@@ -23,26 +23,26 @@ ARG TORCH="torch==2.14.1+cpu --index-url https://download.pytorch.org/whl/cpu"
 # Headers and static libraries are for compilers, and there is none; nobody runs the packages' own tests.
 # hadolint ignore=DL3003,SC2086
 RUN --mount=type=bind,source=requirements,target=/requirements \
-    /opt/uv/bin/uv pip install --require-hashes --requirement /requirements/predict.lock \
-    && /opt/uv/bin/uv pip install --no-deps --find-links /requirements ${TORCH} \
+    /opt/uv/bin/uv pip install --quiet --require-hashes --requirement /requirements/predict.lock \
+    && /opt/uv/bin/uv pip install --quiet --no-deps --find-links /requirements ${TORCH} \
     && cd /opt/venv/lib/python3*/site-packages && rm -rf torch/include torch/test \
     && find torch/bin -type f ! -name torch_shm_manager -delete \
     && find . -name '*.a' -delete && find . -depth -type d -name tests -exec rm -rf {} +
 COPY LICENSE README.md pyproject.toml /app/
 COPY flows /app/flows
 COPY mnist_core /app/mnist_core
-RUN /opt/uv/bin/uv pip install --no-deps --editable /app
+RUN /opt/uv/bin/uv pip install --quiet --no-deps --editable /app
 
 FROM build AS build-train
 # hadolint ignore=DL3003
 RUN --mount=type=bind,source=requirements,target=/requirements \
-    /opt/uv/bin/uv pip install --require-hashes --requirement /requirements/train.lock \
+    /opt/uv/bin/uv pip install --quiet --require-hashes --requirement /requirements/train.lock \
     && cd /opt/venv/lib/python3*/site-packages && rm -rf torch/include torch/test \
     && find . -name '*.a' -delete && find . -depth -type d -name tests -exec rm -rf {} +
 COPY LICENSE README.md pyproject.toml /app/
 COPY flows /app/flows
 COPY mnist_core /app/mnist_core
-RUN /opt/uv/bin/uv pip install --no-deps --editable /app
+RUN /opt/uv/bin/uv pip install --quiet --no-deps --editable /app
 
 # hadolint ignore=DL3006
 FROM ${BASE} AS common

@@ -1,10 +1,13 @@
 """The ECS work pools, with Prefect's real ECS workers as processes and moto in AWS's place."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -179,7 +182,36 @@ def wait_for(find: Callable[[], Any], timeout_s: float = 60) -> Any:
 
 
 @pytest.fixture(scope="module")
-def cloud(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server as a person starts it; the temporary one of other tests sends no events to workers."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = tmp_path_factory.mktemp("prefect")
+    settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env=os.environ | settings, stdout=log, stderr=log,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}/api"
+
+    def healthy() -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2):
+            return True
+        return False
+
+    wait_for(healthy, 150)
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield url
+    server.terminate()
+    server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def cloud(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """Two ECS workers on a Prefect server, with moto as AWS; what they wrote is shown where a test fails."""
     from moto.server import ThreadedMotoServer
 
@@ -188,7 +220,7 @@ def cloud(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     folder = tmp_path_factory.mktemp("workers")
-    cloud = Cloud("http://{}:{}".format(*server.get_host_and_port()), prefect_api, folder)
+    cloud = Cloud("http://{}:{}".format(*server.get_host_and_port()), prefect_server, folder)
     yield cloud
     cloud.stop()
     server.stop()
