@@ -41,7 +41,10 @@ CLOUD_URL = (
 MOTO_DIFFERS = {
     ("aws_autoscaling_group.gpu", "max_instance_lifetime"): "moto does not keep it",
     ("aws_ecs_service.server", "availability_zone_rebalancing"): "moto answers an empty text",
+    ("aws_ecs_service.server", "enable_execute_command"): "moto does not keep it",
     ("aws_ecs_service.worker", "availability_zone_rebalancing"): "moto answers an empty text",
+    ("aws_vpc_security_group_ingress_rule.disk", "description"): "moto does not keep it",
+    ("aws_vpc_security_group_ingress_rule.server", "description"): "moto does not keep it",
 }
 """(resource, attribute) that moto does not give back as it was put, and why; any other difference fails."""
 

@@ -8,10 +8,8 @@ locals {
 
   quiet = { PREFECT_SERVER_ANALYTICS_ENABLED = "false", DO_NOT_TRACK = "1" }
   worker_environment = merge(local.quiet, {
-    PREFECT_API_URL    = local.prefect_api_url
-    AWS_DEFAULT_REGION = var.region # boto3 does not read the AWS_REGION that ECS sets
-    # A run that is cancelled before it started has its task stopped: else a GPU would still come up for it.
-    PREFECT_WORKER_ENABLE_CANCELLATION                     = "true"
+    PREFECT_API_URL                                        = local.prefect_api_url
+    AWS_DEFAULT_REGION                                     = var.region # boto3 does not read the AWS_REGION that ECS sets
     PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_NAME   = aws_sqs_queue.tasks.name
     PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_REGION = var.region
   })
