@@ -182,7 +182,7 @@ def wait_for(find: Callable[[], Any], timeout_s: float = 60) -> Any:
 
 @pytest.fixture(scope="module")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server as a person starts it, on a database of its own: its runs are for these workers alone."""
+    """A Prefect server as a person starts it, on a database of its own: these workers have its runs alone."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with socket.socket() as probe:
