@@ -78,6 +78,7 @@ class Aws:
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._app = DomainDispatcherApplication(create_backend_app)
+        self._backup: dict[str, Any] = {}
         self._one_at_a_time = threading.Lock()  # moto is not made for threads
         self._server = make_server("127.0.0.1", 0, self, threaded=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -86,12 +87,13 @@ class Aws:
     def __call__(self, environ: dict[str, Any], start_response: Answer) -> Iterable[bytes]:
         """Answer one request."""
         known = MOTO_LACKS.get(environ.get("HTTP_X_AMZ_TARGET", ""))
-        if environ["PATH_INFO"].endswith("/backup-policy"):
-            known = {"BackupPolicy": {"Status": "ENABLED"}}
-        if known is not None:
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        backup = environ["PATH_INFO"].endswith("/backup-policy")
+        if known is not None or backup:
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            if backup and environ["REQUEST_METHOD"] == "PUT":
+                self._backup = json.loads(body)
             start_response("200 OK", [("Content-Type", "application/json")])
-            return [json.dumps(known).encode()]
+            return [json.dumps(known or self._backup).encode()]
         with self._one_at_a_time:
             return [b"".join(self._app(environ, start_response))]
 
