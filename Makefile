@@ -7,11 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= $(if $(wildcard $(VENV)/ready-cpu),cpu,default)
 READY := $(VENV)/ready-$(TORCH)
-.PHONY: help setup nightly test chaos check bench format lock ui ui-stop deploy e2e month clean
+.PHONY: help setup nightly test chaos check bench format lock ui ui-stop deployments e2e month image cloud-check deploy \
+	clean
 .DEFAULT_GOAL := help
 
 help: ## what each target does
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## install into .venv what requirements/dev.lock names (TORCH=cpu: torch without CUDA)
 
@@ -55,10 +56,17 @@ format: setup ## put the code into its format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-lock: setup ## resolve pyproject.toml anew into requirements/dev.lock, with torch where it is
+# The images' locks hold dev.lock's versions, with hashes. torch's own needs are named, where it is left out itself.
+LOCK_IMAGE = $(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+	--constraint requirements/dev.lock --no-annotate --no-header --quiet
+
+lock: setup ## resolve pyproject.toml anew into requirements/*.lock, with torch where it is
 	grep -E '^torch(vision)?==' requirements/dev.lock > $(VENV)/torch.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-header --quiet \
 		--constraint $(VENV)/torch.txt --output-file requirements/dev.lock
+	$(LOCK_IMAGE) --extra train --extra cloud --output-file requirements/train.lock pyproject.toml
+	printf '%s\n' filelock fsspec jinja2 networkx setuptools sympy typing-extensions | $(LOCK_IMAGE) --extra predict \
+		--extra cloud --override requirements/no-torch.txt --output-file requirements/predict.lock pyproject.toml -
 
 ui: setup ## start Prefect's server, pools, deployments and two workers on this home; print the address
 	@$(BIN)/python -m flows.deployment ui --port $(UI_PORT)
@@ -66,7 +74,7 @@ ui: setup ## start Prefect's server, pools, deployments and two workers on this 
 ui-stop: setup ## end what `make ui` started
 	@$(BIN)/python -m flows.deployment stop
 
-deploy: setup ## pools, deployments and automations on the server that PREFECT_API_URL names
+deployments: setup ## pools, deployments and automations on the server that PREFECT_API_URL names
 	@$(BIN)/python -m flows.deployment prepare $(ARGS)
 
 e2e: setup ## deployed nights on real servers and workers, faults included: 15 minutes
@@ -74,6 +82,16 @@ e2e: setup ## deployed nights on real servers and workers, faults included: 15 m
 
 month: setup ## 30 deployed nights with quota, fault, rejection and alarm nights among them
 	$(BIN)/python -m tests.bench.month $(ARGS)
+
+image: ## build the images mnist-nightly:predict and :train with docker or buildah (IMAGE_ARGS for the builder)
+	@IMAGE_ARGS='$(IMAGE_ARGS)' BASE='$(BASE)' infra/image.sh
+
+cloud-check: setup ## the cloud on this machine: Terraform applied, planned again and destroyed against moto; the pools
+	@$(BIN)/python -m infra.cloud_check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/infra/test_pools.py
+
+deploy: setup ## this commit into the cloud: images, Terraform, pools, deployments, a smoke run (infra/README.md)
+	@infra/deploy.sh
 
 clean: ## remove .venv and caches; versions and history (MNIST_HOME) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -52,7 +52,7 @@ def run_child(deployment: str, parameters: dict[str, Any], start_s: float, cap_s
         )
     except ObjectNotFound:
         raise ChildError(
-            f"there is no deployment {deployment} on this server; `make deploy` makes it"
+            f"there is no deployment {deployment} on this server; `make deployments` makes it"
         ) from None
     with get_client(sync_client=True) as client:
         try:

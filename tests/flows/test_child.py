@@ -77,4 +77,4 @@ def test_a_server_without_the_deployment_is_told():
     _, error = run_parent("train/nowhere")
 
     assert isinstance(error, ChildError)
-    assert "no deployment train/nowhere on this server; `make deploy`" in str(error)
+    assert "no deployment train/nowhere on this server; `make deployments`" in str(error)

@@ -1,0 +1,200 @@
+"""`make cloud-check`: the whole cloud, made and unmade on this machine, with moto in AWS's place.
+
+    python -m infra.cloud_check
+
+Terraform is formatted and valid; everything is applied; a second plan changes nothing but what stands in
+`MOTO_DIFFERS`; everything is destroyed. Needs `terraform` on PATH; the AWS provider comes from wherever your
+own Terraform configuration says. The rest stays on loopback. It can not show that AWS accepts what moto
+does, that machines come up, that policies let through what they should.
+"""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TERRAFORM = Path(__file__).parent / "terraform"
+STEP_S = 400
+"""Longest that one Terraform command may take."""
+
+EMAIL = "budget@example.org"
+VARIABLES = {
+    "budget_email": EMAIL,
+    "image_tag": "0123abc",
+    "github_repository": "owner/mnist-nightly",
+    "state_bucket": "owner-state",
+    "destroy_data": "true",
+}
+CLOUD_URL = (
+    "https://api.prefect.cloud/api/accounts/00000000-0000-0000-0000-000000000000"
+    "/workspaces/00000000-0000-0000-0000-000000000000"
+)
+
+MOTO_DIFFERS = {
+    ("aws_autoscaling_group.gpu", "max_instance_lifetime"): "moto does not keep it",
+    ("aws_ecs_service.server", "availability_zone_rebalancing"): "moto answers an empty text",
+    ("aws_ecs_service.server", "enable_execute_command"): "moto does not keep it",
+    ("aws_ecs_service.worker", "availability_zone_rebalancing"): "moto answers an empty text",
+    ("aws_vpc_security_group_ingress_rule.disk", "description"): "moto does not keep it",
+    ("aws_vpc_security_group_ingress_rule.server", "description"): "moto does not keep it",
+}
+"""(resource, attribute) that moto does not give back as it was put, and why; any other difference fails."""
+
+MOTO_LACKS: dict[str, dict[str, Any]] = {
+    "AWSBudgetServiceGateway.DescribeSubscribersForNotification": {
+        "Subscribers": [{"SubscriptionType": "EMAIL", "Address": EMAIL}]
+    },
+    "AWSBudgetServiceGateway.ListTagsForResource": {
+        "ResourceTags": [
+            {"Key": "Project", "Value": "mnist-nightly"},
+            {"Key": "ManagedBy", "Value": "terraform"},
+        ]
+    },
+}
+"""Calls that moto 5.2 does not know, with AWS's answers. (EFS's backup policy is one more, in `Aws`.)"""
+
+Answer = Callable[..., Any]
+
+
+class Aws:
+    """moto's server, with AWS's answers to the few calls that moto 5.2 does not know.
+
+    Attributes:
+        url: where it listens, on loopback.
+    """
+
+    def __init__(self) -> None:
+        os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"  # a policy of AWS's is attached
+        from moto.server import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._backup: dict[str, Any] = {}
+        self._one_at_a_time = threading.Lock()  # moto is not made for threads
+        self._server = make_server("127.0.0.1", 0, self, threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def __call__(self, environ: dict[str, Any], start_response: Answer) -> Iterable[bytes]:
+        """Answer one request."""
+        known = MOTO_LACKS.get(environ.get("HTTP_X_AMZ_TARGET", ""))
+        backup = environ["PATH_INFO"].endswith("/backup-policy")
+        if known is not None or backup:
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            if backup and environ["REQUEST_METHOD"] == "PUT":
+                self._backup = json.loads(body)
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps(known or self._backup).encode()]
+        with self._one_at_a_time:
+            return [b"".join(self._app(environ, start_response))]
+
+    def stop(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def terraform_in_copy(endpoint: str) -> Iterator[Callable[..., str]]:
+    """A function that runs Terraform on a copy of the configuration, so that no state is left behind."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for file in TERRAFORM.glob("*.tf"):
+            if not file.name.endswith("_override.tf"):
+                shutil.copy(file, folder)
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_VAR_"))
+        }
+        environment |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+        environment |= {f"TF_VAR_{name}": value for name, value in VARIABLES.items()}
+        environment |= {"TF_VAR_endpoint": endpoint, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+
+        def run(*arguments: str, **variables: str) -> str:
+            started = time.monotonic()
+            done = subprocess.run(
+                ["terraform", *arguments], cwd=folder, env=environment | variables, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=STEP_S, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                raise SystemExit(f"{done.stdout}\nterraform {' '.join(arguments)} failed")
+            say(f"terraform {arguments[0]}: {time.monotonic() - started:.0f} s")
+            return done.stdout
+
+        yield run
+
+
+def differences(plan: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """(resource, attribute) → what a plan would change there; `*` where a whole resource comes or goes."""
+    found: dict[tuple[str, str], str] = {}
+    for change in plan.get("resource_changes", []):
+        actions, before, after = (change["change"][name] for name in ("actions", "before", "after"))
+        resource = f"{change['type']}.{change['name']}"
+        if actions in (["no-op"], ["read"]):
+            continue
+        if before is None or after is None:
+            found[resource, "*"] = "/".join(actions)
+            continue
+        unknown = change["change"].get("after_unknown") or {}
+        for name in before.keys() | after.keys() | unknown.keys():
+            if before.get(name) != after.get(name) and not (name in unknown and "delete" not in actions):
+                found[resource, name] = f"{before.get(name)!r} → {after.get(name)!r}"[:300]
+    return found
+
+
+def check(run: Callable[..., str], **variables: str) -> None:
+    """Apply everything, plan again, destroy everything.
+
+    Raises:
+        SystemExit: a command failed, or the second plan has a difference that is not moto's.
+    """
+    run("apply", "-auto-approve", "-input=false", "-no-color", **variables)
+    run("plan", "-input=false", "-no-color", "-out=second", **variables)
+    plan = json.loads(run("show", "-json", "second", **variables))
+    made = sum(change["mode"] == "managed" for change in plan["resource_changes"])
+    found = differences(plan)
+    for (resource, name), what in sorted(found.items()):
+        why = MOTO_DIFFERS.get((resource, name))
+        say(f"  {'moto' if why else 'NOT MOTO'}: {resource}.{name}: {why or what}")
+    if others := found.keys() - MOTO_DIFFERS.keys():
+        raise SystemExit(f"{len(others)} differences that are not moto's")
+    run("destroy", "-auto-approve", "-input=false", "-no-color", **variables)
+    left = json.loads(run("show", "-json")).get("values")
+    if left:
+        raise SystemExit(f"destroy left {left}")
+    say(f"{made} resources applied, planned again with {len(found)} differences (moto's), destroyed")
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)  # noqa: T201
+
+
+def main() -> None:
+    """Check both ways of running Prefect: Prefect Cloud first, it is the smaller one."""
+    if shutil.which("terraform") is None:
+        raise SystemExit("terraform is not on PATH; install 1.10 or newer: developer.hashicorp.com/terraform")
+    subprocess.run(["terraform", "fmt", "-check", "-recursive", "-diff", str(TERRAFORM)], check=True)
+    aws = Aws()
+    try:
+        with terraform_in_copy(aws.url) as run:
+            run("init", "-input=false", "-no-color")
+            run("validate", "-no-color")
+            say("Prefect Cloud and a worker:")
+            check(run, TF_VAR_prefect_cloud_api_url=CLOUD_URL)
+            say("a server of our own:")
+            check(run)
+    finally:
+        aws.stop()
+
+
+if __name__ == "__main__":
+    main()

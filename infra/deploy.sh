@@ -1,0 +1,103 @@
+#!/bin/sh
+# `make deploy`: this commit becomes what runs in the cloud. Running it again is harmless: what is there stays.
+#
+#   images → registry → Terraform → pools → deployments → a dry night as a smoke test
+#
+# Reads AWS's usual variables and, for a first time, infra/terraform/terraform.tfvars (infra/README.md).
+# STATE_BUCKET keeps Terraform's state in S3; PREFECT_CLOUD_API_URL and PREFECT_API_KEY choose Prefect Cloud;
+# SMOKE=no leaves the smoke test out; YES=1 applies without asking.
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-.venv/bin/python}
+say() { echo "deploy: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+for program in aws terraform git; do
+    command -v "$program" >/dev/null || die "$program is missing; infra/README.md says where to get it"
+done
+[ -z "$(git status --porcelain)" ] || die "there are changes that no commit has; an image is named by its commit"
+tag=$(git rev-parse --short=12 HEAD)
+scratch=$(mktemp -d)
+forward=
+trap 'if [ -n "$forward" ]; then kill "$forward" 2>/dev/null || true; fi; rm -rf "$scratch"' EXIT
+trap 'exit 130' INT TERM
+
+terraform() { command terraform -chdir=infra/terraform "$@"; }
+export TF_VAR_image_tag="$tag"
+if [ -n "${PREFECT_CLOUD_API_URL:-}" ]; then export TF_VAR_prefect_cloud_api_url="$PREFECT_CLOUD_API_URL"; fi
+if [ -n "${STATE_BUCKET:-}" ]; then
+    printf 'terraform {\n  backend "s3" {\n    use_lockfile = true\n  }\n}\n' > infra/terraform/backend_override.tf
+    terraform init -input=false -backend-config="bucket=$STATE_BUCKET" \
+        -backend-config="key=mnist-nightly/terraform.tfstate" \
+        -backend-config="region=${TF_VAR_region:-${AWS_DEFAULT_REGION:-us-east-1}}" >/dev/null
+else
+    terraform init -input=false >/dev/null
+fi
+approve=${CI:+-auto-approve}
+if [ -n "${YES:-}" ]; then approve=-auto-approve; fi
+
+say "$tag: the registry"
+# shellcheck disable=SC2086
+terraform apply ${approve} -target=aws_ecr_repository.image
+
+repository() { terraform output -json repositories | "$python" -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
+region=$(repository predict | cut -d. -f4)
+export AWS_DEFAULT_REGION="$region"
+docker info >/dev/null 2>&1 && builder=docker || builder=buildah
+for target in predict train; do
+    address=$(repository "$target")
+    if aws ecr describe-images --repository-name "${address#*/}" --image-ids imageTag="$tag" >/dev/null 2>&1; then
+        say "$target:$tag is in the registry already"
+        continue
+    fi
+    infra/image.sh "$target"
+    aws ecr get-login-password | "$builder" login --username AWS --password-stdin "${address%%/*}" >/dev/null
+    "$builder" tag "mnist-nightly:$target" "$address:$tag"
+    "$builder" push "$address:$tag" >/dev/null
+    say "pushed $target:$tag"
+done
+
+say "Terraform"
+# shellcheck disable=SC2086
+terraform apply ${approve}
+terraform output -json pool > "$scratch/pool.json"
+value() { "$python" -c "import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])" "$scratch/pool.json" "$1"; }
+cluster=$(value cluster)
+
+say "waiting for the services"
+aws ecs wait services-stable --cluster "$cluster" --services worker
+
+if [ -n "${PREFECT_CLOUD_API_URL:-}" ]; then
+    : "${PREFECT_API_KEY:?Prefect Cloud needs PREFECT_API_KEY}"
+    export PREFECT_API_URL="$PREFECT_CLOUD_API_URL"
+else
+    aws ecs wait services-stable --cluster "$cluster" --services server
+    infra/ui.sh "$cluster" > "$scratch/forward.log" 2>&1 &
+    forward=$!
+    export PREFECT_API_URL=http://127.0.0.1:4200/api
+fi
+"$python" - <<'PYTHON'
+import os, time, urllib.request
+for _ in range(60):
+    try:
+        urllib.request.urlopen(os.environ["PREFECT_API_URL"].split("/accounts/")[0] + "/health", timeout=3)
+        break
+    except OSError:
+        time.sleep(2)
+else:
+    raise SystemExit("deploy: Prefect's API does not answer; is AWS's session-manager-plugin installed?")
+PYTHON
+
+say "pools and deployments"
+"$python" -m infra.pools "$scratch" < "$scratch/pool.json"
+"$python" -m flows.deployment prepare --templates "$scratch" --pool-type ecs
+for pool in cpu gpu; do # pools that were there get the new images too
+    "$python" -m prefect --no-prompt work-pool update "$pool" --base-job-template "$scratch/$pool.json"
+done
+
+if [ "${SMOKE:-yes}" = yes ]; then
+    say "smoke test: a short night on a GPU that promotes and posts nothing"
+    "$python" -m prefect --no-prompt deployment run nightly/nightly --param dry_run=true --param 'preset="fast"' \
+        --watch --watch-timeout 3600
+fi
+say "$tag is deployed"

@@ -1,0 +1,60 @@
+#!/bin/sh
+# `make image`: builds both images with `docker` where an engine answers, else with `buildah`.
+#
+#   infra/image.sh [TARGET…]     predict and train where none is given
+#
+# IMAGE_ARGS goes to the builder as it is: `--volume /etc/ssl/certs:/etc/ssl/certs:ro` for a network that signs its
+# own traffic (buildah), `--build-arg TORCH=…` for another torch. BASE is another base image.
+set -eu
+cd "$(dirname "$0")/.."
+: "${BUILDAH_ISOLATION:=chroot}" "${STORAGE_DRIVER:=vfs}"
+export BUILDAH_ISOLATION STORAGE_DRIVER
+say() { echo "image: $*" >&2; }
+
+# A docker client alone says nothing: the engine has to answer.
+if docker info >/dev/null 2>&1; then
+    builder=docker
+elif command -v buildah >/dev/null || { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; then
+    builder=buildah
+    if ! command -v buildah >/dev/null; then
+        say "no docker engine answers and buildah is not there: installing it from Debian"
+        apt-get update -qq && apt-get install -qq -y --no-install-recommends buildah debootstrap >/dev/null
+    fi
+else
+    say "no docker engine answers and there is no buildah; start docker, or: sudo apt-get install buildah debootstrap"
+    exit 1
+fi
+
+base=${BASE:-$(sed -n 's/^ARG BASE=//p' Dockerfile)}
+if [ "$builder" = buildah ] && ! buildah inspect --type image "$base" >/dev/null 2>&1 \
+    && ! timeout 120 buildah pull --quiet "$base" >/dev/null 2>&1; then
+    say "$base can not be pulled: making a base image from Debian"
+    base=localhost/mnist-base:bookworm
+    if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
+        command -v debootstrap >/dev/null || { say "debootstrap is missing: sudo apt-get install debootstrap"; exit 1; }
+        infra/base-image.sh "$base" >/dev/null
+    fi
+fi
+
+revision=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
+targets="${*:-predict train}"
+for target in $targets; do
+    set -- --build-arg BASE="$base" --build-arg REVISION="$revision" --target "$target" --tag "mnist-nightly:$target"
+    # A wheel of torch's CPU build that lies in requirements/ comes before its index.
+    wheel=$(find requirements -name 'torch-*+cpu-*.whl' | sort | tail -n 1)
+    if [ -n "$wheel" ]; then
+        version=${wheel#requirements/torch-}
+        set -- "$@" --build-arg TORCH="torch==${version%%-*} --no-index"
+    fi
+    started=$(date +%s)
+    if [ "$builder" = docker ]; then
+        # shellcheck disable=SC2086
+        docker build --quiet "$@" ${IMAGE_ARGS:-} . >/dev/null
+        size=$(docker image inspect --format '{{.Size}}' "mnist-nightly:$target")
+    else
+        # shellcheck disable=SC2086
+        buildah build --quiet --layers=false --format docker "$@" ${IMAGE_ARGS:-} . >/dev/null
+        size=$(buildah images --json "mnist-nightly:$target" | sed -n 's/.*"size": "\(.*\)".*/\1/p')
+    fi
+    say "mnist-nightly:$target  $size  built with $builder in $(($(date +%s) - started)) s"
+done

@@ -1,0 +1,115 @@
+# A tag of the GitHub repository deploys (.github/workflows/ci.yml), with a token that lasts for that job alone. It
+# may bring new images and the task definitions that name them; roles, network and machines are changed by a person.
+
+resource "aws_iam_openid_connect_provider" "github" {
+  count          = var.github_repository == null ? 0 : 1
+  url            = "https://token.actions.githubusercontent.com"
+  client_id_list = ["sts.amazonaws.com"]
+}
+
+data "aws_iam_policy_document" "by_github" {
+  count = var.github_repository == null ? 0 : 1
+  statement {
+    actions = ["sts:AssumeRoleWithWebIdentity"]
+    principals {
+      type        = "Federated"
+      identifiers = [aws_iam_openid_connect_provider.github[0].arn]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "token.actions.githubusercontent.com:aud"
+      values   = ["sts.amazonaws.com"]
+    }
+    # Jobs of the environment `production` alone: there GitHub asks a person, and admits tags only (README).
+    condition {
+      test     = "StringEquals"
+      variable = "token.actions.githubusercontent.com:sub"
+      values   = ["repo:${var.github_repository}:environment:production"]
+    }
+  }
+}
+
+resource "aws_iam_role" "deploy" {
+  count              = var.github_repository == null ? 0 : 1
+  name               = "${var.name}-deploy"
+  assume_role_policy = data.aws_iam_policy_document.by_github[0].json
+}
+
+# Terraform reads the configuration of all that it keeps; this policy of AWS's reads no data.
+resource "aws_iam_role_policy_attachment" "deploy_reads" {
+  count      = var.github_repository == null ? 0 : 1
+  role       = aws_iam_role.deploy[0].name
+  policy_arn = "arn:aws:iam::aws:policy/SecurityAudit"
+}
+
+data "aws_iam_policy_document" "deploy" {
+  count = var.github_repository == null ? 0 : 1
+
+  statement {
+    sid       = "LogInToTheRegistry" # has no resource of its own
+    actions   = ["ecr:GetAuthorizationToken"]
+    resources = ["*"]
+  }
+  statement {
+    sid = "PushImages" # the calls of a push; tags are immutable, so none can be replaced
+    actions = [
+      "ecr:BatchCheckLayerAvailability",
+      "ecr:BatchGetImage",
+      "ecr:CompleteLayerUpload",
+      "ecr:DescribeImages",
+      "ecr:InitiateLayerUpload",
+      "ecr:PutImage",
+      "ecr:UploadLayerPart",
+    ]
+    resources = [for repository in aws_ecr_repository.image : repository.arn]
+  }
+  statement {
+    sid       = "NameTheNewImages" # a new revision, the old one away; AWS knows no resource for either
+    actions   = ["ecs:DeregisterTaskDefinition", "ecs:RegisterTaskDefinition", "ecs:TagResource"]
+    resources = ["*"]
+  }
+  statement {
+    sid       = "RollServices"
+    actions   = ["ecs:UpdateService"]
+    resources = [format(local.prefix, "ecs", "service/${aws_ecs_cluster.this.name}/*")]
+  }
+  statement {
+    sid     = "KeepTheirRoles" # a task definition names roles
+    actions = ["iam:PassRole"]
+    resources = concat(
+      [aws_iam_role.worker.arn, aws_iam_role.execution["service"].arn],
+      aws_iam_role.server[*].arn,
+    )
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ecs-tasks.amazonaws.com"]
+    }
+  }
+  dynamic "statement" {
+    for_each = local.own_server == 1 ? [1] : []
+    content {
+      sid     = "ReachPrefect" # the port-forward through which pools and deployments are written
+      actions = ["ssm:StartSession"]
+      resources = [
+        format(local.prefix, "ecs", "task/${aws_ecs_cluster.this.name}/*"),
+        "arn:aws:ssm:${var.region}::document/AWS-StartPortForwardingSession",
+      ]
+    }
+  }
+  dynamic "statement" {
+    for_each = var.state_bucket[*]
+    content {
+      sid       = "KeepState" # Terraform's, and its lock
+      actions   = ["s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"]
+      resources = ["arn:aws:s3:::${statement.value}", "arn:aws:s3:::${statement.value}/${var.name}/*"]
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "deploy" {
+  count  = var.github_repository == null ? 0 : 1
+  name   = "deploy"
+  role   = aws_iam_role.deploy[0].id
+  policy = data.aws_iam_policy_document.deploy[0].json
+}

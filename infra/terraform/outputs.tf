@@ -1,0 +1,32 @@
+output "pool" {
+  description = "What infra/pools/ is filled with: `python -m infra.pools` reads it."
+  value = {
+    cluster            = aws_ecs_cluster.this.arn
+    region             = var.region
+    name               = var.name
+    predict_image      = local.predict_image
+    train_image        = "${aws_ecr_repository.image["train"].repository_url}:${var.image_tag}"
+    job_role           = aws_iam_role.job.arn
+    execution_role     = aws_iam_role.execution["job"].arn
+    kaggle_secret      = aws_secretsmanager_secret.kaggle.arn
+    prefect_secret     = one(aws_secretsmanager_secret.prefect[*].arn)
+    prefect_api_url    = local.prefect_api_url
+    log_group          = aws_cloudwatch_log_group.this["job"].name
+    store              = "s3://${aws_s3_bucket.store.id}/store"
+    subnets            = aws_subnet.public[*].id
+    security_group     = aws_security_group.job.id
+    spot_provider      = aws_ecs_capacity_provider.gpu["spot"].name
+    on_demand_provider = aws_ecs_capacity_provider.gpu["on-demand"].name
+    gpu_seconds_max    = var.gpu_hours_max * 3600
+  }
+}
+
+output "repositories" {
+  description = "Where the two images are pushed to."
+  value       = { for name, repository in aws_ecr_repository.image : name => repository.repository_url }
+}
+
+output "deploy_role" {
+  description = "The role that the repository's tags deploy with (the workflow's AWS_DEPLOY_ROLE)."
+  value       = one(aws_iam_role.deploy[*].arn)
+}

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Prefect's UI and API of the server in the cluster at http://localhost:4200, through SSM, until Ctrl-C.
+# Needs AWS's CLI with its session-manager-plugin.
+#
+#   infra/ui.sh [CLUSTER]
+set -eu
+cluster=${1:-mnist-nightly}
+task=$(aws ecs list-tasks --cluster "$cluster" --service-name server --query 'taskArns[0]' --output text)
+if [ "$task" = None ]; then
+    echo "ui: the service \`server\` of $cluster has no task; look at its events in ECS" >&2
+    exit 1
+fi
+runtime=$(aws ecs describe-tasks --cluster "$cluster" --tasks "$task" --output text \
+    --query "tasks[0].containers[?name=='server'].runtimeId | [0]")
+exec aws ssm start-session --target "ecs:${cluster##*/}_${task##*/}_${runtime}" \
+    --document-name AWS-StartPortForwardingSession --parameters portNumber=4200,localPortNumber=4200

@@ -1,0 +1,115 @@
+"""What the cloud's files promise each other: locks, templates, Terraform, workflow, Makefile."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.cloud_check import MOTO_DIFFERS, differences
+from infra.pools import POOLS
+
+ROOT = Path(__file__).parents[2]
+TERRAFORM = ROOT / "infra" / "terraform"
+
+
+def locked(name: str) -> set[tuple[str, str]]:
+    """Packages and versions in a lock of `requirements/`; dev.lock has some twice, by version of Python."""
+    text = (ROOT / "requirements" / f"{name}.lock").read_text()
+    return set(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", ["predict", "train"])
+def test_an_images_lock_has_the_tested_versions_with_hashes(name: str) -> None:
+    """What runs in an image is what the tests ran on, and each file is known by its hash."""
+    text = (ROOT / "requirements" / f"{name}.lock").read_text()
+
+    assert len(locked(name)) > 100
+    assert locked(name) <= locked("dev")
+    assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=[a-z])", text.strip()))
+
+
+def test_the_cpu_image_has_no_cuda_and_no_training_library() -> None:
+    """The image that predicts carries neither CUDA's libraries nor fastai, torchvision and pandas."""
+    packages = {name for name, _ in locked("predict")}
+    heavy = [name for name in packages if re.match(r"nvidia|cuda|triton|torch|fastai|pandas", name)]
+
+    assert heavy == []
+    assert {"prefect", "prefect-aws", "boto3", "kaggle"} <= packages
+
+
+def test_no_image_gets_the_file_that_holds_all_labels() -> None:
+    """Only what .dockerignore names goes into a build, and the practice competition is not named."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+
+    assert rules[0] == "*"
+    assert not any("infra" in rule or rule in ("!.", "!**", "!*") for rule in rules)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_terraform_gives_what_the_pools_need(pool: str) -> None:
+    """Each name in a base job template is one that Terraform's output `pool` has."""
+    output = (TERRAFORM / "outputs.tf").read_text().split('output "pool"')[1].split("\n}")[0]
+    given = set(re.findall(r"^    (\w+) +=", output, re.MULTILINE))
+    template = (ROOT / "infra" / "pools" / f"{pool}.json").read_text()
+
+    assert set(re.findall(r"\$\{?(\w+)", template)) <= given
+
+
+def test_no_secret_value_is_in_terraform() -> None:
+    """Secrets are made empty: a value in the configuration would lie in the state for anyone to read."""
+    text = "".join(path.read_text() for path in TERRAFORM.glob("*.tf"))
+
+    assert "aws_secretsmanager_secret_version" not in text
+    assert not re.search(r"AKIA[0-9A-Z]{16}|KGAT_", text)
+
+
+def test_no_security_group_lets_the_internet_in() -> None:
+    """Each way in is from another of our security groups, and none from an address."""
+    rules = re.findall(
+        r'resource "aws_vpc_security_group_ingress_rule".*?\n}',
+        "".join(path.read_text() for path in TERRAFORM.glob("*.tf")),
+        re.DOTALL,
+    )
+
+    assert len(rules) == 2
+    assert all("referenced_security_group_id" in rule and "cidr" not in rule for rule in rules)
+
+
+def change(before: Any, after: Any, *actions: str, **unknown: bool) -> dict[str, Any]:
+    """A plan with one change, as `terraform show -json` gives it."""
+    entry = {"actions": actions, "before": before, "after": after, "after_unknown": unknown}
+    return {"resource_changes": [{"type": "aws_sqs_queue", "name": "tasks", "change": entry}]}
+
+
+@pytest.mark.parametrize(
+    ("plan", "found"),
+    [
+        (change({"delay": 0}, {"delay": 0}, "no-op"), set()),
+        (change({"delay": 0}, {"delay": 5}, "update"), {("aws_sqs_queue.tasks", "delay")}),
+        (change({"delay": 0}, None, "delete"), {("aws_sqs_queue.tasks", "*")}),
+        (change({"url": "a"}, {}, "delete", "create", url=True), {("aws_sqs_queue.tasks", "url")}),
+    ],
+)
+def test_a_second_plans_differences_are_found(plan: dict[str, Any], found: set[tuple[str, str]]) -> None:
+    """A changed, a vanished and a replaced resource each count; nothing is on moto's list by accident."""
+    assert differences(plan).keys() == found
+    assert not found & MOTO_DIFFERS.keys()
+
+
+def test_the_workflow_runs_what_people_run() -> None:
+    """Each step of ours is a make target that exists; only the deploy job may ask for AWS's token."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    steps = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+
+    assert {step.split()[1] for step in steps} <= targets
+    assert {"check", "test", "image", "cloud-check", "deploy"} == {step.split()[1] for step in steps}
+    assert workflow["permissions"] == {"contents": "read"}
+    writing = [name for name, job in workflow["jobs"].items() if "permissions" in job]
+    assert writing == ["deploy"]
+    assert workflow["jobs"]["deploy"]["if"] == "github.ref_type == 'tag'"
+    assert "aws-access-key-id" not in json.dumps(workflow)

@@ -1,0 +1,343 @@
+"""The ECS work pools, with Prefect's real ECS workers as processes and moto in AWS's place."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import boto3
+import pytest
+
+from infra.pools import POOLS, fill
+
+ROOT = Path(__file__).parents[2]
+ACCOUNT = "123456789012"
+QUEUE = "mnist-nightly-tasks"
+AWS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def made(api: str, subnets: list[str], security_group: str = "sg-0123") -> dict[str, Any]:
+    """What Terraform's output `pool` looks like."""
+    return {
+        "cluster": f"arn:aws:ecs:us-east-1:{ACCOUNT}:cluster/mnist-nightly",
+        "region": "us-east-1",
+        "name": "mnist-nightly",
+        "predict_image": "registry.example/mnist-nightly/predict:0123abc",
+        "train_image": "registry.example/mnist-nightly/train:0123abc",
+        "job_role": f"arn:aws:iam::{ACCOUNT}:role/mnist-nightly-job",
+        "execution_role": f"arn:aws:iam::{ACCOUNT}:role/mnist-nightly-execution-job",
+        "kaggle_secret": f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:mnist-nightly/kaggle-abc",
+        "prefect_secret": None,
+        "prefect_api_url": api,
+        "log_group": "/mnist-nightly/job",
+        "store": "s3://mnist-nightly/store",
+        "subnets": subnets,
+        "security_group": security_group,
+        "spot_provider": "mnist-nightly-gpu-spot",
+        "on_demand_provider": "mnist-nightly-gpu-on-demand",
+        "gpu_seconds_max": 10800,
+    }
+
+
+class Cloud:
+    """A cluster with one machine in moto, two pools on a Prefect server, and a worker process for each."""
+
+    def __init__(self, aws: str, api: str, folder: Path) -> None:
+        self.api = api
+        options = {"endpoint_url": aws, "region_name": "us-east-1"}
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        self.ecs, self.ec2, self.sqs, self.scaling = (
+            boto3.client(service, **options, **keys) for service in ("ecs", "ec2", "sqs", "autoscaling")
+        )
+        self._make_cluster()
+        self.queue = self.sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
+        subnets = [subnet["SubnetId"] for subnet in self.ec2.describe_subnets()["Subnets"][:2]]
+        group = self.ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
+        self.made = made(api, subnets, group)
+        self.ids: dict[str, UUID] = {}
+        for pool in POOLS:
+            self._make_pool(pool)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        environment |= AWS | {
+            "AWS_ENDPOINT_URL": aws,
+            "PREFECT_API_URL": api,
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_NAME": QUEUE,
+            "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_REGION": "us-east-1",
+            "PREFECT_INTEGRATIONS_AWS_ECS_WORKER_CREATE_TASK_RUN_MAX_ATTEMPTS": "1",
+        }
+        self.workers = [
+            subprocess.Popen(
+                [sys.executable, "-m", "prefect", "worker", "start", "--type", "ecs", "--pool", pool],
+                env=environment,
+                stdout=(folder / f"{pool}.log").open("w"),
+                stderr=subprocess.STDOUT,
+            )
+            for pool in POOLS
+        ]
+
+    def _make_cluster(self) -> None:
+        self.ecs.create_cluster(clusterName="mnist-nightly")
+        image = self.ec2.describe_images()["Images"][0]["ImageId"]
+        machine = self.ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1, InstanceType="g4dn.xlarge")
+        document = {"instanceId": machine["Instances"][0]["InstanceId"], "instanceType": "g4dn.xlarge"}
+        self.ecs.register_container_instance(
+            cluster="mnist-nightly", instanceIdentityDocument=json.dumps(document)
+        )
+
+    def _make_pool(self, pool: str) -> None:
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import WorkPoolCreate
+
+        with get_client(sync_client=True) as client:
+            client.create_work_pool(
+                WorkPoolCreate(name=pool, type="ecs", base_job_template=fill(pool, self.made))
+            )
+            flow = client.create_flow_from_name(f"flow-{pool}")
+            self.ids[pool] = client.create_deployment(
+                flow, pool, work_pool_name=pool, entrypoint="flows/train.py:train",
+                job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}},
+            )  # fmt: skip
+
+    def run(self, pool: str, **job_variables: Any) -> UUID:
+        """Schedule a run of the pool's deployment, for now."""
+        from prefect.client.orchestration import get_client
+
+        # moto gives every machine 4 cores and 8 GB, and all of these runs are to find room on one.
+        if pool == "gpu":
+            job_variables |= {"cpu": 128, "memory": 256}
+
+        with get_client(sync_client=True) as client:
+            return client.create_flow_run_from_deployment(
+                self.ids[pool], name=f"run-{uuid4().hex[:6]}", job_variables=job_variables
+            ).id
+
+    def task_of(self, run: UUID) -> dict[str, Any]:
+        """The ECS task of a run, with its tags, when there is one."""
+
+        def find() -> dict[str, Any] | None:
+            arns = self.ecs.list_tasks(cluster="mnist-nightly")["taskArns"]
+            arns += self.ecs.list_tasks(cluster="mnist-nightly", desiredStatus="STOPPED")["taskArns"]
+            if not arns:
+                return None
+            tasks = self.ecs.describe_tasks(cluster="mnist-nightly", tasks=arns, include=["TAGS"])["tasks"]
+            mine = {"key": "prefect.io/flow-run-id", "value": str(run)}
+            return next((task for task in tasks if mine in task["tags"]), None)
+
+        return wait_for(find)
+
+    def definition_of(self, task: dict[str, Any]) -> dict[str, Any]:
+        """The task definition that a task runs."""
+        answer = self.ecs.describe_task_definition(taskDefinition=task["taskDefinitionArn"])
+        return dict(answer["taskDefinition"])
+
+    def state_of(self, run: UUID) -> Any:
+        """A run's state."""
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            return client.read_flow_run(run).state
+
+    def tell(self, task: dict[str, Any], **detail: Any) -> None:
+        """Put into the queue what EventBridge does when a task has stopped."""
+        event = {
+            "detail-type": "ECS Task State Change",
+            "source": "aws.ecs",
+            "id": str(uuid4()),
+            "time": "2026-11-25T02:15:00Z",
+            "detail": {
+                "taskArn": task["taskArn"],
+                "clusterArn": self.made["cluster"],
+                "taskDefinitionArn": task["taskDefinitionArn"],
+                "lastStatus": "STOPPED",
+                "desiredStatus": "STOPPED",
+                **detail,
+            },
+        }
+        self.sqs.send_message(QueueUrl=self.queue, MessageBody=json.dumps(event))
+
+    def stop(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.kill()
+            worker.wait(10)
+
+
+def wait_for(find: Callable[[], Any], timeout_s: float = 60) -> Any:
+    """What `find` returns as soon as it is something."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := find()):
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.3)
+    return found
+
+
+@pytest.fixture(scope="module")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server as a person starts it, on a database of its own: these workers have its runs alone."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = tmp_path_factory.mktemp("prefect")
+    settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env=os.environ | settings, stdout=log, stderr=log,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}/api"
+
+    def healthy() -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2):
+            return True
+        return False
+
+    wait_for(healthy, 150)
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield url
+    server.terminate()
+    server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def cloud(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """Two ECS workers on a Prefect server, with moto as AWS; what they wrote is shown where a test fails."""
+    from moto.server import ThreadedMotoServer
+
+    # Not the server of the S3 tests: that one answers one request at a time, and a worker's wait for the next
+    # message of the queue takes 20 s.
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    folder = tmp_path_factory.mktemp("workers")
+    cloud = Cloud("http://{}:{}".format(*server.get_host_and_port()), prefect_server, folder)
+    yield cloud
+    cloud.stop()
+    server.stop()
+    for log in folder.iterdir():
+        sys.stdout.write(log.read_text())
+
+
+def environment(task: dict[str, Any]) -> dict[str, str]:
+    """The variables that RunTask gave to the container."""
+    return {
+        entry["name"]: entry["value"] for entry in task["overrides"]["containerOverrides"][0]["environment"]
+    }
+
+
+def test_a_run_of_the_gpu_pool_asks_for_a_gpu_on_spot(cloud: Cloud) -> None:
+    """The task definition has GPU, roles, secret, log, image; RunTask has spot, cluster and command."""
+    task = cloud.task_of(cloud.run("gpu"))
+    definition = cloud.definition_of(task)
+    container = definition["containerDefinitions"][0]
+
+    assert container["resourceRequirements"] == [{"type": "GPU", "value": "1"}]
+    assert container["image"] == cloud.made["train_image"]
+    assert container["secrets"] == [{"name": "KAGGLE_API_TOKEN", "valueFrom": cloud.made["kaggle_secret"]}]
+    assert container["logConfiguration"]["options"]["awslogs-group"] == "/mnist-nightly/job"
+    assert container["readonlyRootFilesystem"] is True
+    assert container["mountPoints"][0]["containerPath"] == "/tmp"
+    assert definition["requiresCompatibilities"] == ["EC2"]
+    assert definition["taskRoleArn"] == cloud.made["job_role"]
+    assert definition["executionRoleArn"] == cloud.made["execution_role"]
+    assert task["capacityProviderName"] == "mnist-nightly-gpu-spot"
+    assert task["clusterArn"].endswith("cluster/mnist-nightly")
+    assert "launchType" not in task or task["launchType"] != "FARGATE"
+    command = task["overrides"]["containerOverrides"][0]["command"]
+    assert command == ["timeout", "--signal=KILL", "10800", "prefect", "flow-run", "execute"]
+
+
+def test_a_run_that_found_no_spot_machine_can_go_on_demand(cloud: Cloud) -> None:
+    """One job variable changes the capacity provider, and the task definition stays the same revision."""
+    spot = cloud.task_of(cloud.run("gpu"))
+    on_demand = cloud.task_of(cloud.run("gpu", capacity_provider="mnist-nightly-gpu-on-demand"))
+
+    assert on_demand["capacityProviderName"] == "mnist-nightly-gpu-on-demand"
+    assert on_demand["taskDefinitionArn"] == spot["taskDefinitionArn"]
+
+
+def test_a_run_of_the_cpu_pool_goes_to_fargate(cloud: Cloud) -> None:
+    """The small image on Fargate, in our subnets and security group, without a GPU."""
+    task = cloud.task_of(cloud.run("cpu"))
+    definition = cloud.definition_of(task)
+
+    assert task["launchType"] == "FARGATE"
+    assert definition["containerDefinitions"][0]["image"] == cloud.made["predict_image"]
+    assert "resourceRequirements" not in definition["containerDefinitions"][0]
+    assert (definition["networkMode"], definition["cpu"], definition["memory"]) == ("awsvpc", "2048", "8192")
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_the_workers_own_settings_do_not_reach_the_job(cloud: Cloud, pool: str) -> None:
+    """A job gets its own settings and its deployment's; of the worker's, only what a run has to know."""
+    got = environment(cloud.task_of(cloud.run(pool)))
+
+    assert got["PREFECT_API_URL"] == cloud.api
+    assert got["MNIST_KAGGLE"] == "live"
+    assert got["MNIST_STORE"] == "s3://mnist-nightly/store"
+    assert got["MNIST_DEVICE"] == {"cpu": "cpu", "gpu": "cuda"}[pool]
+    assert got["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
+    leaked = [name for name in got if name.startswith(("PREFECT_WORKER", "PREFECT_INTEGRATIONS", "AWS_"))]
+    assert leaked == ["AWS_DEFAULT_REGION"]
+    assert not any("testing" in value for value in got.values())
+
+
+def test_a_task_that_never_starts_is_a_crashed_run(cloud: Cloud) -> None:
+    """Where no machine could be had, Prefect says Crashed and the cause that ECS gave."""
+    run = cloud.run("gpu")
+    task = cloud.task_of(run)
+
+    cloud.tell(task, stopCode="TaskFailedToStart", stoppedReason="RESOURCE:GPU", containers=[])
+
+    state = wait_for(lambda: (s := cloud.state_of(run)) is not None and s.is_final() and s)
+    assert state.is_crashed()
+    assert "RESOURCE:GPU" in state.message
+
+
+def test_a_killed_job_is_a_crashed_run(cloud: Cloud) -> None:
+    """A container that ended with 137, as the cap ends it, becomes Crashed and does not start again."""
+    run = cloud.run("gpu")
+    task = cloud.task_of(run)
+
+    cloud.tell(task, stopCode="EssentialContainerExited", containers=[{"name": "prefect", "exitCode": 137}])
+
+    state = wait_for(lambda: (s := cloud.state_of(run)) is not None and s.is_final() and s)
+    assert state.is_crashed()
+    assert "non-zero exit code" in state.message
+
+
+def test_the_cap_ends_a_job_that_does_not_listen(tmp_path: Path) -> None:
+    """The pool's command kills a run after its cap, and passes a stop request on before that."""
+    fake = tmp_path / "prefect"
+    fake.write_text("#!/bin/sh\ntrap 'echo stopped; exit 0' TERM\nwhile :; do sleep 0.1; done\n")
+    fake.chmod(0o755)
+    command = fill("gpu", made("http://127.0.0.1:4200/api", []))["job_configuration"]["command"]
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def start(cap_s: str) -> "subprocess.Popen[str]":
+        words = command.replace("{{ cap_s }}", cap_s).split()
+        return subprocess.Popen(words, env=path, stdout=subprocess.PIPE, text=True)
+
+    capped, asked = start("1"), start("60")
+    time.sleep(0.5)
+    asked.terminate()
+    assert capped.wait(10) == -9
+    assert asked.communicate(timeout=10)[0] == "stopped\n"
+
+
+def test_a_template_with_an_unknown_name_is_refused() -> None:
+    """A name that Terraform does not give stops the deploy, instead of reaching AWS as text."""
+    lacking = made("http://127.0.0.1:4200/api", [])
+    del lacking["kaggle_secret"]
+
+    with pytest.raises(KeyError, match="kaggle_secret"):
+        fill("gpu", lacking)
