@@ -199,7 +199,7 @@ def _core(automation: Any) -> dict[str, Any]:
     from prefect.events.schemas.automations import AutomationCore
 
     told = AutomationCore.model_validate(automation.model_dump(mode="json"))
-    return told.model_dump(mode="json", exclude={"trigger": {"id"}})
+    return told.model_dump(exclude={"trigger": {"id"}})  # as Python: JSON gives its sets some order
 
 
 def automations(settings: Settings, block: Any, deployments: list[Any]) -> list[Any]:
