@@ -65,8 +65,10 @@ def one_night(installed: Installation, number: int, night: str, plan: str | None
     floor = "0.9999" if plan == "rejected" else "0.95"
     if installed.environment["MNIST_FLOOR"] != floor:  # the worker's environment is its jobs'
         installed.environment["MNIST_FLOOR"] = floor
-        os.killpg(installed.processes()["cpu"], signal.SIGTERM)
-        time.sleep(5)
+        worker = installed.processes()["cpu"]
+        os.killpg(worker, signal.SIGTERM)
+        while Path(f"/proc/{worker}").exists():
+            time.sleep(0.1)
         installed.up()
     if plan in ("server-error", "rate-limit"):
         installed.practice.fault(plan, count=3)
