@@ -190,6 +190,9 @@ async def _silent(app: ASGIApp, scope: Scope, receive: Receive, send: Send, para
 
 async def _reset(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
     transport: asyncio.Transport = scope["state"]["transport"]
+    # A client that is still sending would meet a broken pipe, as often as not, instead of the reset.
+    while (await receive()).get("more_body"):
+        pass
     # To linger for zero seconds makes the kernel send RST instead of FIN.
     linger = struct.pack("ii", 1, 0)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
