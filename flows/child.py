@@ -1,4 +1,4 @@
-"""A child run on another pool: started, waited for, its states checked, cancelled when its parent ends."""
+"""Child runs on another pool: started, waited for, its states checked, cancelled when its parent ends."""
 
 import logging
 import time
@@ -26,72 +26,92 @@ class ChildError(MnistError):
     again = True
 
 
-def run_child(deployment: str, parameters: dict[str, Any], start_s: float, cap_s: float) -> float:
-    """Run a deployment as a child of this run, and wait for its end.
+def run_children(deployment: str, parameters: list[dict[str, Any]], start_s: float, cap_s: float) -> float:
+    """Run a deployment as children of this run, side by side as far as its pool has room; wait for all ends.
 
-    A parent that ends meanwhile, because it is cancelled or overdue, cancels the child. An API that does
-    not answer is asked again: the child does not need this run to go on.
+    A parent that ends meanwhile, because it is cancelled or overdue, cancels the children. Where one fails,
+    the others finish their work first: it is not lost. An API that does not answer is asked again: the
+    children do not need this run to go on.
 
     Args:
         deployment: as `train/gpu`.
-        parameters: of the child; references, never arrays.
-        start_s: seconds within which it must have begun: a machine may start from zero.
+        parameters: of each child; references, never arrays.
+        start_s: seconds within which one must have begun since it was asked for, or since another was seen
+            running: a machine may start from zero.
         cap_s: seconds of its own running time, by the cap that it has itself.
 
     Returns:
-        The seconds that it cost beyond its own running time: until it began, and until its end was seen.
+        The seconds that they cost beyond the longest one's own running time.
 
     Raises:
-        ChildError: there is no such deployment, it did not begin or end in time, or it ended otherwise than
+        ChildError: there is no such deployment, or one did not begin or end in time, or ended otherwise than
             Completed.
     """
     asked = time.monotonic()
+    children: list[FlowRun] = []
+    with get_client(sync_client=True) as client:
+        try:
+            for given in parameters:
+                children.append(_start(deployment, given))
+            children = _ended(client, children, start_s, cap_s)
+        except BaseException:
+            for child in children:
+                _cancel(client, child.id)
+            raise
+    for child in children:
+        assert child.state is not None
+        if not child.state.is_completed():
+            raise ChildError(f"{child.state.name} on {deployment}: {child.state.message or 'no message'}")
+    longest = max(child.total_run_time.total_seconds() for child in children)
+    return round(time.monotonic() - asked - longest, 3)
+
+
+def _start(deployment: str, parameters: dict[str, Any]) -> FlowRun:
+    given = {name: value for name, value in parameters.items() if value is not None}
     try:
-        child: FlowRun = run_deployment(  # type: ignore[assignment]  # it is sync here
-            deployment, parameters={k: v for k, v in parameters.items() if v is not None}, timeout=0
-        )
+        return run_deployment(deployment, parameters=given, timeout=0)  # type: ignore[return-value]  # sync here
     except ObjectNotFound:
         raise ChildError(
             f"there is no deployment {deployment} on this server; `make deployments` makes it"
         ) from None
-    with get_client(sync_client=True) as client:
-        try:
-            child = _ended(client, child.id, start_s, cap_s)
-        except BaseException:
-            _cancel(client, child.id)
-            raise
-    assert child.state is not None
-    if not child.state.is_completed():
-        raise ChildError(f"{child.state.name} on {deployment}: {child.state.message or 'no message'}")
-    return round(time.monotonic() - asked - child.total_run_time.total_seconds(), 3)
 
 
-def _ended(client: SyncPrefectClient, run: UUID, start_s: float, cap_s: float) -> FlowRun:
-    asked, began, told = time.monotonic(), 0.0, False
-    while True:
-        try:
-            child = client.read_flow_run(run)
-        except (httpx.TransportError, PrefectHTTPStatusError) as error:
-            if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
-                raise
-            if not told:
-                log.warning("Prefect's API does not answer (%s); asking again", type(error).__name__)
-                told = True
-        else:
+def _ended(client: SyncPrefectClient, children: list[FlowRun], start_s: float, cap_s: float) -> list[FlowRun]:
+    """The runs when all are final."""
+    waits_since = time.monotonic()
+    began: dict[UUID, float] = {}
+    ended: dict[UUID, FlowRun] = {}
+    told = False
+    while len(ended) < len(children):
+        for run in (child.id for child in children if child.id not in ended):
+            try:
+                child = client.read_flow_run(run)
+            except (httpx.TransportError, PrefectHTTPStatusError) as error:
+                if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500:
+                    raise
+                if not told:
+                    log.warning("Prefect's API does not answer (%s); asking again", type(error).__name__)
+                    told = True
+                break
             told = False
             assert child.state is not None
             if child.state.is_final():
-                return child
-            if child.start_time is not None and not began:
-                began = time.monotonic()
-            if not began and time.monotonic() - asked > start_s:
+                ended[run] = child
+            elif child.start_time is not None:
+                if time.monotonic() - began.setdefault(run, time.monotonic()) > cap_s + LATE_S:
+                    raise ChildError(
+                        f"{child.name} runs longer than its cap of {cap_s:.0f} s; it was cancelled"
+                    )
+            elif time.monotonic() - waits_since > start_s:
                 raise ChildError(
                     f"{child.name} has not begun within {start_s:.0f} s (MNIST_GPU_START_S): is a worker of "
                     "its pool up, and was there a machine?"
                 )
-            if began and time.monotonic() - began > cap_s + LATE_S:
-                raise ChildError(f"{child.name} runs longer than its cap of {cap_s:.0f} s; it was cancelled")
-        time.sleep(POLL_S)
+        if began.keys() - ended.keys():
+            waits_since = time.monotonic()
+        if len(ended) < len(children):
+            time.sleep(POLL_S)
+    return [ended[child.id] for child in children]
 
 
 def _cancel(client: SyncPrefectClient, run: UUID) -> None:

@@ -2,13 +2,12 @@
 
 import logging
 import math
-from io import BytesIO
 from typing import Any
 
 from prefect import flow
 
 from flows import report
-from flows.child import run_child
+from flows.child import run_children
 from flows.competition import (
     TEST_ROWS,
     CompetitionError,
@@ -16,6 +15,8 @@ from flows.competition import (
     SubmissionUnknownError,
     connect,
 )
+from flows.ensemble import assemble, members_of, parts
+from flows.publish import read_held_out
 from flows.registry import Registry, Work
 from flows.settings import (
     Device,
@@ -29,7 +30,7 @@ from flows.settings import (
     Settings,
     read_settings,
 )
-from flows.store import get_object, open_store
+from flows.store import open_store
 from flows.submit import predict_version, read_scores, settle, submit
 from flows.train import (
     capped,
@@ -152,15 +153,18 @@ def _night(
     if late:
         log.warning("%s", late)
 
-    version = registry.version_of(work)
-    if version is None:
-        version, spent = run_training(work, seed, device, settings, registry)
-        seconds |= spent
-    with clocked(seconds, "predict"):
-        predict_version(version, data, registry)
+    seconds |= run_training(work, seed, device, settings, registry)
 
     while True:
         number, champion = registry.champion()
+        if work.model == "ensemble":
+            with clocked(seconds, "publish"):
+                version = assemble(work, champion, data, registry, settings.members)
+        else:
+            version = registry.version_of(work)
+            assert version is not None
+        with clocked(seconds, "predict"):
+            predict_version(version, data, registry)
         passed, reason = gate(registry, version, champion, settings)
         if force and not passed:
             passed, reason = True, f"forced: {reason}"
@@ -218,32 +222,38 @@ def _heard(result: dict[str, Any], alarm: str | None) -> dict[str, Any]:
 
 def run_training(
     work: Work, seed: int | None, device: str | None, settings: Settings, registry: Registry
-) -> tuple[str, dict[str, float]]:
-    """Train where this night runs: in its process, or, as a deployment's run, on the GPU pool.
+) -> dict[str, float]:
+    """Train what is not trained yet where this night runs: in its process, or, as a deployment's run, on the
+    GPU pool, a run for each member of an ensemble.
 
     Returns:
-        The version, and the seconds of `read`, `train`, `publish`; on the GPU pool of `start`, `read`,
-        `train`, where `start` is what the other machine cost.
+        The seconds of `read`, `train`, `publish`; on the GPU pool of `start`, `read`, `train`, where `start`
+        is what the other machine cost. Of members side by side `start` is what the night waited beyond the
+        longest. Nothing where all was trained before.
     """
     from prefect.runtime import deployment
 
+    todo = [part for part in parts(work) if registry.version_of(part) is None]
+    if not todo:
+        return {}
     if deployment.id is None:
         spent = train(work.night, work.model, work.preset, seed, device, work.attempt)["seconds"]
-        spent.pop("download")
-    else:
-        given = {"night": work.night, "model": work.model, "preset": work.preset, "seed": seed}
-        given |= {"device": device, "attempt": work.attempt}
-        spent = {"start": run_child("train/gpu", given, settings.gpu_start_s, settings.train_cap_s)}
-    version = registry.version_of(work)
-    if version is None:
-        raise CompetitionError(
-            "what was trained is not in this night's place: the competition's data changed while it ran, or "
-            "the GPU pool has other MNIST_ settings; run it again",
-            again=True,
-        )
-    manifest = registry.version(version)
-    assert manifest is not None
-    return version, spent | {step: manifest["seconds"][step] for step in ("read", "train")}
+        return {step: took for step, took in spent.items() if step != "download"}
+    given = {"night": work.night, "model": work.model, "preset": work.preset, "seed": seed}
+    given |= {"device": device, "attempt": work.attempt}
+    asked = [given | {"member": part.member} for part in todo]
+    spent = {"start": run_children("train/gpu", asked, settings.gpu_start_s, settings.train_cap_s)}
+    for part in todo:
+        manifest = registry.version(registry.version_of(part) or "")
+        if manifest is None:
+            raise CompetitionError(
+                "what was trained is not in this night's place: the competition's data changed while it ran, "
+                "or the GPU pool has other MNIST_ settings; run it again",
+                again=True,
+            )
+        for step in ("read", "train"):
+            spent[step] = round(spent.get(step, 0.0) + manifest["seconds"][step], 3)
+    return spent
 
 
 def _is_over(ended: dict[str, Any], force: bool) -> bool:
@@ -285,10 +295,12 @@ def gate(registry: Registry, version: str, champion: str | None, settings: Setti
             True,
             f"validation accuracy {accuracy:.4f} is above the floor {floor:.4f}, and there is no champion",
         )
-    mine, theirs = _held_out(registry, version), _held_out(registry, champion)
-    rows, here, there = np.intersect1d(mine["rows"], theirs["rows"], return_indices=True)
+    if (members := members_of(registry, version)) and members == members_of(registry, champion):
+        return False, "none of tonight's members takes the place of one of the champion's"
+    mine, theirs = read_held_out(registry, version), read_held_out(registry, champion)
+    rows, here, there = np.intersect1d(mine.rows, theirs.rows, return_indices=True)
     both = compare(
-        mine["probabilities"][here].argmax(1), theirs["probabilities"][there].argmax(1), mine["labels"][here]
+        mine.probabilities[here].argmax(1), theirs.probabilities[there].argmax(1), mine.labels[here]
     )
     worse = both.only_b - both.only_a
     error = both.standard_error * both.n
@@ -362,13 +374,3 @@ def _labels(registry: Registry, version: str) -> Any:
     csv = registry.predictions(version)
     assert csv is not None  # a version is predicted before its gate
     return submission.read_csv(csv)
-
-
-def _held_out(registry: Registry, version: str) -> Any:
-    import numpy as np
-
-    manifest = registry.version(version)
-    assert manifest is not None
-    return np.load(
-        BytesIO(get_object(registry.store, manifest["objects"]["held_out.npz"])), allow_pickle=False
-    )

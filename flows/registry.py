@@ -9,6 +9,8 @@ objects/<sha256>                                   files of all versions, conten
     champions/000001.json                          numbered list: the highest holds
     attempts/<work>/000001.json                    numbered list: which attempt a night is at
     trained/<work>/000001.json                     which version that attempt trained
+    trained/<work>/000001/01.json                  and which its first member of an ensemble
+    assembled/<work>/000001/000001.json            numbered list: which ensemble its members made
     nights/<work>/000001/000001.json               numbered list: how that attempt ended
     intents/000001.json                            numbered list: who posts, one run at a time
 """
@@ -48,6 +50,7 @@ class Work:
         epochs: passes over the rows where they were given by hand; None: the preset's.
         seed: the seed where one was given; None: it follows from night and attempt.
         attempt: 1, and one more with each `--fresh`.
+        member: which of tonight's members of an ensemble, from 1; None: the whole.
     """
 
     night: str
@@ -56,6 +59,7 @@ class Work:
     epochs: int | None = None
     seed: int | None = None
     attempt: int = 1
+    member: int | None = None
 
     @property
     def name(self) -> str:
@@ -66,8 +70,9 @@ class Work:
 
     @property
     def key(self) -> str:
-        """The work with its attempt: `2026-11-23/convnet-fast/000001`."""
-        return f"{self.name}/{self.attempt:06d}"
+        """The work with its attempt, `2026-11-23/convnet-fast/000001`; behind it a member's number."""
+        member = [] if self.member is None else [f"{self.member:02d}"]
+        return "/".join([self.name, f"{self.attempt:06d}", *member])
 
 
 class Registry:
@@ -144,6 +149,9 @@ class Registry:
     ) -> str:
         """Make a trained bundle a version: its files first, its manifest create-only and last.
 
+        An ensemble, whose manifest lists `members`, may be assembled again by the same work, on another
+        champion; all else is trained once.
+
         Args:
             work: whose version it is.
             manifest: the bundle's manifest; `files` says which files of `folder` belong to it.
@@ -163,7 +171,8 @@ class Registry:
                 progress(done, total, "")
 
         files = {path.name: put_object(self.store, path, advance) for path in paths}
-        version = f"{work.night}-{work.model}-{files['weights.safetensors'][:8]}"
+        model = manifest.get("model", work.model)  # a member of an ensemble is a convnet
+        version = f"{work.night}-{model}-{files['weights.safetensors'][:8]}"
         self._put_first(
             "versions", version, {"version": version, "work": work.key, "objects": files, **manifest}
         )
@@ -171,7 +180,12 @@ class Registry:
         for path in paths:  # a prune may have met an old object of the same bytes just before it was renewed
             if f"objects/{files[path.name]}" not in there:
                 put_object(self.store, path)
-        return str(self._put_first("trained", work.key, {"version": version})["version"])
+        if "members" not in manifest:
+            return str(self._put_first("trained", work.key, {"version": version})["version"])
+        prefix = f"{self.place}/assembled/{work.key}/"
+        while not append(self.store, prefix, latest(self.store, prefix)[0], {"version": version}):
+            pass
+        return version
 
     def version(self, name: str) -> dict[str, Any] | None:
         """A version's manifest: the bundle's own, with `version`, `work` and `objects` (name → sha256)."""
@@ -184,6 +198,11 @@ class Registry:
     def version_of(self, work: Work) -> str | None:
         """The version that this work published; None while there is none."""
         entry = self._get("trained", work.key)
+        return None if entry is None else entry["version"]
+
+    def assembled(self, work: Work) -> str | None:
+        """The ensemble that this work put together last; None while there is none."""
+        entry = latest(self.store, f"{self.place}/assembled/{work.key}/")[1]
         return None if entry is None else entry["version"]
 
     def fetch(self, version: str, folder: Path, *names: str) -> None:

@@ -279,9 +279,13 @@ def facts(registry: Registry, result: dict[str, Any]) -> list[tuple[str, str]]:
     assert manifest is not None
     low, high = manifest["valid_interval"]
     made, champion = result["submission"], result["champion"]
+    members = manifest.get("members", [])
+    agreement = manifest.get("agreement")
     rows = [
         ("version", version),
         ("model", f"{result['model']} {manifest['preset']}, seed {manifest['seed']}"),
+        *([("members", f"{len(members)}: {', '.join(members)}")] if members else []),
+        *([("members agree", f"on {agreement:.2%} of the rows that several left out")] if agreement else []),
         (
             "validation accuracy",
             f"{result['valid_accuracy']:.4f}, 95 % within {low:.4f} and {high:.4f} "
@@ -300,7 +304,8 @@ def facts(registry: Registry, result: dict[str, Any]) -> list[tuple[str, str]]:
         score = "no score" if champion["public_score"] is None else f"{champion['public_score']:.5f}"
         rows.append(("champion", f"{champion['version']} ({champion['valid_accuracy']:.4f}, {score})"))
     rows.append(("seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in result["seconds"].items())))
-    rows.append(("learner.pkl", registry.store.location(f"objects/{manifest['objects']['learner.pkl']}")))
+    if learner := manifest["objects"].get("learner.pkl"):
+        rows.append(("learner.pkl", registry.store.location(f"objects/{learner}")))
     return rows
 
 

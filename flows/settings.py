@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mnist_core.errors import MnistError
 
 PREFIX = "MNIST_"
-FLOORS = {"convnet": 0.99, "resnet18": 0.99, "scratch": 0.95}
+FLOORS = {"convnet": 0.99, "ensemble": 0.995, "resnet18": 0.99, "scratch": 0.95}
 """Lowest held-out accuracy that is submitted, by model (MNIST_FLOOR overrides it)."""
 
 
@@ -34,8 +34,15 @@ class Settings(BaseSettings):
         None,
         description="where versions live: a folder, or `s3://bucket/prefix`; default `store` in the home",
     )
-    model: Literal["convnet", "resnet18", "scratch"] = Field("convnet", description="what is trained")
-    preset: Literal["fast", "balanced", "best"] = Field("fast", description="how long it is trained")
+    model: Literal["convnet", "ensemble", "resnet18", "scratch"] = Field(
+        "convnet", description="what is trained"
+    )
+    preset: Literal["fast", "balanced", "best"] = Field(
+        "fast", description="how long it is trained, and how many members a night adds to an ensemble"
+    )
+    members: int = Field(
+        15, ge=5, le=100, description="most members of an ensemble; then a new one replaces one of its fold"
+    )
     epochs: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="passes over the rows; default by model and preset"
     )
@@ -151,6 +158,11 @@ Attempt = Annotated[
     int | None,
     WithJsonSchema({"type": "integer", "minimum": 1}),
     Field(json_schema_extra={"title": "Attempt of the night"}),
+]
+Member = Annotated[
+    int | None,
+    WithJsonSchema({"type": "integer", "minimum": 1}),
+    Field(json_schema_extra={"title": "Member of the night"}),
 ]
 Version = Annotated[
     str | None,

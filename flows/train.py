@@ -1,18 +1,12 @@
 """The flow that trains: competition data in, a published version out. Runs on the GPU pool."""
 
-import functools
-import hashlib
 import logging
 import signal
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version as installed_version
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -22,11 +16,14 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows import report
 from flows.competition import TRAIN_ROWS, Competition, Data, SubmissionUnknownError, connect
+from flows.ensemble import assemble, fold_of, parts
+from flows.publish import HeldOut, publish, seed_of
 from flows.registry import Registry, Work
 from flows.settings import (
     Attempt,
     Device,
     Fresh,
+    Member,
     Model,
     Night,
     Preset,
@@ -111,88 +108,55 @@ def download(competition: Competition, settings: Settings) -> Data:
     return _download.with_options(**retries(settings))(competition)
 
 
-def seed_of(work: Work) -> int:
-    """The seed that was given, or the one that follows from night and attempt: 0 to 2^31 - 1."""
-    if work.seed is not None:
-        return work.seed
-    digest = hashlib.sha256(f"{work.night}/{work.attempt}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
-
-
-@functools.cache
-def code_version() -> str:
-    """The package's version, and the commit where this is a checkout."""
-    root = Path(__file__).parents[1]
-    if (root / ".git").exists():
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, check=False
-        )
-        if found.returncode == 0:
-            return f"{installed_version('mnist-nightly')}+{found.stdout.strip()}"
-    return installed_version("mnist-nightly")
-
-
 @task(name="fit and publish", cache_policy=NO_CACHE, persist_result=False)
 def fit_and_publish(
     data: Data, work: Work, settings: Settings, registry: Registry
 ) -> tuple[str, dict[str, float]]:
-    """Read the rows, fit, evaluate on the validation rows, publish; arrays stay inside this task.
+    """Read the rows, fit, evaluate on the rows left out, publish; arrays stay inside this task.
 
     Returns:
         The version's name, and the seconds of `read`, `train` and `publish`.
     """
     import numpy as np
 
-    from mnist_core import evaluate, export, fit, folds, predict, read_train
-    from mnist_core.images import confusion_picture, sheet
+    from mnist_core import fit, folds, predict, read_train
+    from mnist_core.models import ensemble
 
     seconds: dict[str, float] = {}
     with clocked(seconds, "read"):
         digits = read_train(data.train_csv, rows=TRAIN_ROWS)
     assert digits.labels is not None
     fold = folds(digits.labels, data.digest)
-    held_out, seen = np.flatnonzero(fold == 0), np.flatnonzero(fold != 0)
-    seed = seed_of(work)
-    log.info("training %s %s on %d rows, seed %d", work.model, work.preset, len(seen), seed)
-    with clocked(seconds, "train"), report.progress(f"train {work.model} {work.preset}") as progress:
+    left_out = fold_of(work, registry, settings.members)
+    held_out, seen = np.flatnonzero(fold == left_out), np.flatnonzero(fold != left_out)
+    model, preset, seed = work.model, work.preset, seed_of(work)
+    if work.member is not None:
+        model, preset = "convnet", ensemble.PRESETS[work.preset].preset
+    log.info("training %s %s on %d rows without fold %d, seed %d", model, preset, len(seen), left_out, seed)
+    with clocked(seconds, "train"), report.progress(f"train {model} {preset}") as progress:
         net = fit(
-            digits, work.model, work.preset,
+            digits, model, preset,
             rows=seen, seed=seed, device=settings.device, epochs=work.epochs, progress=progress,
         )  # fmt: skip
     valid = digits[held_out]
     assert valid.labels is not None
     probabilities = predict(net, valid.pixels)
-    evaluation = evaluate(probabilities, valid.labels)
-    hardest = evaluation.hardest[:24]
-    predicted = probabilities.argmax(1)
-    captions = [f"{valid.labels[i]}→{predicted[i]} {probabilities[i, valid.labels[i]]:.2f}" for i in hardest]
-    with clocked(seconds, "publish"), tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        np.savez(folder / "held_out.npz", rows=held_out, labels=valid.labels, probabilities=probabilities)
-        sheet(valid.pixels[hardest], columns=8, scale=3, captions=captions).save(folder / "hardest.png")
-        confusion_picture(evaluation.confusion).save(folder / "confusion.png")
-        manifest = export(
+    with clocked(seconds, "publish"):
+        name = publish(
             net,
-            folder,
+            HeldOut(held_out, valid.labels, probabilities),
+            valid.pixels,
+            work,
+            registry,
             {
                 "data_digest": data.digest,
-                "code_version": code_version(),
-                "night": work.night,
-                "seed": seed,
-                "preset": work.preset,
+                "preset": preset,
                 "epochs": work.epochs,
                 "rows": len(seen),
-                "valid_rows": evaluation.n,
-                "valid_accuracy": evaluation.accuracy,
-                "valid_interval": list(evaluation.interval),
-                "confusion": evaluation.confusion.tolist(),
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "fold": left_out,
                 "seconds": seconds,
             },
         )
-        with report.progress("publish") as progress:
-            name = registry.publish(work, manifest, folder, progress)
-    log.info("published %s: %.4f on %d held-out rows", name, evaluation.accuracy, evaluation.n)
     return name, seconds
 
 
@@ -257,9 +221,13 @@ def train(
     seed: Seed = None,
     device: Device = None,
     attempt: Attempt = None,
+    member: Member = None,
     fresh: Fresh = False,
 ) -> dict[str, Any]:
     """Train tonight's version and publish it, or adopt the one that the same command published.
+
+    Of an ensemble tonight's members are trained one after another, each published when it is finished, and
+    put together with the champion's.
 
     Args:
         night: UTC date as 2026-11-23; today's where it is not given.
@@ -268,6 +236,7 @@ def train(
         seed: 0 to 2^31 - 1; from night and attempt where it is not given.
         device: where it is trained; as MNIST_DEVICE where it is not given.
         attempt: which attempt of the night, where the caller has opened it.
+        member: train this one of tonight's members of an ensemble alone, from 1.
         fresh: open the next attempt instead of adopting what is there.
 
     Returns:
@@ -282,21 +251,49 @@ def train(
         data = download(competition, settings)
     registry = Registry(open_store(str(settings.store)), competition.place(data))
     work = Work(
-        night_id(night), settings.model, settings.preset, settings.epochs, check_seed(seed), attempt or 1
+        night_id(night),
+        settings.model,
+        settings.preset,
+        settings.epochs,
+        check_seed(seed),
+        attempt or 1,
+        check_member(member, settings),
     )
     if attempt is None:
         work = registry.open_attempt(work, fresh)
-    version = registry.version_of(work)
-    if version is None:
-        with capped(settings.train_cap_s, "training", "MNIST_TRAIN_CAP_S"):
-            version, spent = fit_and_publish(data, work, settings, registry)
-        seconds |= spent
-    else:
-        log.info("%s is trained already: %s", work.key, version)
+    with capped(settings.train_cap_s, "training", "MNIST_TRAIN_CAP_S"):
+        for part in parts(work):
+            version = registry.version_of(part)
+            if version is not None:
+                log.info("%s is trained already: %s", part.key, version)
+                continue
+            version, spent = fit_and_publish(data, part, settings, registry)
+            for step, took in spent.items():
+                seconds[step] = round(seconds.get(step, 0.0) + took, 3)
+        if parts(work) != [work]:
+            with clocked(seconds, "publish"):
+                version = assemble(work, registry.champion()[1], data, registry, settings.members)
+    assert version is not None
     result = report.summarise(registry, work.night, version, None, "trained", seconds)
     if not is_child():
         report.show(registry, result)
     return result
+
+
+def check_member(member: int | None, settings: Settings) -> int | None:
+    """A member in range.
+
+    Raises:
+        SettingsError: the model is no ensemble, or a night adds fewer.
+    """
+    if member is not None:
+        count = len(parts(Work("", settings.model, settings.preset)))
+        if settings.model != "ensemble" or not 1 <= member <= count:
+            what = f"a night of ensemble {settings.preset} adds {count}"
+            if settings.model != "ensemble":
+                what = f"{settings.model} is a single network"
+            raise SettingsError(f"member {member}: {what}")
+    return member
 
 
 def check_seed(seed: int | None) -> int | None:

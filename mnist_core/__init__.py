@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mnist_core.bundle import export, load, load_learner, read_manifest, to_learner
     from mnist_core.digits import Digits, folds, read_test, read_train, write_csv
     from mnist_core.errors import BundleError, DataError, MnistError, ModelError, SubmissionError
-    from mnist_core.evaluation import Comparison, Evaluation, compare, evaluate
+    from mnist_core.evaluation import Comparison, Evaluation, calibrate, compare, evaluate
     from mnist_core.images import (
         from_image,
         read_digits,
@@ -50,6 +50,7 @@ __all__ = [
     "SubmissionError",
     "__version__",
     "build",
+    "calibrate",
     "compare",
     "evaluate",
     "export",
@@ -79,7 +80,7 @@ _NAMES = {
     "bundle": ("export", "load", "load_learner", "read_manifest", "to_learner"),
     "digits": ("Digits", "folds", "read_test", "read_train", "write_csv"),
     "errors": ("BundleError", "DataError", "MnistError", "ModelError", "SubmissionError"),
-    "evaluation": ("Comparison", "Evaluation", "compare", "evaluate"),
+    "evaluation": ("Comparison", "Evaluation", "calibrate", "compare", "evaluate"),
     "images": (
         "from_image",
         "read_digits",

@@ -38,13 +38,14 @@ CLASSES = list("0123456789")
 WEIGHTS, LEARNER, MANIFEST = "weights.safetensors", "learner.pkl", "manifest.json"
 
 
-def export(net: nn.Module, folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+def export(net: nn.Module, folder: Path, facts: dict[str, Any], *, learner: bool = True) -> dict[str, Any]:
     """Write a bundle. The manifest goes first if one is there, and comes last: a bundle cut short has none.
 
     Args:
         net: a network that `fit` or `build` made; it is not changed, and may lie on any device.
         folder: is made if need be.
         facts: what the manifest says beside (data_digest, seed, preset, valid_accuracy, created …).
+        learner: whether to write learner.pkl, for which fastai is needed.
 
     Returns:
         The manifest: `format`, `model`, `sizes`, `classes`, `files` (sha256 and bytes by name), `libraries`
@@ -72,8 +73,9 @@ def export(net: nn.Module, folder: Path, facts: dict[str, Any]) -> dict[str, Any
     (folder / MANIFEST).unlink(missing_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
-    to_learner(net).export((folder / LEARNER).resolve())
-    for name in (LEARNER, WEIGHTS):
+    if learner:
+        to_learner(net).export((folder / LEARNER).resolve())
+    for name in (LEARNER, WEIGHTS) if learner else (WEIGHTS,):
         content = (folder / name).read_bytes()
         manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     manifest |= facts

@@ -10,10 +10,11 @@ from typing import Any
 from torch import nn
 
 from mnist_core.errors import ModelError
-from mnist_core.models import convnet, regression, resnet, scratch
+from mnist_core.models import convnet, ensemble, regression, resnet, scratch
 
 MODELS: dict[str, ModuleType] = {
     "convnet": convnet,
+    "ensemble": ensemble,
     "resnet18": resnet,
     "scratch": scratch,
     "scratch-regression": regression,

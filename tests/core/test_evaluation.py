@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mnist_core.errors import DataError
-from mnist_core.evaluation import compare, evaluate
+from mnist_core.evaluation import calibrate, compare, evaluate
 
 
 def probabilities_of(predicted, confidence=0.9):
@@ -162,3 +162,15 @@ def test_rows_that_do_not_match_are_refused(a, b, labels, message):
     """Models are compared on the same rows, or not at all."""
     with pytest.raises(DataError, match=message):
         compare(np.array(a), np.array(b), np.array(labels))
+
+
+def test_a_model_that_is_too_sure_gets_a_temperature_above_one():
+    """Probabilities sharpened by 1/2 or softened by 2 come back to what they were; labels stay."""
+    random = np.random.default_rng(0)
+    honest = random.dirichlet(np.full(10, 0.2), 20_000)
+    labels = (honest.cumsum(1) > random.random((20_000, 1))).argmax(1)
+
+    for temperature in (0.5, 2.0):
+        wrong = honest**temperature
+        wrong = (wrong / wrong.sum(1, keepdims=True)).astype(np.float32)
+        assert calibrate(wrong, labels) == pytest.approx(temperature, rel=0.05)

@@ -1,6 +1,7 @@
 """The networks: what goes in, what comes out, and that each can be made again from its sizes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ import torch
 from torch import nn
 
 from mnist_core.errors import ModelError
-from mnist_core.models import MODELS, build, convnet, resnet
+from mnist_core.models import MODELS, build, convnet, ensemble, resnet
 
 NETS = [
     convnet.ConvNet((4, 6, 8, 10)),
     convnet.ConvNet((4, 6, 8, 10), shifts=True),
     resnet.ResNet18(),
+    ensemble.Ensemble([convnet.ConvNet((4, 6, 8, 10)), convnet.ConvNet((2, 2, 2, 2), shifts=True)], 0.8),
 ]
 
 
@@ -62,6 +64,34 @@ def test_every_model_has_the_presets_of_the_settings(module):
     assert list(module.PRESETS) == ["fast", "balanced", "best"]
     epochs = [recipe.epochs for recipe in module.PRESETS.values()]
     assert epochs == sorted(set(epochs))
+
+
+def test_an_ensemble_says_the_mean_of_its_members():
+    """Its probabilities are the members' mean; a temperature makes them more even and keeps the labels."""
+    members = [convnet.ConvNet((4, 6, 8, 10)).eval() for _ in range(3)]
+    digits = pixels(50)
+
+    plain = ensemble.Ensemble(members)(digits).softmax(1)
+    even = ensemble.Ensemble(members, temperature=2.0)(digits).softmax(1)
+
+    torch.testing.assert_close(plain, torch.stack([net(digits).softmax(1) for net in members]).mean(0))
+    assert torch.equal(plain.argmax(1), even.argmax(1))
+    assert (even.amax(1) < plain.amax(1)).all()
+
+
+def test_an_ensemble_trains_networks_that_differ():
+    """Its members are the networks of seed, seed + 1, …; progress runs over all of them."""
+    random = np.random.default_rng(0)
+    digits = random.integers(0, 256, (256, 28, 28), np.uint8), random.integers(0, 10, 256)
+    told = []
+
+    net = ensemble.fit(*digits, ensemble.Recipe(2, "fast", 1), seed=5, progress=lambda *at: told.append(at))
+
+    for number, member in enumerate(net.members):
+        alone = convnet.fit(*digits, replace(convnet.PRESETS["fast"], epochs=1), seed=5 + number)
+        assert all(torch.equal(a, b) for a, b in zip(member.parameters(), alone.parameters(), strict=True))
+    assert [at[:2] for at in told] == [(2, 4), (4, 4)]
+    assert told[1][2].startswith("member 2/2  epoch 1/1")
 
 
 def test_resnet18_is_what_fastai_makes():

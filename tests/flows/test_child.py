@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 
-from flows.child import ChildError, run_child
+from flows.child import ChildError, run_children
 from flows.train import OverdueError, capped
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -43,7 +43,7 @@ def run_parent(deployment: str, start_s: float = 60.0, cap_s: float = 60.0) -> t
 
         told.append(flow_run.id)
         with capped(cap_s, "the parent", "CAP"):
-            run_child(deployment, {}, start_s, 1.0)
+            run_children(deployment, [{}, {}], start_s, 1.0)
 
     with pytest.raises(Exception) as caught:  # noqa: PT011  (each test says which one)
         parent()
@@ -56,8 +56,7 @@ def test_a_child_that_does_not_start_is_given_up_and_cancelled(deployment):
 
     assert isinstance(error, ChildError)
     assert "has not begun within 1 s (MNIST_GPU_START_S)" in str(error)
-    [child] = children(parent)
-    assert child.state.is_cancelled()
+    assert [child.state.is_cancelled() for child in children(parent)] == [True, True]
 
 
 def test_a_parent_that_is_overdue_takes_its_child_along(deployment):
@@ -68,8 +67,7 @@ def test_a_parent_that_is_overdue_takes_its_child_along(deployment):
 
     assert isinstance(error, OverdueError)
     assert time.monotonic() - started < 20
-    [child] = children(parent)
-    assert child.state.is_cancelled()
+    assert [child.state.is_cancelled() for child in children(parent)] == [True, True]
 
 
 def test_a_server_without_the_deployment_is_told():

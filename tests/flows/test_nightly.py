@@ -13,11 +13,12 @@ import pytest
 from flows import submit as submit_module
 from flows.competition import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
 from flows.nightly import AlarmError, nightly
+from flows.publish import seed_of
 from flows.registry import Work
 from flows.settings import SettingsError
 from flows.store import StoreError
 from flows.submit import submit
-from flows.train import seed_of, train
+from flows.train import train
 from mnist_core.errors import BundleError
 from mnist_core.models import resnet
 from mnist_core.submission import read_csv, to_csv
