@@ -105,7 +105,7 @@ class Job:
         return registry.publish(registry.open_attempt(work, fresh=attempt > 1), manifest, folder)
 
     def publish_member(self, work: Work, fold: int, *, seed: int, errors: int) -> str:
-        """Publish a member of an ensemble that need not be trained: the session's network, a little different.
+        """Publish a member that need not be trained: the session's network, a little different.
 
         Args:
             work: whose member it is.
