@@ -19,7 +19,7 @@ from mnist_core.errors import MnistError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-Model = Annotated[str | None, typer.Option(help="What is trained: convnet, resnet18, scratch.")]
+Model = Annotated[str | None, typer.Option(help="What is trained: convnet, ensemble, resnet18, scratch.")]
 Preset = Annotated[str | None, typer.Option(help="How long: fast, balanced, best.")]
 Device = Annotated[str | None, typer.Option(help="Where it is trained: auto, cpu, cuda.")]
 Seed = Annotated[int | None, typer.Option(help="0 to 2^31-1; from night and attempt where not given.")]
@@ -61,6 +61,9 @@ def train(
     seed: Seed = None,
     night: Night = None,
     fresh: Fresh = False,
+    member: Annotated[
+        int | None, typer.Option(help="Of an ensemble's night: 1 is the first; all where not given.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a version and publish it."""
@@ -68,7 +71,7 @@ def train(
     def run() -> dict[str, Any]:
         from flows.train import train
 
-        return train(night, model, preset, seed, device, fresh=fresh)
+        return train(night, model, preset, seed, device, fresh=fresh, member=member)
 
     _run(run, as_json, model=model, preset=preset, device=device)
 

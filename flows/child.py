@@ -26,7 +26,13 @@ class ChildError(MnistError):
     again = True
 
 
-def run_children(deployment: str, parameters: list[dict[str, Any]], start_s: float, cap_s: float) -> float:
+def run_children(
+    deployment: str,
+    parameters: list[dict[str, Any]],
+    start_s: float,
+    cap_s: float,
+    fallback: dict[str, Any] | None = None,
+) -> float:
     """Run a deployment as children of this run, side by side as far as its pool has room; wait for all ends.
 
     A parent that ends meanwhile, because it is cancelled or overdue, cancels the children. Where one fails,
@@ -39,6 +45,7 @@ def run_children(deployment: str, parameters: list[dict[str, Any]], start_s: flo
         start_s: seconds within which one must have begun since it was asked for, or since another was seen
             running: a machine may start from zero.
         cap_s: seconds of its own running time, by the cap that it has itself.
+        fallback: job variables with which a child that did not begin, or crashed, is started once more.
 
     Returns:
         The seconds that they cost beyond the longest one's own running time.
@@ -48,42 +55,62 @@ def run_children(deployment: str, parameters: list[dict[str, Any]], start_s: flo
             Completed.
     """
     asked = time.monotonic()
-    children: list[FlowRun] = []
+    children: dict[UUID, dict[str, Any]] = {}
     with get_client(sync_client=True) as client:
         try:
             for given in parameters:
-                children.append(_start(deployment, given))
-            children = _ended(client, children, start_s, cap_s)
+                children[_start(deployment, given)] = given
+            ended = _ended(client, deployment, children, start_s, cap_s, fallback)
         except BaseException:
-            for child in children:
-                _cancel(client, child.id)
+            for run in children:
+                _cancel(client, run)
             raise
-    for child in children:
+    for child in ended:
         assert child.state is not None
         if not child.state.is_completed():
             raise ChildError(f"{child.state.name} on {deployment}: {child.state.message or 'no message'}")
-    longest = max(child.total_run_time.total_seconds() for child in children)
+    longest = max(child.total_run_time.total_seconds() for child in ended)
     return round(time.monotonic() - asked - longest, 3)
 
 
-def _start(deployment: str, parameters: dict[str, Any]) -> FlowRun:
+def _start(deployment: str, parameters: dict[str, Any], job_variables: dict[str, Any] | None = None) -> UUID:
     given = {name: value for name, value in parameters.items() if value is not None}
     try:
-        return run_deployment(deployment, parameters=given, timeout=0)  # type: ignore[return-value]  # sync here
+        run = run_deployment(deployment, parameters=given, job_variables=job_variables, timeout=0)
     except ObjectNotFound:
         raise ChildError(
             f"there is no deployment {deployment} on this server; `make deployments` makes it"
         ) from None
+    return run.id  # type: ignore[union-attr]  # it is sync here
 
 
-def _ended(client: SyncPrefectClient, children: list[FlowRun], start_s: float, cap_s: float) -> list[FlowRun]:
-    """The runs when all are final."""
+def _ended(
+    client: SyncPrefectClient,
+    deployment: str,
+    children: dict[UUID, dict[str, Any]],
+    start_s: float,
+    cap_s: float,
+    fallback: dict[str, Any] | None,
+) -> list[FlowRun]:
+    """Wait until all are final; `children` (parameters by run) is kept by what is started once more."""
     waits_since = time.monotonic()
     began: dict[UUID, float] = {}
     ended: dict[UUID, FlowRun] = {}
+    second: set[UUID] = set()
     told = False
+
+    def again(child: FlowRun, why: str) -> bool:
+        if fallback is None or child.id in second:
+            return False
+        log.warning("%s %s; it is started once more with %s", child.name, why, fallback)
+        _cancel(client, child.id)
+        run = _start(deployment, children[child.id], fallback)
+        children[run] = children.pop(child.id)
+        second.add(run)
+        return True
+
     while len(ended) < len(children):
-        for run in (child.id for child in children if child.id not in ended):
+        for run in [run for run in children if run not in ended]:
             try:
                 child = client.read_flow_run(run)
             except (httpx.TransportError, PrefectHTTPStatusError) as error:
@@ -95,7 +122,9 @@ def _ended(client: SyncPrefectClient, children: list[FlowRun], start_s: float, c
                 break
             told = False
             assert child.state is not None
-            if child.state.is_final():
+            if child.state.is_crashed() and again(child, "crashed"):
+                waits_since = time.monotonic()
+            elif child.state.is_final():
                 ended[run] = child
             elif child.start_time is not None:
                 if time.monotonic() - began.setdefault(run, time.monotonic()) > cap_s + LATE_S:
@@ -103,15 +132,17 @@ def _ended(client: SyncPrefectClient, children: list[FlowRun], start_s: float, c
                         f"{child.name} runs longer than its cap of {cap_s:.0f} s; it was cancelled"
                     )
             elif time.monotonic() - waits_since > start_s:
-                raise ChildError(
-                    f"{child.name} has not begun within {start_s:.0f} s (MNIST_GPU_START_S): is a worker of "
-                    "its pool up, and was there a machine?"
-                )
-        if began.keys() - ended.keys():
+                late = f"has not begun within {start_s:.0f} s (MNIST_GPU_START_S)"
+                if not again(child, late):
+                    raise ChildError(
+                        f"{child.name} {late}: is a worker of its pool up, and was there a machine?"
+                    )
+                waits_since = time.monotonic()
+        if began.keys() & children.keys() - ended.keys():
             waits_since = time.monotonic()
         if len(ended) < len(children):
             time.sleep(POLL_S)
-    return [ended[child.id] for child in children]
+    return list(ended.values())
 
 
 def _cancel(client: SyncPrefectClient, run: UUID) -> None:

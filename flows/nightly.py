@@ -242,7 +242,9 @@ def run_training(
     given = {"night": work.night, "model": work.model, "preset": work.preset, "seed": seed}
     given |= {"device": device, "attempt": work.attempt}
     asked = [given | {"member": part.member} for part in todo]
-    spent = {"start": run_children("train/gpu", asked, settings.gpu_start_s, settings.train_cap_s)}
+    fallback = {"capacity_provider": settings.gpu_fallback} if settings.gpu_fallback else None
+    start = run_children("train/gpu", asked, settings.gpu_start_s, settings.train_cap_s, fallback)
+    spent = {"start": start}
     for part in todo:
         manifest = registry.version(registry.version_of(part) or "")
         if manifest is None:

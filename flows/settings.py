@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     gpu_start_s: float = Field(
         1800.0, gt=0, description="seconds until a training on another machine must have begun"
     )
+    gpu_fallback: str | None = Field(
+        None, description="ECS capacity provider of a training whose first machine did not come, or was lost"
+    )
     train_cap_s: float = Field(7200.0, gt=0, description="seconds that a training may take; then it fails")
     night_cap_s: float = Field(21600.0, gt=0, description="seconds that a night may take; then it fails")
     keep_reports: int = Field(90, ge=1, description="nights whose reports are kept in the home")

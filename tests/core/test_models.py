@@ -47,7 +47,7 @@ def test_a_manifest_makes_the_same_network_again(net):
 
 def test_an_unknown_model_is_refused_with_the_known_ones():
     """A misspelt model names those there are, and the one that was probably meant."""
-    with pytest.raises(ModelError, match=r"'convnt'.*convnet, resnet18.*mean convnet"):
+    with pytest.raises(ModelError, match=r"'convnt'.*convnet, ensemble, resnet18.*mean convnet"):
         build({"model": "convnt", "sizes": {}})
 
 

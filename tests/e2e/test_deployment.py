@@ -17,9 +17,9 @@ def test_a_night_over_two_pools(installed):
     """
     assert f"http://127.0.0.1:{installed.port} " in installed.printed
     assert "paused" in installed.printed
-    run = installed.trigger("nightly/nightly", night=NIGHT, preset="fast")
+    run = installed.trigger("nightly/nightly", night=NIGHT, model="convnet", preset="fast")
     installed.wait(run, 60, ("RUNNING",))
-    second = installed.trigger("nightly/nightly", night="2026-11-24", preset="fast")
+    second = installed.trigger("nightly/nightly", night="2026-11-24", model="convnet", preset="fast")
     assert installed.wait(second, 30)["state_type"] == "CANCELLED"
 
     night = installed.wait(run, 110)

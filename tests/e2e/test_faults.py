@@ -33,7 +33,7 @@ def count(installed, version):
 def test_a_cancelled_night_stops_its_training_within_10_seconds(installed):
     """Cancelled in mid-training, night and child end, no version is published, and the next night runs."""
     long_training(installed)
-    run = installed.trigger("nightly/nightly", night="2026-12-01", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-12-01", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
     installed.wait_for_log(child, "training convnet")
     time.sleep(3)
@@ -49,14 +49,14 @@ def test_a_cancelled_night_stops_its_training_within_10_seconds(installed):
     assert time.monotonic() - started < 10 + 3
     assert installed.stored("versions") == []
     long_training(installed, "1")
-    again = installed.trigger("nightly/nightly", night="2026-12-01", preset="fast")
+    again = installed.trigger("nightly/nightly", night="2026-12-01", model="convnet", preset="fast")
     assert installed.wait(again, 120)["state_type"] == "COMPLETED"
 
 
 def test_a_training_that_is_cancelled_fails_the_night_with_its_cause(installed):
     """The child alone cancelled: the night is Failed, and its message says what became of the child."""
     long_training(installed)
-    run = installed.trigger("nightly/nightly", night="2026-12-02", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-12-02", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
     installed.wait_for_log(child, "training convnet")
 
@@ -74,7 +74,7 @@ def test_a_worker_killed_in_training_is_crashed_and_a_retry_finishes(installed):
     The worker up again, `prefect flow-run retry` finishes the same run with one submission.
     """
     long_training(installed)
-    run = installed.trigger("nightly/nightly", night="2026-12-03", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-12-03", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
     installed.wait_for_log(child, "training convnet")
     killed = time.monotonic()
@@ -97,7 +97,7 @@ def test_a_worker_killed_in_training_is_crashed_and_a_retry_finishes(installed):
 def test_a_worker_killed_in_submission_leaves_one_submission(installed):
     """Killed while the competition answers: Crashed within 2 minutes; run again it adopts the post."""
     installed.practice.fault("slow", seconds=20.0, rpc="CreateSubmission")
-    run = installed.trigger("nightly/nightly", night="2026-12-04", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-12-04", model="convnet", preset="fast")
     deadline = time.monotonic() + 120
     before = len(installed.practice.submissions())
     while len(installed.practice.submissions()) == before:
@@ -111,7 +111,7 @@ def test_a_worker_killed_in_submission_leaves_one_submission(installed):
     print(f"the night is Crashed after {time.monotonic() - killed:.0f} s")
     installed.practice.clear_faults()
     installed.up()
-    again = installed.trigger("nightly/nightly", night="2026-12-04", preset="fast")
+    again = installed.trigger("nightly/nightly", night="2026-12-04", model="convnet", preset="fast")
     assert installed.wait(again, 300)["state_type"] == "COMPLETED", installed.logs(again)
     [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-04")]
     assert count(installed, version) == 1
@@ -125,7 +125,7 @@ def test_the_server_gone_for_a_minute_in_mid_night(installed):
     both cases workers and training have waited, and there is one submission.
     """
     long_training(installed, "2")
-    run = installed.trigger("nightly/nightly", night="2026-12-05", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-12-05", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
     installed.wait_for_log(child, "training convnet")
 
@@ -142,7 +142,7 @@ def test_the_server_gone_for_a_minute_in_mid_night(installed):
     if night["state_type"] != "COMPLETED":
         assert away_s > DEAD_S - 2 * 30  # the last heartbeat before it, and the first one after it
         assert "no heartbeat" in night["state"]["message"]
-        run = installed.trigger("nightly/nightly", night="2026-12-05", preset="fast")
+        run = installed.trigger("nightly/nightly", night="2026-12-05", model="convnet", preset="fast")
         night = installed.wait(run, 300)
     assert night["state_type"] == "COMPLETED", installed.logs(run)
     [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-05")]
@@ -195,12 +195,12 @@ def test_somebody_hears_of_failures_champions_and_silence(installed, webhook):
     installed.environment |= {"MNIST_NOTIFY": "custom-webhook/ops", "MNIST_SILENCE_S": "45"}
     installed.up()
 
-    good = installed.trigger("nightly/nightly", night="2026-12-06", preset="fast")
+    good = installed.trigger("nightly/nightly", night="2026-12-06", model="convnet", preset="fast")
     assert installed.wait(good, 120)["state_type"] == "COMPLETED"
     champion = hear(heard, "Champion 2026-12-06-convnet-")
     assert "errors" in champion["body"] or "no champion" in champion["body"]
     installed.practice.fault("rules", count=-1)
-    bad = installed.trigger("nightly/nightly", night="2026-12-07", preset="fast")
+    bad = installed.trigger("nightly/nightly", night="2026-12-07", model="convnet", preset="fast")
     assert installed.wait(bad, 60)["state_type"] == "FAILED"
     assert "accept the rules" in hear(heard, "Night 2026-12-07 convnet fast: Failed")["body"]
     installed.practice.clear_faults()

@@ -1,11 +1,13 @@
 """A child run on another pool: what its parent does when it does not start, or is not there."""
 
+import threading
 import time
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.states import Crashed
 
 from flows.child import ChildError, run_children
 from flows.train import OverdueError, capped
@@ -33,7 +35,9 @@ def children(parent: str) -> list:
         return client.read_flow_runs(flow_run_filter=chosen)
 
 
-def run_parent(deployment: str, start_s: float = 60.0, cap_s: float = 60.0) -> tuple[str, object]:
+def run_parent(
+    deployment: str, start_s: float = 60.0, cap_s: float = 60.0, fallback: dict[str, str] | None = None
+) -> tuple[str, object]:
     """Run a parent of one child; its id and what it raised."""
     told = []
 
@@ -43,7 +47,7 @@ def run_parent(deployment: str, start_s: float = 60.0, cap_s: float = 60.0) -> t
 
         told.append(flow_run.id)
         with capped(cap_s, "the parent", "CAP"):
-            run_children(deployment, [{}, {}], start_s, 1.0)
+            run_children(deployment, [{}, {}], start_s, 1.0, fallback)
 
     with pytest.raises(Exception) as caught:  # noqa: PT011  (each test says which one)
         parent()
@@ -57,6 +61,28 @@ def test_a_child_that_does_not_start_is_given_up_and_cancelled(deployment):
     assert isinstance(error, ChildError)
     assert "has not begun within 1 s (MNIST_GPU_START_S)" in str(error)
     assert [child.state.is_cancelled() for child in children(parent)] == [True, True]
+
+
+def test_a_child_that_finds_no_machine_or_loses_it_has_one_more_by_the_fallback(deployment):
+    """Once each, with the other job variables; the first one is cancelled, or crashed as it was."""
+    fallback = {"capacity_provider": "on-demand"}
+    with get_client(sync_client=True) as client:
+
+        def lose_one() -> None:
+            while not (runs := [run for run in client.read_flow_runs() if run.parent_task_run_id]):
+                time.sleep(0.1)
+            client.set_flow_run_state(runs[0].id, Crashed(message="the machine was taken back"), force=True)
+
+        loser = threading.Thread(target=lose_one)
+        loser.start()
+        parent, error = run_parent(deployment, start_s=4.0, fallback=fallback)
+        loser.join()
+
+    assert "has not begun within 4 s" in str(error)
+    first = [run.state_type.name for run in children(parent) if not run.job_variables]
+    second = [run.state_type.name for run in children(parent) if run.job_variables == fallback]
+    assert sorted(first) == ["CANCELLED", "CRASHED"]
+    assert second == ["CANCELLED", "CANCELLED"]
 
 
 def test_a_parent_that_is_overdue_takes_its_child_along(deployment):

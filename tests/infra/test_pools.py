@@ -285,6 +285,7 @@ def test_the_workers_own_settings_do_not_reach_the_job(cloud: Cloud, pool: str) 
     assert got["MNIST_KAGGLE"] == "live"
     assert got["MNIST_STORE"] == "s3://mnist-nightly/store"
     assert got["MNIST_DEVICE"] == {"cpu": "cpu", "gpu": "cuda"}[pool]
+    assert got.get("MNIST_GPU_FALLBACK") == {"cpu": "mnist-nightly-gpu-on-demand", "gpu": None}[pool]
     assert got["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
     leaked = [name for name in got if name.startswith(("PREFECT_WORKER", "PREFECT_INTEGRATIONS", "AWS_"))]
     assert leaked == ["AWS_DEFAULT_REGION"]
