@@ -235,24 +235,39 @@ def submission(
 ) -> None:
     """Predict the 28,000 digits of test.csv with an exported learner, and write submission.csv."""
     start = perf_counter()
-    from mnist_core import load, predict, read_digits, to_csv
+    from concurrent.futures import ThreadPoolExecutor
 
-    net, manifest = load(bundle)
-    with _progress("read") as progress:
+    from mnist_core import open_model, read_digits, read_manifest, to_csv
+
+    name = read_manifest(bundle)["model"]
+    # The number that a regression says is in its network alone, not among ten logits.
+    backend = "torch" if name == "scratch-regression" else None
+    with ThreadPoolExecutor(1) as pool, _progress("read") as progress:
+        opening = pool.submit(open_model, bundle, backend)  # while the digits are read
         digits = read_digits(source, progress)
+        model = opening.result()
     if digits.labels is not None:
         raise DataError(f"{source}: has labels, and a submission is for digits without; take test.csv")
-    import torch
-
-    from mnist_core.models.regression import Regression, round_numbers
-
-    if isinstance(net, Regression):  # as its author did: the number that it says, rounded
-        labels = round_numbers(net.numbers(torch.from_numpy(digits.pixels)))
+    if name == "scratch-regression":  # as its author did: the number that it says, rounded
+        labels = _round_numbers(bundle, digits)
     else:
         with _progress("predict") as progress:
-            labels = predict(net, digits.pixels, progress=progress).argmax(1)
+            labels = model.predict(digits.pixels, progress=progress).argmax(1)
     out.write_bytes(to_csv(labels, clip=clip))
-    _say(f"{out}: {len(labels):,} digits by {manifest['model']} in {perf_counter() - start:.1f} s")
+    seconds = perf_counter() - start
+    _say(f"{out}: {len(labels):,} digits by {name} in {seconds:.1f} s ({model.backend})")
+
+
+def _round_numbers(bundle: Path, digits: Digits) -> NDArray[np.int64]:
+    """What a regression says, rounded: its labels as its author had them."""
+    import torch
+
+    from mnist_core import load
+    from mnist_core.models.regression import Regression, round_numbers
+
+    net, _ = load(bundle)
+    assert isinstance(net, Regression)
+    return round_numbers(net.numbers(torch.from_numpy(digits.pixels)))
 
 
 @app.command()
@@ -447,6 +462,9 @@ def _in_blocks(digit: NDArray[np.uint8]) -> Text:
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar on a terminal, nothing elsewhere; yields `advance(done, total, note)`."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total, _note="": None
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -466,7 +484,7 @@ def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True) as bars:
         bar = bars.add_task(title, total=None, note="")
 
         def advance(done: int, total: int, note: str = "") -> None:
