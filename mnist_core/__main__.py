@@ -200,10 +200,10 @@ def predict_one(
         raise typer.BadParameter(f"{source} is no CSV: a picture holds one digit", param_hint="--row")
     digit, label = _one(source, row)
 
-    from mnist_core import load, predict
+    from mnist_core import open_model
 
-    net, manifest = load(bundle)
-    probabilities = predict(net, digit[None])[0]
+    model = open_model(bundle)
+    name, probabilities = model.manifest["model"], model.predict(digit[None])[0]
     if as_json:
         result = {
             "digit": int(probabilities.argmax()),
@@ -211,7 +211,7 @@ def predict_one(
             "source": str(source),
             "row": row,
             "label": label,
-            "model": manifest["model"],
+            "model": name,
         }
         typer.echo(json.dumps(result))
         return
@@ -221,7 +221,7 @@ def predict_one(
     what = f"row {row} of {source}" if row else str(source)
     if label is not None:
         what += f", labelled {label}"
-    console.print(_shown(console, digit, probabilities, f"{what}, as {manifest['model']} reads it"))
+    console.print(_shown(console, digit, probabilities, f"{what}, as {name} reads it"))
 
 
 @app.command()
@@ -240,34 +240,32 @@ def submission(
     from mnist_core import open_model, read_digits, read_manifest, to_csv
 
     name = read_manifest(bundle)["model"]
-    # The number that a regression says is in its network alone, not among ten logits.
-    backend = "torch" if name == "scratch-regression" else None
     with ThreadPoolExecutor(1) as pool, _progress("read") as progress:
-        opening = pool.submit(open_model, bundle, backend)  # while the digits are read
+        opening = pool.submit(open_model, bundle)  # while the digits are read
         digits = read_digits(source, progress)
         model = opening.result()
     if digits.labels is not None:
         raise DataError(f"{source}: has labels, and a submission is for digits without; take test.csv")
-    if name == "scratch-regression":  # as its author did: the number that it says, rounded
-        labels = _round_numbers(bundle, digits)
-    else:
-        with _progress("predict") as progress:
-            labels = model.predict(digits.pixels, progress=progress).argmax(1)
+    with _progress("predict") as progress:
+        probabilities = model.predict(digits.pixels, progress=progress)
+    labels = _round_numbers(probabilities) if name == "scratch-regression" else probabilities.argmax(1)
     out.write_bytes(to_csv(labels, clip=clip))
     seconds = perf_counter() - start
     _say(f"{out}: {len(labels):,} digits by {name} in {seconds:.1f} s ({model.backend})")
 
 
-def _round_numbers(bundle: Path, digits: Digits) -> NDArray[np.int64]:
-    """What a regression says, rounded: its labels as its author had them."""
-    import torch
+def _round_numbers(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Round the number that a regression reads in each digit, as its author did: it may be -1, 10 or 11.
 
-    from mnist_core import load
-    from mnist_core.models.regression import Regression, round_numbers
+    Its logits are -(number - digit)² / 2, so those of the digits k - 1 and k + 1 differ by 2 (number - k).
+    """
+    import numpy as np
 
-    net, _ = load(bundle)
-    assert isinstance(net, Regression)
-    return round_numbers(net.numbers(torch.from_numpy(digits.pixels)))
+    rows, middles = np.arange(len(probabilities)), probabilities.argmax(1).clip(1, 8)
+    with np.errstate(divide="ignore"):  # of a number far beyond 9 all but the 9 may have no probability left
+        logs = np.log(probabilities)
+    numbers = middles + (logs[rows, middles + 1] - logs[rows, middles - 1]) / 2
+    return np.rint(numbers.clip(-99, 99)).astype(np.int64)
 
 
 @app.command()
@@ -398,10 +396,10 @@ def _chosen(
         return np.arange(len(digits))[:count], None
     labels, probabilities = digits.labels, None
     if bundle is not None and (order is Order.HARDNESS or labels is None):
-        from mnist_core import load, predict
+        from mnist_core import open_model
 
         with _progress("predict") as progress:
-            probabilities = predict(load(bundle)[0], digits.pixels, progress=progress)
+            probabilities = open_model(bundle).predict(digits.pixels, progress=progress)
     if order is Order.HARDNESS:
         from mnist_core import evaluate
 

@@ -45,7 +45,7 @@ def export(net: nn.Module, folder: Path, facts: dict[str, Any], *, learner: bool
         net: a network that `fit` or `build` made; it is not changed, and may lie on any device.
         folder: is made if need be.
         facts: what the manifest says beside (data_digest, seed, preset, valid_accuracy, created …).
-        learner: without it there is no learner.pkl, and neither fastai nor torchvision is needed.
+        learner: whether to write learner.pkl, for which fastai is needed.
 
     Returns:
         The manifest: `format`, `model`, `sizes`, `classes`, `files` (sha256 and bytes by name), `libraries`

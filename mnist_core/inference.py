@@ -85,12 +85,16 @@ def _open_session(folder: Path, manifest: Mapping[str, Any]) -> InferenceSession
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no base of their own
         raise BundleError(
-            f"{folder / ONNX} can not be opened by ONNX Runtime {onnxruntime.__version__} ({error}); install "
-            f"a newer one, or use load, which needs torch alone"
+            f"{folder / ONNX} can not be opened by ONNX Runtime {onnxruntime.__version__} "
+            f"({' '.join(str(error).split())}); install a newer one, or use load, which needs torch alone"
         ) from error
+    ends = [end.name for end in (*session.get_inputs(), *session.get_outputs())]
+    if ends != ["pixels", "logits"]:
+        raise BundleError(f"{folder / ONNX} is no graph of pixels and logits but of {', '.join(ends)}")
+    return session
 
 
 def _predict_in_session(
