@@ -457,11 +457,15 @@ def _in_blocks(digit: NDArray[np.uint8]) -> Text:
     return picture
 
 
+def _say_nothing(done: int, total: int, note: str = "") -> None:
+    """Advance no bar."""
+
+
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar on a terminal, nothing elsewhere; yields `advance(done, total, note)`."""
     if not sys.stderr.isatty():
-        yield lambda _done, _total, _note="": None
+        yield _say_nothing
         return
     from rich.console import Console
     from rich.progress import (

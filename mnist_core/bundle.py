@@ -119,7 +119,7 @@ def to_onnx(net: nn.Module) -> bytes:
         torch.onnx.export(
             own,
             (torch.zeros(2, 28, 28, dtype=torch.uint8),),
-            content,
+            content,  # type: ignore[arg-type]  # dynamo=False writes into files that are open, too
             input_names=["pixels"],
             output_names=["logits"],
             dynamic_axes={"pixels": {0: "N"}, "logits": {0: "N"}},
