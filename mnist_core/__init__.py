@@ -1,12 +1,12 @@
 """Digits in, predictions out: read, train, evaluate, export and use digit recognisers.
 
-    from mnist_core import export, fit, load, predict, read_test, read_train
+    from mnist_core import export, fit, open_model, read_test, read_train
 
     net = fit(read_train(Path("train.csv")), "convnet", "fast", seed=1)
     export(net, Path("bundle"), facts={})
 
-    net, manifest = load(Path("bundle"))
-    labels = predict(net, read_test(Path("test.csv")).pixels).argmax(1)
+    model = open_model(Path("bundle"))
+    labels = model.predict(read_test(Path("test.csv")).pixels).argmax(1)
 
 Each name is imported when it is first used: torch takes seconds, and most of them do not need it.
 """

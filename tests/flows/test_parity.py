@@ -19,7 +19,7 @@ def test_pixels(unpacked):
 
 @pytest.fixture(scope="session")
 def hard_pixels(test_pixels):
-    """2,000 digits that are two at once: each the brighter of two of test.csv, pixel by pixel, or their mean."""
+    """2,000 digits that are two at once: of two of test.csv the brighter of each pixel, or their mean."""
     first, second = test_pixels[:1000], test_pixels[1000:2000]
     return np.concatenate([np.maximum(first, second), first // 2 + second // 2])
 
@@ -73,7 +73,7 @@ def test_the_graph_agrees_with_plain_inference_on_all_28000(
 
 @pytest.mark.parametrize("kept", [("weights.safetensors",), ("weights.safetensors", "model.onnx")])
 def test_a_version_is_predicted_by_what_its_manifest_names(bundle, data, tmp_path, caplog, kept):
-    """A version of before there were graphs is predicted in torch, one with a graph by it: the same labels."""
+    """A version that has no graph, as the first ones, is predicted in torch: the labels are the same."""
     registry = Registry(open_store(str(tmp_path / "store")), "practice/digit-recognizer/0123456789abcdef")
     folder = tmp_path / "bundle"
     folder.mkdir()
