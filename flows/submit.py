@@ -37,14 +37,19 @@ def predict_version(version: str, data: Data, registry: Registry) -> None:
     """Make a version's predictions for test.csv, unless it has them: the first ones hold for ever."""
     if registry.predictions(version) is not None:
         return
-    from mnist_core import load, predict, read_test
+    from mnist_core import open_model, read_test
+    from mnist_core.inference import BACKENDS, pick_backend
 
     digits = read_test(data.test_csv, rows=TEST_ROWS)
+    manifest = registry.version(version)
+    assert manifest is not None
+    backend = pick_backend(manifest)
     with tempfile.TemporaryDirectory() as scratch:
-        registry.fetch(version, Path(scratch), "manifest.json", "weights.safetensors")
-        net, _ = load(Path(scratch))
+        registry.fetch(version, Path(scratch), "manifest.json", BACKENDS[backend])
+        model = open_model(Path(scratch), backend)
     with report.progress(f"predict {len(digits):,} digits") as progress:
-        labels = predict(net, digits.pixels, progress=progress).argmax(1)
+        labels = model.predict(digits.pixels, progress=progress).argmax(1)
+    log.info("predicted %s digits of %s by %s", f"{len(digits):,}", version, backend)
     registry.put_predictions(version, submission.to_csv(labels))
 
 

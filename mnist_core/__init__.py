@@ -1,12 +1,12 @@
 """Digits in, predictions out: read, train, evaluate, export and use digit recognisers.
 
-    from mnist_core import export, fit, load, predict, read_test, read_train
+    from mnist_core import export, fit, open_model, read_test, read_train
 
     net = fit(read_train(Path("train.csv")), "convnet", "fast", seed=1)
     export(net, Path("bundle"), facts={})
 
-    net, manifest = load(Path("bundle"))
-    labels = predict(net, read_test(Path("test.csv")).pixels).argmax(1)
+    model = open_model(Path("bundle"))
+    labels = model.predict(read_test(Path("test.csv")).pixels).argmax(1)
 
 Each name is imported when it is first used: torch takes seconds, and most of them do not need it.
 """
@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnist_core.bundle import export, load, load_learner, read_manifest, to_learner
+    from mnist_core.bundle import export, load, load_learner, to_learner
     from mnist_core.digits import Digits, folds, read_test, read_train, write_csv
     from mnist_core.errors import BundleError, DataError, MnistError, ModelError, SubmissionError
     from mnist_core.evaluation import Comparison, Evaluation, calibrate, compare, evaluate
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
         to_pil,
         write_pngs,
     )
-    from mnist_core.inference import predict
+    from mnist_core.inference import Model, open_model, predict
+    from mnist_core.manifest import read_manifest
     from mnist_core.models import MODELS, build
     from mnist_core.submission import to_csv
     from mnist_core.training import fit, pick_device
@@ -46,6 +47,7 @@ __all__ = [
     "Digits",
     "Evaluation",
     "MnistError",
+    "Model",
     "ModelError",
     "SubmissionError",
     "__version__",
@@ -59,6 +61,7 @@ __all__ = [
     "from_image",
     "load",
     "load_learner",
+    "open_model",
     "pick_device",
     "predict",
     "read_digits",
@@ -77,7 +80,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "bundle": ("export", "load", "load_learner", "read_manifest", "to_learner"),
+    "bundle": ("export", "load", "load_learner", "to_learner"),
     "digits": ("Digits", "folds", "read_test", "read_train", "write_csv"),
     "errors": ("BundleError", "DataError", "MnistError", "ModelError", "SubmissionError"),
     "evaluation": ("Comparison", "Evaluation", "calibrate", "compare", "evaluate"),
@@ -91,7 +94,8 @@ _NAMES = {
         "to_pil",
         "write_pngs",
     ),
-    "inference": ("predict",),
+    "inference": ("Model", "open_model", "predict"),
+    "manifest": ("read_manifest",),
     "models": ("MODELS", "build"),
     "submission": ("to_csv",),
     "training": ("fit", "pick_device"),

@@ -200,10 +200,10 @@ def predict_one(
         raise typer.BadParameter(f"{source} is no CSV: a picture holds one digit", param_hint="--row")
     digit, label = _one(source, row)
 
-    from mnist_core import load, predict
+    from mnist_core import open_model
 
-    net, manifest = load(bundle)
-    probabilities = predict(net, digit[None])[0]
+    model = open_model(bundle)
+    name, probabilities = model.manifest["model"], model.predict(digit[None])[0]
     if as_json:
         result = {
             "digit": int(probabilities.argmax()),
@@ -211,7 +211,7 @@ def predict_one(
             "source": str(source),
             "row": row,
             "label": label,
-            "model": manifest["model"],
+            "model": name,
         }
         typer.echo(json.dumps(result))
         return
@@ -221,7 +221,7 @@ def predict_one(
     what = f"row {row} of {source}" if row else str(source)
     if label is not None:
         what += f", labelled {label}"
-    console.print(_shown(console, digit, probabilities, f"{what}, as {manifest['model']} reads it"))
+    console.print(_shown(console, digit, probabilities, f"{what}, as {name} reads it"))
 
 
 @app.command()
@@ -235,24 +235,37 @@ def submission(
 ) -> None:
     """Predict the 28,000 digits of test.csv with an exported learner, and write submission.csv."""
     start = perf_counter()
-    from mnist_core import load, predict, read_digits, to_csv
+    from concurrent.futures import ThreadPoolExecutor
 
-    net, manifest = load(bundle)
-    with _progress("read") as progress:
+    from mnist_core import open_model, read_digits, read_manifest, to_csv
+
+    name = read_manifest(bundle)["model"]
+    with ThreadPoolExecutor(1) as pool, _progress("read") as progress:
+        opening = pool.submit(open_model, bundle)  # while the digits are read
         digits = read_digits(source, progress)
+        model = opening.result()
     if digits.labels is not None:
         raise DataError(f"{source}: has labels, and a submission is for digits without; take test.csv")
-    import torch
-
-    from mnist_core.models.regression import Regression, round_numbers
-
-    if isinstance(net, Regression):  # as its author did: the number that it says, rounded
-        labels = round_numbers(net.numbers(torch.from_numpy(digits.pixels)))
-    else:
-        with _progress("predict") as progress:
-            labels = predict(net, digits.pixels, progress=progress).argmax(1)
+    with _progress("predict") as progress:
+        probabilities = model.predict(digits.pixels, progress=progress)
+    labels = _round_numbers(probabilities) if name == "scratch-regression" else probabilities.argmax(1)
     out.write_bytes(to_csv(labels, clip=clip))
-    _say(f"{out}: {len(labels):,} digits by {manifest['model']} in {perf_counter() - start:.1f} s")
+    seconds = perf_counter() - start
+    _say(f"{out}: {len(labels):,} digits by {name} in {seconds:.1f} s ({model.backend})")
+
+
+def _round_numbers(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Round the number that a regression reads in each digit, as its author did: it may be -1, 10 or 11.
+
+    Its logits are -(number - digit)² / 2, so those of the digits k - 1 and k + 1 differ by 2 (number - k).
+    """
+    import numpy as np
+
+    rows, middles = np.arange(len(probabilities)), probabilities.argmax(1).clip(1, 8)
+    with np.errstate(divide="ignore"):  # of a number far beyond 9 all but the 9 may have no probability left
+        logs = np.log(probabilities)
+    numbers = middles + (logs[rows, middles + 1] - logs[rows, middles - 1]) / 2
+    return np.rint(numbers.clip(-99, 99)).astype(np.int64)
 
 
 @app.command()
@@ -383,10 +396,10 @@ def _chosen(
         return np.arange(len(digits))[:count], None
     labels, probabilities = digits.labels, None
     if bundle is not None and (order is Order.HARDNESS or labels is None):
-        from mnist_core import load, predict
+        from mnist_core import open_model
 
         with _progress("predict") as progress:
-            probabilities = predict(load(bundle)[0], digits.pixels, progress=progress)
+            probabilities = open_model(bundle).predict(digits.pixels, progress=progress)
     if order is Order.HARDNESS:
         from mnist_core import evaluate
 
@@ -444,9 +457,16 @@ def _in_blocks(digit: NDArray[np.uint8]) -> Text:
     return picture
 
 
+def _say_nothing(done: int, total: int, note: str = "") -> None:
+    """Advance no bar."""
+
+
 @contextmanager
 def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar on a terminal, nothing elsewhere; yields `advance(done, total, note)`."""
+    if not sys.stderr.isatty():
+        yield _say_nothing
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -466,7 +486,7 @@ def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True) as bars:
         bar = bars.add_task(title, total=None, note="")
 
         def advance(done: int, total: int, note: str = "") -> None:

@@ -1,8 +1,9 @@
-"""The exported learner: a folder of three files.
+"""The exported learner: a folder of four files.
 
-    weights.safetensors   the network's tensors: what our own inference reads, in plain torch
-    learner.pkl           a fastai Learner around the same network, for people: opens with `load_learner`
-    manifest.json         which model, what it was trained on, and the digests of the other two; written last
+    model.onnx            the network as a graph: what our own inference reads, in ONNX Runtime without torch
+    weights.safetensors   its tensors: the same network in plain torch, to fall back on and to compare with
+    learner.pkl           a fastai Learner around it, for people: opens with `load_learner`
+    manifest.json         which model, what it was trained on, and the digests of the others; written last
 
 A pickle can run anything when it is opened, so our code opens learner.pkl only after its digest matches.
 """
@@ -29,13 +30,12 @@ from torch import Tensor, nn
 from mnist_core import models
 from mnist_core.errors import BundleError, DataError, ModelError
 from mnist_core.images import to_fastai
+from mnist_core.manifest import FORMAT, LEARNER, MANIFEST, ONNX, WEIGHTS, read_manifest, read_unchanged
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
 
-FORMAT = 1
 CLASSES = list("0123456789")
-WEIGHTS, LEARNER, MANIFEST = "weights.safetensors", "learner.pkl", "manifest.json"
 
 
 def export(net: nn.Module, folder: Path, facts: dict[str, Any], *, learner: bool = True) -> dict[str, Any]:
@@ -53,6 +53,7 @@ def export(net: nn.Module, folder: Path, facts: dict[str, Any], *, learner: bool
 
     Raises:
         BundleError: a fact has the name of one of these, or is nothing that JSON can say.
+        ModelError: as `to_onnx`.
     """
     manifest: dict[str, Any] = {
         "format": FORMAT,
@@ -70,12 +71,14 @@ def export(net: nn.Module, folder: Path, facts: dict[str, Any], *, learner: bool
         raise BundleError(f"facts must be plain JSON values: {error}") from error
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in (MANIFEST, LEARNER, ONNX, WEIGHTS):
+        (folder / name).unlink(missing_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
+    (folder / ONNX).write_bytes(to_onnx(net))
     if learner:
         to_learner(net).export((folder / LEARNER).resolve())
-    for name in (LEARNER, WEIGHTS) if learner else (WEIGHTS,):
+    for name in (*[LEARNER] * learner, ONNX, WEIGHTS):
         content = (folder / name).read_bytes()
         manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     manifest |= facts
@@ -86,7 +89,7 @@ def export(net: nn.Module, folder: Path, facts: dict[str, Any], *, learner: bool
 def _libraries() -> dict[str, str]:
     """Give the versions of what a bundle is made with, by name; what is not installed is left out."""
     versions = {"python": platform.python_version()}
-    for name in ("torch", "torchvision", "fastai", "numpy", "safetensors"):
+    for name in ("torch", "torchvision", "fastai", "numpy", "safetensors", "onnx"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -94,26 +97,42 @@ def _libraries() -> dict[str, str]:
     return versions
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a bundle; the other two files are not looked at.
+def to_onnx(net: nn.Module) -> bytes:
+    """Write a network as an ONNX graph: `pixels` uint8 (N, 28, 28) to `logits` float32 (N, 10), for any N.
+
+    The graph is what one batch runs through, preprocessing included, with batch normalisation folded into the
+    convolution before it. Where a network needs a batch's length it must write `x.shape[0]`: `len(x)` would
+    be a constant of the graph.
 
     Raises:
-        BundleError: it is missing, no manifest, or one of another format.
+        ModelError: the graph gives other logits than the network.
     """
-    file = folder / MANIFEST
-    try:
-        manifest = json.loads(_read(file))
-    except ValueError as error:
-        raise BundleError(f"{file} is no JSON ({error}); export the bundle again") from error
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
-        raise BundleError(
-            f"{file} has format {found!r}, this code reads {FORMAT}; use the code that wrote it, or export "
-            f"the bundle again"
+    import onnxruntime
+
+    own = copy.deepcopy(net).cpu().float().eval().requires_grad_(False)
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        # Of what a trace can not follow; the comparison below finds what matters.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        # The exporter that replaces this one takes seconds for a convnet, this one 0.2 (tests/bench/LOG.md).
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            own,
+            (torch.zeros(2, 28, 28, dtype=torch.uint8),),
+            content,  # type: ignore[arg-type]  # dynamo=False writes into files that are open, too
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamic_axes={"pixels": {0: "N"}, "logits": {0: "N"}},
+            dynamo=False,
         )
-    if lacks := {"model", "sizes", "classes", "files"} - manifest.keys():
-        raise BundleError(f"{file} lacks {', '.join(sorted(lacks))}; export the bundle again")
-    return manifest
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    try:
+        (found,) = onnxruntime.InferenceSession(content.getvalue()).run(None, {"pixels": pixels})
+    except Exception as error:
+        raise ModelError(f"{net.name} has no ONNX graph for any number of digits: {error}") from error
+    if not np.allclose(found, own(torch.from_numpy(pixels)), rtol=1e-3, atol=1e-3):
+        raise ModelError(f"{net.name}: its ONNX graph gives other logits than the network itself")
+    return content.getvalue()
 
 
 def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -128,7 +147,7 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
             names.
     """
     manifest = read_manifest(folder)
-    content = _read_unchanged(folder, WEIGHTS, manifest)
+    content = read_unchanged(folder, WEIGHTS, manifest)
     try:
         net = models.build(manifest)
         net.load_state_dict(safetensors.torch.load(content))
@@ -149,7 +168,7 @@ def load_learner(folder: Path) -> Learner:
     """
     from fastai.learner import load_learner as open_learner
 
-    content = _read_unchanged(folder, LEARNER, read_manifest(folder))
+    content = read_unchanged(folder, LEARNER, read_manifest(folder))
     with warnings.catch_warnings():
         # fastai warns that pickles can run anything; this one is, byte for byte, what `export` wrote.
         warnings.filterwarnings("ignore", message="load_learner` uses Python's insecure pickle module")
@@ -160,40 +179,6 @@ def load_learner(folder: Path) -> Learner:
                 f"{folder / LEARNER} can not be opened by the libraries here ({error}); install those that "
                 f"{MANIFEST} lists, or use load, which needs torch alone"
             ) from error
-
-
-def _read_unchanged(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
-    """Give the bytes of a bundle's file, those that were checked and no others.
-
-    Raises:
-        BundleError: the file is missing, or its digest is not the manifest's.
-    """
-    content = _read(folder / name)
-    try:
-        promised = manifest["files"][name]["sha256"]
-    except (KeyError, TypeError) as error:
-        raise BundleError(f"{folder / MANIFEST} has no digest of {name}; export the bundle again") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != promised:
-        raise BundleError(
-            f"{folder / name} has changed since it was exported (sha256 {found[:12]}…, the manifest says "
-            f"{promised[:12]}…); fetch or export the bundle again"
-        )
-    return content
-
-
-def _read(file: Path) -> bytes:
-    """Give the bytes of a file.
-
-    Raises:
-        BundleError: it can not be read.
-    """
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"{file} can not be read ({error.strerror}); fetch or export the bundle again"
-        ) from error
 
 
 class FromImages(nn.Module):

@@ -204,7 +204,7 @@ def _read_fast(csv: Path, labelled: bool) -> Digits | None:
     labels = np.empty(most, np.int64)
     at = 0
 
-    threads = min(_cores(), 4)
+    threads = min(cores(), 4)
     with csv.open("rb") as file, ThreadPoolExecutor(threads) as pool:
         header = ",".join(_columns(labelled)).encode()
         if file.readline(len(header) + 2) not in (header + b"\n", header + b"\r\n"):
@@ -365,7 +365,7 @@ def _columns(labelled: bool) -> list[str]:
     return ["label"] * labelled + [f"pixel{i}" for i in range(PIXELS)]
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

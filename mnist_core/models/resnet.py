@@ -129,7 +129,7 @@ class ResNet18(nn.Module):
             ink = pixels[:, None, edge : edge + crop, edge : edge + crop].float() / 255
         else:
             still = torch.eye(2, 3, device=pixels.device) * crop / SIDE
-            ink = draw(pixels, still.expand(len(pixels), 2, 3), side)
+            ink = draw(pixels, still.expand(pixels.shape[0], 2, 3), side)
         return (ink - self.mean) / self.std
 
 
@@ -171,7 +171,7 @@ def build(sizes: dict[str, Any]) -> ResNet18:
 
 def draw(pixels: Tensor, maps: Tensor, side: int) -> Tensor:
     """Draw digits uint8 (N, 28, 28) through affine maps (N, 2, 3) to ink in [0, 1], (N, 1, side, side)."""
-    grid = F.affine_grid(maps, [len(pixels), 1, side, side], align_corners=False)
+    grid = F.affine_grid(maps, [pixels.shape[0], 1, side, side], align_corners=False)
     return F.grid_sample(pixels[:, None].float() / 255, grid, align_corners=False)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import mnist_core
+from mnist_core import export
+from mnist_core.models.convnet import ConvNet
 
 ROOT = Path(mnist_core.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -127,6 +129,22 @@ def test_reading_digits_does_not_import_torch():
     assert not {"torch", *HEAVY} & set(run(script))
 
 
+def test_inference_by_graph_does_not_import_torch(tmp_path):
+    """A bundle that has its graph is opened and predicts in numpy and ONNX Runtime."""
+    export(ConvNet((2, 2, 2, 2)), tmp_path, {}, learner=False)
+    script = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from mnist_core import open_model\n"
+        f"model = open_model(Path({str(tmp_path)!r}))\n"
+        "assert model.predict(np.zeros((3, 28, 28), np.uint8)).shape == (3, 10)\n"
+        "print(json.dumps([*sys.modules]))"
+    )
+
+    assert not {"torch", "onnx", *HEAVY} & set(run(script))
+
+
 def test_every_module_imports_without_fastai():
     """Each file imports where neither fastai nor torchvision is installed, as on the CPU image."""
     script = f"""
@@ -149,7 +167,17 @@ def test_every_exported_name_is_there():
         assert getattr(mnist_core, name) is not None
     assert {
         *("Digits", "read_train", "read_test", "folds", "fit", "evaluate", "compare", "predict"),
-        *("export", "load", "load_learner", "build", "MnistError", "DataError", "ModelError", "BundleError"),
+        *(
+            "export",
+            "load",
+            "load_learner",
+            "open_model",
+            "build",
+            "MnistError",
+            "DataError",
+            "ModelError",
+            "BundleError",
+        ),
     } <= set(mnist_core.__all__)
 
 

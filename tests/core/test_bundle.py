@@ -10,11 +10,16 @@ import torch
 from PIL import Image
 
 from mnist_core import bundle, models
-from mnist_core.errors import BundleError, DataError
+from mnist_core.errors import BundleError, DataError, ModelError
 from mnist_core.images import to_fastai
-from mnist_core.inference import predict
+from mnist_core.inference import open_model, predict
 from mnist_core.training import fit
 
+OPENED_BY = {
+    "model.onnx": open_model,
+    "weights.safetensors": bundle.load,
+    "learner.pkl": bundle.load_learner,
+}
 FACTS = {"seed": 3, "preset": "fast", "valid_accuracy": 0.25, "created": "2026-01-31T02:00:00Z"}
 
 
@@ -178,15 +183,14 @@ def test_the_manifest_names_everything(exported):
     assert manifest["format"] == 1
     assert (manifest["model"], manifest["sizes"]) == (exported.net.name, exported.net.sizes)
     assert manifest["classes"] == list("0123456789")
-    for name in ("learner.pkl", "weights.safetensors"):
+    assert manifest["files"].keys() == {"learner.pkl", "model.onnx", "weights.safetensors"}
+    for name in manifest["files"]:
         assert manifest["files"][name]["bytes"] == (exported.folder / name).stat().st_size
     assert {"python", "torch", "fastai"} <= manifest["libraries"].keys()
     assert FACTS.items() <= manifest.items()
 
 
-@pytest.mark.parametrize(
-    ("name", "open_it"), [("weights.safetensors", bundle.load), ("learner.pkl", bundle.load_learner)]
-)
+@pytest.mark.parametrize(("name", "open_it"), OPENED_BY.items(), ids=OPENED_BY)
 def test_a_changed_byte_is_refused(small, name, open_it):
     """One changed byte in a file is found before the file is used, and the file is named."""
     content = bytearray((small / name).read_bytes())
@@ -197,9 +201,7 @@ def test_a_changed_byte_is_refused(small, name, open_it):
         open_it(small)
 
 
-@pytest.mark.parametrize(
-    ("name", "open_it"), [("weights.safetensors", bundle.load), ("learner.pkl", bundle.load_learner)]
-)
+@pytest.mark.parametrize(("name", "open_it"), OPENED_BY.items(), ids=OPENED_BY)
 def test_a_changed_digest_is_refused(small, name, open_it):
     """A manifest whose digest was changed fits its file no more."""
     files = bundle.read_manifest(small)["files"]
@@ -211,13 +213,13 @@ def test_a_changed_digest_is_refused(small, name, open_it):
         open_it(small)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "weights.safetensors", "learner.pkl"])
-def test_a_missing_file_is_named(small, name):
+@pytest.mark.parametrize(("name", "open_it"), [("manifest.json", bundle.load), *OPENED_BY.items()])
+def test_a_missing_file_is_named(small, name, open_it):
     """A bundle without one of its files says which, and what to do."""
     (small / name).unlink()
 
     with pytest.raises(BundleError, match=rf"{name} can not be read .*export the bundle again"):
-        (bundle.load_learner if name == "learner.pkl" else bundle.load)(small)
+        open_it(small)
 
 
 @pytest.mark.parametrize("text", ['{"format": 2}', '{"format": "1"}', "[1]", "{}", "1"])
@@ -289,3 +291,33 @@ def test_an_export_that_is_cut_short_leaves_no_manifest(small, monkeypatch):
         bundle.export(models.convnet.ConvNet((2, 2, 2, 2)), small, {})
     with pytest.raises(BundleError, match=r"manifest.json can not be read"):
         bundle.load(small)
+
+
+def test_a_graph_that_fixes_the_number_of_digits_is_refused(tmp_path):
+    """len() of a batch becomes a constant of the graph; no bundle is made of such a network."""
+
+    class Counting(models.convnet.ConvNet):
+        def forward(self, pixels):
+            return super().forward(pixels) * torch.ones(len(pixels), 1)
+
+    with pytest.raises(ModelError, match="convnet has no ONNX graph for any number of digits"):
+        bundle.export(Counting((2, 2, 2, 2)), tmp_path, {}, learner=False)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_graph_that_gives_other_logits_is_refused(tmp_path):
+    """What was drawn from the batch while the graph was written is found out by another batch."""
+
+    class Remembering(models.convnet.ConvNet):
+        def forward(self, pixels):
+            return super().forward(pixels) + int(pixels.sum())
+
+    with pytest.raises(ModelError, match="convnet: its ONNX graph gives other logits"):
+        bundle.export(Remembering((2, 2, 2, 2)), tmp_path, {}, learner=False)
+
+
+def test_no_file_of_an_older_bundle_is_left(small):
+    """Exported without a learner, the folder has no learner.pkl of other weights."""
+    bundle.export(models.convnet.ConvNet((2, 2, 2, 2)), small, {}, learner=False)
+
+    assert {path.name for path in small.iterdir()} == {"manifest.json", "model.onnx", "weights.safetensors"}

@@ -346,6 +346,22 @@ def test_a_regressions_tens_are_refused_or_clipped(cli, full_test, tmp_path):
     assert set(read_csv(files[2])) == {9}
 
 
+@pytest.mark.parametrize("number", [-70.0, -3.6, -1.2, -0.4, 0.4, 2.51, 4.49, 8.6, 9.4, 11.2, 70.0])
+def test_a_regressions_number_is_rounded_as_its_author_did(cli, full_test, tmp_path, number):
+    """The number, which may lie outside 0..9, is what its logits say it is, in the graph too."""
+    net = Regression([(torch.zeros(784, 1), torch.tensor([number]))])
+    export(net, tmp_path / "bundle", {}, learner=False)
+    files = tmp_path / "bundle", full_test / "test.csv", tmp_path / "submission.csv"
+    expected = round(number)
+
+    assert cli("submission", *files, "--clip").code == 0
+    assert set(read_csv(files[2])) == {min(max(expected, 0), 9)}
+    if abs(number) < 50:  # beyond, the label is no more than far away
+        refused = cli("submission", *files)
+        assert refused.code == (0 if 0 <= expected <= 9 else 1)
+        assert refused.code == 0 or f"the label {expected} is no digit" in refused.err
+
+
 # sheet
 
 

@@ -78,7 +78,7 @@ def test_every_value_of_a_byte_is_read(tmp_path, csv_text):
 def test_blocks_and_threads_do_not_show(tmp_path, monkeypatch, block, cores, synthetic, csv_text):
     """Where the file is cut into blocks, and how many threads parse them, changes nothing."""
     monkeypatch.setattr(mnist_core.digits, "_BLOCK", block)
-    monkeypatch.setattr(mnist_core.digits, "_cores", lambda: cores)
+    monkeypatch.setattr(mnist_core.digits, "cores", lambda: cores)
     digits = synthetic(23)
     csv = tmp_path / "train.csv"
     csv.write_text(csv_text(digits))

@@ -444,11 +444,11 @@ def test_wrong_credentials_fail_at_once(job, monkeypatch):
 
 
 def test_a_bundle_with_a_changed_byte_is_not_used(job):
-    """A changed weights file fails the night by its name; nothing is predicted, promoted or posted."""
+    """A changed graph fails the night by its name; nothing is predicted, promoted or posted."""
     started = job()
     version = started.publish()
     registry = started.registry
-    digest = registry.version(version)["objects"]["weights.safetensors"]
+    digest = registry.version(version)["objects"]["model.onnx"]
     path = registry.store.root / "objects" / digest
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
