@@ -16,9 +16,13 @@ also crops it.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +45,9 @@ ROTATION, SCALE, SHEAR, SHIFT = 0.17, 0.1, 0.1, 0.1
 
 MEASURED = 10_000
 """Training digits, drawn at random, over which batch normalisation is measured at the end: as good as all."""
+
+SHARE = 64
+"""Fewest digits of a batch that a thread takes: batch normalisation goes by what each one has."""
 
 REPORT_EVERY = 8
 """Batches between two progress reports; a report waits for the device, so not every batch makes one."""
@@ -137,6 +144,10 @@ def fit(
 ) -> ConvNet:
     """Train a ConvNet from scratch.
 
+    On a CPU each step's batch is dealt to a few threads, at least `SHARE` digits to each, whose gradients are
+    added up: torch's own threads wait for each other in every small operation instead, which on two cores
+    takes twice as long (tests/bench/LOG.md). Each thread normalises by its own digits.
+
     The network that comes back carries the moving average of the weights. Its batch normalisation is measured
     anew with them, on the training digits as the network will see them (not augmented), because statistics
     gathered under other weights do not belong to an average (Izmailov et al., arXiv 1803.05407).
@@ -163,6 +174,10 @@ def fit(
     net = net.to(device).to(memory_format=torch.channels_last).train()
     data, targets = torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device)
 
+    batch = min(recipe.batch, len(data))
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    replicas = [net] + [_sharing(net) for _ in range(1, max(1, min(threads, batch // SHARE)))]
+
     weights = list(net.parameters())
     average = [weight.detach().clone() for weight in weights]
     optimizer = torch.optim.AdamW(
@@ -175,46 +190,73 @@ def fit(
         fused=True,
     )
 
-    batch = min(recipe.batch, len(data))
     per_epoch = len(data) // batch
     total = recipe.epochs * per_epoch
     loss_sum, done, reported = torch.zeros((), device=device), 0, 0
-    for epoch in range(1, recipe.epochs + 1):
-        order = torch.randperm(len(data), generator=random).to(device)
-        maps = random_maps(len(data), random).to(device)
-        for rows in order[: per_epoch * batch].split(batch):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.peak_lr * _rate((done + 1) / total, recipe.warm_up, recipe.final_lr)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-                logits = net.logits(augment(data[rows], maps[rows]))
-            loss = F.cross_entropy(logits, targets[rows], label_smoothing=recipe.smoothing)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            # A young average would mostly hold the first, untrained weights: its memory grows with its age.
-            decay = min(recipe.ema, (1 + done) / (10 + done))
-            with torch.no_grad():
-                for mean_weight, weight in zip(average, weights, strict=True):
-                    mean_weight.lerp_(weight, 1 - decay)
-            loss_sum += loss.detach()
-            done += 1
-            if done - reported == REPORT_EVERY or done % per_epoch == 0:
-                mean = loss_sum.item() / (done - reported)
-                if not math.isfinite(mean):
-                    raise ModelError(
-                        f"convnet: the loss is {mean} in epoch {epoch} of {recipe.epochs}; try another seed, "
-                        f"or a lower peak_lr than {recipe.peak_lr:g} in the recipe (models/convnet.py)"
-                    )
-                if progress is not None:
-                    progress(done, total, f"epoch {epoch}/{recipe.epochs}  loss {mean:.2f}")
-                loss_sum.zero_()
-                reported = done
+
+    def gradients(replica: ConvNet, rows: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            logits = replica.logits(augment(data[rows], maps[rows]))
+        loss = F.cross_entropy(logits, targets[rows], label_smoothing=recipe.smoothing) * (len(rows) / batch)
+        return loss.detach(), *torch.autograd.grad(loss, list(replica.parameters()))
+
+    with _side_by_side(len(replicas), threads) as each:
+        for epoch in range(1, recipe.epochs + 1):
+            order = torch.randperm(len(data), generator=random).to(device)
+            maps = random_maps(len(data), random).to(device)
+            for rows in order[: per_epoch * batch].split(batch):
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.peak_lr * _rate((done + 1) / total, recipe.warm_up, recipe.final_lr)
+                parts = each(gradients, replicas, rows.tensor_split(len(replicas)))
+                loss, *sums = (sum(shares[1:], shares[0]) for shares in zip(*parts, strict=True))
+                for weight, gradient in zip(weights, sums, strict=True):
+                    weight.grad = gradient
+                optimizer.step()
+                # A young average would mostly hold the first, untrained weights: its memory grows with age.
+                decay = min(recipe.ema, (1 + done) / (10 + done))
+                with torch.no_grad():
+                    for mean_weight, weight in zip(average, weights, strict=True):
+                        mean_weight.lerp_(weight, 1 - decay)
+                loss_sum += loss
+                done += 1
+                if done - reported == REPORT_EVERY or done % per_epoch == 0:
+                    mean = loss_sum.item() / (done - reported)
+                    if not math.isfinite(mean):
+                        raise ModelError(
+                            f"convnet: the loss is {mean} in epoch {epoch} of {recipe.epochs}; try another "
+                            f"seed, or a lower peak_lr than {recipe.peak_lr:g} (models/convnet.py)"
+                        )
+                    if progress is not None:
+                        progress(done, total, f"epoch {epoch}/{recipe.epochs}  loss {mean:.2f}")
+                    loss_sum.zero_()
+                    reported = done
 
     with torch.no_grad():
         for weight, mean_weight in zip(weights, average, strict=True):
             weight.copy_(mean_weight)
         measure_batch_norm(net, data[order[:MEASURED]])
     return net.eval()
+
+
+def _sharing(net: ConvNet) -> ConvNet:
+    """Copy a network but for its weights, which stay one and the same; its statistics are its own."""
+    copied = copy.deepcopy(net)
+    for own, shared in zip(copied.parameters(), net.parameters(), strict=True):
+        own.data = shared.data
+    return copied
+
+
+@contextmanager
+def _side_by_side(count: int, threads: int) -> Iterator[Callable[..., Iterable[tuple[Tensor, ...]]]]:
+    """Yield `map`, or one that runs on `count` threads at a time, which share torch's `threads`."""
+    if count == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(count, initializer=partial(torch.set_num_threads, threads // count)) as pool:
+        try:
+            yield pool.map
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _rate(at: float, warm_up: float, final: float) -> float:

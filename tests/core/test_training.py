@@ -192,7 +192,7 @@ def test_the_average_has_statistics_of_its_own():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "resnet81"}, r"no model 'resnet81', only convnet, resnet18.*mean resnet18"),
+        ({"model": "resnet81"}, r"no model 'resnet81', only convnet, ensemble, resnet18.*mean resnet18"),
         ({"preset": "slow"}, r"no preset 'slow', only fast, balanced, best"),
         ({"device": "tpu"}, r"no device 'tpu', only auto, cpu, cuda"),
         ({"epochs": 0}, r"epochs is 0"),
