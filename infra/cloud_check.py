@@ -208,19 +208,27 @@ def check(run: Callable[..., str], **variables: str) -> None:
     say(f"{made} resources applied, planned again with {len(found)} differences (moto's), destroyed")
 
 
+def installed_by_uv(package: str, program: str) -> list[str] | None:
+    """The command of a program that uv installs from PyPI, apart from ours; None where it can not."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if uv is None:
+        return None
+    command = [uv, "tool", "run", "--quiet", "--from", package, program]
+    try:
+        subprocess.run([*command, "--version"], check=True, capture_output=True, timeout=STEP_S)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return command
+
+
 def lint() -> None:
     """Let checkov read the configuration, where it can be installed.
 
     Raises:
         SystemExit: it finds something that is not on the list.
     """
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    checkov = [str(uv), "tool", "run", "--quiet", "--from", CHECKOV, "checkov"]
-    try:
-        if uv is None:
-            raise OSError("there is no uv")
-        subprocess.run([*checkov, "--version"], check=True, capture_output=True, timeout=STEP_S)
-    except (OSError, subprocess.SubprocessError):
+    checkov = installed_by_uv(CHECKOV, "checkov")
+    if checkov is None:
         say(f"checkov: left out, uv can not install {CHECKOV} here")
         return
     arguments = ["--directory", str(TERRAFORM), "--framework", "terraform", "--skip-download", "--compact"]
