@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= $(if $(wildcard $(VENV)/ready-cpu),cpu,default)
 READY := $(VENV)/ready-$(TORCH)
-.PHONY: help setup nightly test chaos check bench format lock ui ui-stop deployments e2e month image cloud-check deploy \
-	clean
+.PHONY: help setup nightly test chaos check bench format lock ui ui-stop deployments e2e month image image-check \
+	cloud-check deploy clean
 .DEFAULT_GOAL := help
 
 help: ## what each target does
@@ -85,6 +85,9 @@ month: setup ## 30 deployed nights with quota, fault, rejection and alarm nights
 
 image: ## build the images mnist-nightly:predict and :train with docker or buildah (IMAGE_ARGS for the builder)
 	@IMAGE_ARGS='$(IMAGE_ARGS)' BASE='$(BASE)' infra/image.sh
+
+image-check: setup ## the built images at work as user 10001 with a read-only root (ARGS="predict", "--tree")
+	@$(BIN)/python -m infra.image_check $(ARGS)
 
 cloud-check: setup ## the cloud on this machine: Terraform applied, planned again and destroyed against moto; the pools
 	@$(BIN)/python -m infra.cloud_check

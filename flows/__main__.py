@@ -1,4 +1,4 @@
-"""The command line: `python -m flows nightly | train | submit | status | versions | rollback | prune`."""
+"""The command line, `python -m flows`: nightly, train, submit; status, versions, rollback, prune, doctor."""
 
 import json
 import logging
@@ -116,6 +116,32 @@ def prune(
 ) -> None:
     """Delete old versions that are no recent champions, and objects that no version names."""
     _ask(lambda oncall, settings: oncall.prune(settings, keep), as_json)
+
+
+@app.command()
+def doctor(as_json: OneJson = False) -> None:
+    """Look at all that a night needs, and say for each what to do; nothing is submitted."""
+    findings: list[Any] = []
+
+    def run() -> None:
+        from rich.console import Console
+
+        from flows.doctor import examine, row
+
+        console = Console()
+        for finding in examine():
+            findings.append(finding)
+            if not as_json:
+                console.print(row(finding))
+
+    code, last, _ = _ending(run)
+    if last:
+        print(last, file=sys.stderr)  # noqa: T201
+    if as_json:
+        from flows.doctor import summary
+
+        print(json.dumps(summary(findings) | ({"error": last} if last else {})), flush=True)  # noqa: T201
+    raise typer.Exit(code or int(any(finding.state == "failed" for finding in findings)))
 
 
 def _ask(ask: Callable[[Any, Settings], dict[str, Any]], as_json: bool) -> None:

@@ -141,17 +141,26 @@ class Competition:
         name: the competition, as in its URL.
         server: `kaggle`, `practice`, or host and port of a URL.
         home: downloads lie below it.
+        url: where the server answers.
     """
 
-    def __init__(self, api: Any, name: str, server: str, home: Path) -> None:
+    def __init__(self, api: Any, name: str, server: str, home: Path, url: str) -> None:
         self._api = api
         self.name = name
         self.server = server
+        self.url = url
         self._folder = home / "data" / server.replace(":", "_") / name
 
     def place(self, data: Data) -> str:
         """`<server>/<competition>/<data digest>`, under which versions of these data live."""
         return f"{self.server.replace(':', '_')}/{self.name}/{data.digest[:PLACE_DIGITS]}"
+
+    # The account
+
+    def has_entered(self) -> bool:
+        """Whether the account takes part, which means that it has accepted the rules."""
+        with self._explained("read the page"):
+            return bool(self._api.get_competition(self.name).user_has_entered)
 
     # Data
 
@@ -398,7 +407,7 @@ def connect(settings: Settings) -> Competition:
     else:
         url = LIVE_URL if settings.kaggle == "live" else settings.kaggle
         credentials = find_credentials()
-    return Competition(_client(url, credentials, settings), settings.competition, server, settings.home)
+    return Competition(_client(url, credentials, settings), settings.competition, server, settings.home, url)
 
 
 def server_name(settings: Settings) -> str:
@@ -449,6 +458,7 @@ def _client(url: str, credentials: Credentials, settings: Settings) -> Any:
 
     extended = _import_kaggle()
     from kagglesdk.competitions.types.competition_api_service import (
+        ApiGetCompetitionRequest,
         ApiGetSubmissionRequest,
         ApiListSubmissionsRequest,
     )
@@ -550,6 +560,12 @@ def _client(url: str, credentials: Credentials, settings: Settings) -> Any:
             with self.build_kaggle_client() as kaggle:
                 answer = kaggle.competitions.competition_api_client.list_submissions(request)
             return list(answer.submissions or []), answer.next_page_token or ""
+
+        def get_competition(self, competition: str) -> Any:
+            request = ApiGetCompetitionRequest()
+            request.competition_name = competition
+            with self.build_kaggle_client() as kaggle:
+                return kaggle.competitions.competition_api_client.get_competition(request)
 
         def get_submission(self, ref: int) -> Any:
             request = ApiGetSubmissionRequest()

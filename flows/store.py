@@ -249,6 +249,11 @@ class Bucket:
             self._s3.delete_object(**place)
         return True
 
+    @property
+    def url(self) -> str:
+        """Where S3, or what speaks it, answers."""
+        return str(self._s3.meta.endpoint_url)
+
     def delete_partials(self, before: float) -> None:
         """Unfinished uploads are ended by the bucket's own lifecycle rule."""
 
@@ -295,6 +300,7 @@ _S3_REMEDIES = {
     "and for `prune` s3:DeleteObject",
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY",
+    "RequestTimeTooSkewed": "set this machine's clock",
     "ExpiredToken": "its credentials have run out; renew them",
     "PermanentRedirect": "the bucket is in another region; set AWS_DEFAULT_REGION to it",
 }

@@ -2,10 +2,11 @@
 
     python -m infra.cloud_check
 
-Terraform is formatted and valid; everything is applied; a second plan changes nothing but what stands in
-`MOTO_DIFFERS`; everything is destroyed. Needs `terraform` on PATH; the AWS provider comes from wherever your
-own Terraform configuration says. The rest stays on loopback. It can not show that AWS accepts what moto
-does, that machines come up, that policies let through what they should.
+Terraform is formatted and valid; checkov finds nothing but what stands in `CHECKOV_KNOWS`; everything is
+applied; a second plan changes nothing but what stands in `MOTO_DIFFERS`; everything is destroyed. Needs
+`terraform` on PATH; the AWS provider comes from wherever your own Terraform configuration says, checkov from
+PyPI by uv, into an environment of its own. The rest stays on loopback. It can not show that AWS accepts what
+moto does, that machines come up, that policies let through what they should.
 """
 
 import json
@@ -13,6 +14,7 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -60,6 +62,39 @@ MOTO_LACKS: dict[str, dict[str, Any]] = {
     },
 }
 """Calls that moto 5.2 does not know, with AWS's answers. (EFS's backup policy is one more, in `Aws`.)"""
+
+CHECKOV = "checkov==3.3.30"
+OWN_KEYS = "encrypted with AWS's keys; a key of one's own costs 1 $ a month and a right more for each role"
+NO_NAT = "no way in from outside (no ingress rule); a NAT gateway costs more a month than all else together"
+LOGS = "variable log_days (30): what a night did stays in the store"
+CHECKOV_KNOWS = {
+    (
+        "CKV_AWS_65",
+        "aws_ecs_cluster.this",
+    ): "Container Insights cost more than the night; Prefect shows the runs",
+    ("CKV_AWS_88", "aws_launch_template.gpu"): NO_NAT,
+    ("CKV_AWS_333", "aws_ecs_service.server"): NO_NAT,
+    ("CKV_AWS_333", "aws_ecs_service.worker"): NO_NAT,
+    ("CKV_AWS_136", "aws_ecr_repository.image"): OWN_KEYS,
+    ("CKV_AWS_145", "aws_s3_bucket.store"): OWN_KEYS,
+    ("CKV_AWS_149", "aws_secretsmanager_secret.kaggle"): OWN_KEYS,
+    ("CKV_AWS_149", "aws_secretsmanager_secret.prefect"): OWN_KEYS,
+    ("CKV_AWS_158", "aws_cloudwatch_log_group.this"): OWN_KEYS,
+    ("CKV_AWS_338", "aws_cloudwatch_log_group.this"): LOGS,
+    (
+        "CKV_AWS_18",
+        "aws_s3_bucket.store",
+    ): "one role writes, create-only; access logs would need a second bucket",
+    (
+        "CKV_AWS_144",
+        "aws_s3_bucket.store",
+    ): "versions can be trained again; a second region doubles the store",
+    ("CKV2_AWS_62", "aws_s3_bucket.store"): "nobody would listen: Prefect tells what a night did",
+    ("CKV2_AWS_11", "aws_vpc.this"): "nothing comes in; flow logs of downloads cost more than they tell",
+    ("CKV2_AWS_57", "aws_secretsmanager_secret.kaggle"): "Kaggle has no call that makes a new token",
+    ("CKV2_AWS_57", "aws_secretsmanager_secret.prefect"): "a person makes a new key at Prefect Cloud",
+}
+"""(check, resource) that checkov would have otherwise, and why it is so; any other finding fails."""
 
 Answer = Callable[..., Any]
 
@@ -173,6 +208,53 @@ def check(run: Callable[..., str], **variables: str) -> None:
     say(f"{made} resources applied, planned again with {len(found)} differences (moto's), destroyed")
 
 
+def installed_by_uv(package: str, program: str) -> list[str] | None:
+    """The command of a program that uv installs from PyPI, apart from ours; None where it can not."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if uv is None:
+        return None
+    command = [uv, "tool", "run", "--quiet", "--from", package, program]
+    try:
+        subprocess.run([*command, "--version"], check=True, capture_output=True, timeout=STEP_S)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return command
+
+
+def lint() -> None:
+    """Let checkov read the configuration, where it can be installed.
+
+    Raises:
+        SystemExit: it finds something that is not on the list.
+    """
+    checkov = installed_by_uv(CHECKOV, "checkov")
+    if checkov is None:
+        say(f"checkov: left out, uv can not install {CHECKOV} here")
+        return
+    arguments = ["--directory", str(TERRAFORM), "--framework", "terraform", "--skip-download", "--compact"]
+    done = subprocess.run(
+        [*checkov, *arguments, "--output", "json"],
+        capture_output=True,
+        text=True,
+        timeout=STEP_S,
+        check=False,
+    )
+    try:
+        told = json.loads(done.stdout)
+        failed = [
+            (found["check_id"], found["resource"].split("[")[0], found)
+            for found in told["results"]["failed_checks"]
+        ]
+    except (ValueError, KeyError, TypeError):
+        raise SystemExit(f"checkov: {(done.stderr + done.stdout)[-2000:]}") from None
+    others = [found for check, resource, found in failed if (check, resource) not in CHECKOV_KNOWS]
+    for found in others:
+        say(f"  {found['check_id']}: {found['resource']}: {found['check_name']} ({found['file_path']})")
+    if others or told["summary"]["parsing_errors"]:
+        raise SystemExit(f"checkov: {len(others)} findings that are not in CHECKOV_KNOWS")
+    say(f"checkov: {told['summary']['passed']} checks passed, {len(failed)} findings have a stated reason")
+
+
 def say(line: str) -> None:
     """Print a line at once."""
     print(line, flush=True)  # noqa: T201
@@ -183,6 +265,7 @@ def main() -> None:
     if shutil.which("terraform") is None:
         raise SystemExit("terraform is not on PATH; install 1.10 or newer: developer.hashicorp.com/terraform")
     subprocess.run(["terraform", "fmt", "-check", "-recursive", "-diff", str(TERRAFORM)], check=True)
+    lint()
     aws = Aws()
     try:
         with terraform_in_copy(aws.url) as run:

@@ -204,9 +204,10 @@ class S3Server:
     Attributes:
         bucket: of this test alone.
         client: boto3's, past the code under test.
-        faults: what the next requests meet, in order: `409`, `500`, `503` in place of an answer; `reset`,
-            the connection closes; `lost`, it closes after the request was carried out; `cut`, in mid-answer;
-            `silent`, no answer for a second; nothing, where one is passed over.
+        faults: what the next requests meet, in order: `403`, `409`, `500`, `503` in place of an answer;
+            `reset`, the connection closes; `lost`, it closes after the request was carried out; `cut`, in
+            mid-answer; `silent`, no answer for a second; `overwrite`, a put is done though its key is taken;
+            nothing, where one is passed over.
     """
 
     def __init__(self) -> None:
@@ -229,7 +230,12 @@ class S3Server:
         """Answer one request, rightly or as the next fault says."""
         fault = self.faults.pop(0) if self.faults else ""
         if fault.isdigit():
-            code = {"409": "ConditionalRequestConflict", "500": "InternalError", "503": "SlowDown"}[fault]
+            code = {
+                "403": "AccessDenied",
+                "409": "ConditionalRequestConflict",
+                "500": "InternalError",
+                "503": "SlowDown",
+            }[fault]
             body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
             start_response(f"{fault} {code}", [("Content-Type", "application/xml")])
             return [body]
@@ -238,6 +244,8 @@ class S3Server:
         if fault in ("reset", "silent"):
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return []
+        if fault == "overwrite":
+            del environ["HTTP_IF_NONE_MATCH"]
         with self._one_at_a_time:
             body = b"".join(self._app(environ, start_response))
         if fault == "cut":

@@ -65,8 +65,13 @@ data "aws_iam_policy_document" "deploy" {
   }
   statement {
     sid       = "NameTheNewImages" # a new revision, the old one away; AWS knows no resource for either
-    actions   = ["ecs:DeregisterTaskDefinition", "ecs:RegisterTaskDefinition", "ecs:TagResource"]
+    actions   = ["ecs:DeregisterTaskDefinition", "ecs:RegisterTaskDefinition"]
     resources = ["*"]
+  }
+  statement {
+    sid       = "TagTheNewImages" # the default tags of Terraform
+    actions   = ["ecs:TagResource"]
+    resources = [format(local.prefix, "ecs", "task-definition/${var.name}-*")]
   }
   statement {
     sid       = "RollServices"

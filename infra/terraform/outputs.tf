@@ -21,6 +21,11 @@ output "pool" {
   }
 }
 
+output "store" {
+  description = "MNIST_STORE, for a person who looks at it from elsewhere."
+  value       = "s3://${aws_s3_bucket.store.id}/store"
+}
+
 output "repositories" {
   description = "Where the two images are pushed to."
   value       = { for name, repository in aws_ecr_repository.image : name => repository.repository_url }

@@ -44,8 +44,13 @@ provider "aws" {
 
 data "aws_caller_identity" "this" {}
 
+# By name: a Local Zone that the account has opted into (us-east-1-bos-1a) would come first, and has no Fargate.
 data "aws_availability_zones" "this" {
   state = "available"
+  filter {
+    name   = "zone-name"
+    values = [for letter in split("", "abcdef") : "${var.region}${letter}"]
+  }
 }
 
 locals {

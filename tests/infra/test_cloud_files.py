@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.cloud_check import MOTO_DIFFERS, differences
+from infra.cloud_check import CHECKOV_KNOWS, MOTO_DIFFERS, differences
 from infra.pools import POOLS
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +65,15 @@ def test_no_secret_value_is_in_terraform() -> None:
 
     assert "aws_secretsmanager_secret_version" not in text
     assert not re.search(r"AKIA[0-9A-Z]{16}|KGAT_", text)
+
+
+def test_what_checkov_is_told_is_there() -> None:
+    """No exception outlives its resource."""
+    text = "".join(path.read_text() for path in TERRAFORM.glob("*.tf"))
+
+    for _, resource in CHECKOV_KNOWS:
+        kind, name = resource.split(".")
+        assert f'resource "{kind}" "{name}"' in text
 
 
 def test_no_security_group_lets_the_internet_in() -> None:
