@@ -35,6 +35,11 @@ def children(parent: str) -> list:
         return client.read_flow_runs(flow_run_filter=chosen)
 
 
+def waits(run) -> bool:
+    """Whether it is a child that nobody has started."""
+    return run.parent_task_run_id is not None and run.state.is_scheduled()
+
+
 def run_parent(
     deployment: str, start_s: float = 60.0, cap_s: float = 60.0, fallback: dict[str, str] | None = None
 ) -> tuple[str, object]:
@@ -69,7 +74,7 @@ def test_a_child_that_finds_no_machine_or_loses_it_has_one_more_by_the_fallback(
     with get_client(sync_client=True) as client:
 
         def lose_one() -> None:
-            while not (runs := [run for run in client.read_flow_runs() if run.parent_task_run_id]):
+            while not (runs := [run for run in client.read_flow_runs() if waits(run)]):
                 time.sleep(0.1)
             client.set_flow_run_state(runs[0].id, Crashed(message="the machine was taken back"), force=True)
 
