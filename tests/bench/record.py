@@ -1,0 +1,99 @@
+"""A record: a preset trained on all 42,000 labelled rows, for many seeds, scored by the practice competition.
+
+    python -m tests.bench.record fast --seeds 0 1 2 3 4 5 6 7 8 9
+    python -m tests.bench.record balanced --seeds 0 1 2 3 4 --together 5
+
+Appends to `tests/bench/records/<date>-convnet-<preset>/results.jsonl`: the recipe and the commit, then a line
+for each seed: seconds of the fit alone (train.csv lies in memory), CPU seconds, public score, the machine's
+product of matrices before and after. What is there already is not trained again. `--together K` posts the
+mean probabilities of each K seeds that follow each other as one ensemble. The competition alone knows the
+labels of test.csv; nothing here is chosen by them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter, process_time
+
+import numpy as np
+
+from flows.competition import connect
+from flows.settings import read_settings
+from mnist_core import fit, predict, read_test, read_train, to_csv
+from mnist_core.models import convnet
+from tests.bench.scores import machine, product_gflops, spread, tell
+
+RECORDS = Path(__file__).parent / "records"
+
+
+def main() -> None:
+    """Train and score what is missing, and print the spread."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("preset", choices=convnet.PRESETS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--together", type=int, metavar="K")
+    parser.add_argument("--date", default=datetime.now(UTC).date().isoformat())
+    given = parser.parse_args()
+    os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
+    settings = read_settings()
+    competition = connect(settings)
+    data = competition.download()
+    digits, test = read_train(data.train_csv), read_test(data.test_csv)
+    folder = RECORDS / f"{given.date}-convnet-{given.preset}"
+    kept = settings.home / "records" / folder.name  # the probabilities: half a megabyte each
+    folder.mkdir(parents=True, exist_ok=True)
+    kept.mkdir(parents=True, exist_ok=True)
+    log = folder / "results.jsonl"
+
+    def score(labels: np.ndarray, name: str) -> float | None:
+        csv = kept / "submission.csv"
+        csv.write_bytes(to_csv(labels))
+        return competition.wait_for_score(competition.submit_once(csv, name).ref, 60).public_score
+
+    if not log.exists():
+        commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip()
+        recipe = asdict(convnet.PRESETS[given.preset])
+        tell(log, recipe=recipe, rows=len(digits), commit=commit, machine=machine())
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    for seed in given.seeds:
+        if any(row.get("seed") == seed for row in rows):
+            continue
+        before, start, cpu = product_gflops(), perf_counter(), process_time()
+        net = fit(digits, "convnet", given.preset, seed=seed, device="cpu")
+        seconds, cpu = perf_counter() - start, process_time() - cpu
+        probabilities = predict(net, test.pixels)
+        np.save(kept / f"{seed}.npy", probabilities.astype(np.float16))
+        rows.append(
+            {
+                "seed": seed,
+                "seconds": round(seconds, 2),
+                "cpu_seconds": round(cpu, 2),
+                "public_score": score(probabilities.argmax(1), f"{folder.name} seed {seed}"),
+                "product_gflops": [before, product_gflops()],
+                "load": round(os.getloadavg()[0], 2),
+            }
+        )
+        tell(log, **rows[-1])
+    mine = [row for row in rows if row.get("seed") in given.seeds]
+    for key in ("public_score", "seconds", "cpu_seconds"):
+        print(key, len(mine), spread([row[key] for row in mine]))
+    if given.together:
+        for first in range(0, len(given.seeds) - given.together + 1, given.together):
+            seeds = given.seeds[first : first + given.together]
+            if any(row.get("seeds") == seeds for row in rows):
+                continue
+            mean = np.mean([np.load(kept / f"{seed}.npy").astype(np.float32) for seed in seeds], axis=0)
+            seconds = round(sum(row["seconds"] for row in mine if row["seed"] in seeds), 1)
+            public = score(mean.argmax(1), f"{folder.name} seeds {seeds}")
+            rows.append({"seeds": seeds, "seconds": seconds, "public_score": public})
+            tell(log, **rows[-1])
+
+
+if __name__ == "__main__":
+    main()
