@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= $(if $(wildcard $(VENV)/ready-cpu),cpu,default)
 READY := $(VENV)/ready-$(TORCH)
-.PHONY: help setup nightly test chaos check bench format lock ui ui-stop deployments e2e month image image-check \
+.PHONY: help setup nightly test chaos check bench bench-quick format lock ui ui-stop deployments e2e month image image-check \
 	cloud-check deploy clean
 .DEFAULT_GOAL := help
 
@@ -47,10 +47,11 @@ chaos: setup ## kill nights at every call, play every fault, run many at once: a
 	OMP_NUM_THREADS=1 CHAOS=all $(BIN)/python -m pytest --numprocesses 2 --dist load --timeout 3600 -rP \
 		--log-disable prefect.flow_runs tests/flows/test_chaos.py tests/flows/test_faults.py $(ARGS)
 
-bench: setup ## measure: conversion, scores by system (ARGS for tests/bench/scores.py), CUDA there and CPU here
-	$(BIN)/python tests/bench/convert.py
-	$(BIN)/python tests/bench/scores.py $(ARGS)
-	$(BIN)/python tests/bench/cuda.py
+bench: setup ## our figures beside those to beat, in one table; the records are pooled (ARGS="--json FILE")
+	$(BIN)/python -m tests.bench.bench $(ARGS)
+
+bench-quick: setup ## the same in three minutes, from fewer runs
+	$(BIN)/python -m tests.bench.bench --quick $(ARGS)
 
 format: setup ## put the code into its format
 	$(BIN)/ruff format

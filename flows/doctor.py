@@ -138,16 +138,15 @@ def _settings() -> tuple[Settings, set[str], Finding]:
     try:
         settings = read_settings()
     except SettingsError as error:
+        finding = Finding("settings", "failed", str(error), "mend it in the environment or in `.env`")
         try:
             Settings(**defaults)
         except ValidationError as fault:
             faulty = {str(entry["loc"][0]) for entry in fault.errors()} & fields.keys()
             defaults = {name: fields[name].default for name in faulty}
-        finding = Finding("settings", "failed", str(error), "mend it in the environment or in `.env`")
+        except ValueError:  # a list that is no JSON hides the others
+            return Settings.model_construct(), set(fields), finding
         return Settings(**defaults), set(defaults), finding
-    except ValueError as error:  # a list that is no JSON; pydantic names the field, not the value
-        finding = Finding("settings", "failed", str(error), "write it as JSON: [10, 60]")
-        return Settings.model_construct(), set(fields), finding
     told = f"{PREFIX}KAGGLE={settings.kaggle}, model {settings.model}, preset {settings.preset}"
     if settings.kaggle_is_set:
         return settings, set(), Finding("settings", "ok", told)

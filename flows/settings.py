@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, WithJsonSchema, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
 
 from mnist_core.errors import MnistError
 
@@ -199,6 +200,9 @@ def read_settings(**overrides: Any) -> Settings:
         # The value itself stays out of the message: it could be a credential in the wrong variable.
         faults = ((str(e["loc"][0]).upper(), e["msg"].removeprefix("Value error, ")) for e in error.errors())
         raise SettingsError("; ".join(f"{PREFIX}{name}: {fault}" for name, fault in faults)) from None
+    except SourceError as error:  # of a list that is no JSON
+        name = str(error).partition('field "')[2].partition('"')[0].upper()
+        raise SettingsError(f"{PREFIX}{name}: must be a list in JSON, as [10, 60, 300]") from None
 
 
 def _nearest(name: str) -> str:

@@ -38,6 +38,7 @@ def test_the_defaults_need_no_account_and_no_cloud():
         ("MNIST_KAGGLE", "http://me:secret@localhost", "MNIST_KAGGLE.*without credentials"),
         ("MNIST_COMPETITION", "../etc", "MNIST_COMPETITION"),
         ("MNIST_MODLE", "convnet", "MNIST_MODLE is no setting.*did you mean MNIST_MODEL"),
+        ("MNIST_RETRY_WAITS_S", "abc", "MNIST_RETRY_WAITS_S: must be a list in JSON"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_it_may_be(monkeypatch, name, value, words):

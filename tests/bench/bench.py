@@ -1,0 +1,267 @@
+"""The job's figures beside those they are to beat, measured in one run: `make bench`, `make bench-quick`.
+
+    python -m tests.bench.bench [--quick] [--json FILE]
+
+Both sides of a row take turns and give medians; before and after, the machine's product of float32 matrices
+is measured, because machines of one name differ by two. What would take hours (the origin's training, his
+loop over 28,000 digits) is timed on a part and multiplied; the row says so. Rows of many trainings (ten
+seeds, ensembles) are pooled from `tests/bench/records/`, which `python -m tests.bench.record` fills one
+training at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from infra.practice.data import make_zip
+from tests.bench.record import RECORDS
+from tests.bench.scores import machine, product_gflops, spread
+
+ORIGIN_EPOCHS = 4
+"""`fine_tune(3)`: one epoch with a frozen body, three of all."""
+ORIGIN_PREDICTED = 200
+ORIGIN_BATCHES = 12
+
+ORIGIN = """
+import json, sys, time
+start = time.perf_counter()
+import numpy as np, torch
+from fastai.vision.all import *
+from mnist_core import to_fastai
+imports = time.perf_counter() - start
+digits = np.random.default_rng(0).integers(0, 256, ({batches} * 32 + 64, 28, 28), np.uint8)
+items = [(to_fastai(digit), str(k % 10)) for k, digit in enumerate(digits)]
+block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=lambda i: i[0], get_y=lambda i: i[1],
+    splitter=IndexSplitter(range({batches} * 32, len(items))))
+learn = vision_learner(block.dataloaders(items, bs=32, num_workers=0), resnet18, pretrained=False)
+learn.unfreeze()
+with learn.no_bar(), learn.no_logging():
+    learn.fit(1)  # the first batches are slower
+    start = time.perf_counter()
+    learn.fit(1)
+    batch = (time.perf_counter() - start) / {batches}
+    start = time.perf_counter()
+    for picture, _ in items[:{predicted}]:
+        learn.predict(picture)
+    digit = (time.perf_counter() - start) / {predicted}
+print(json.dumps([imports, batch, digit]))
+"""
+
+FIT = """
+import resource, sys, time
+from pathlib import Path
+from mnist_core import fit, read_train
+digits = read_train(Path(sys.argv[1]))
+start = time.perf_counter()
+fit(digits, "convnet", "fast", epochs=int(sys.argv[2]) or None, device="cpu")
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def turns(count: int, *sides: Callable[[], Any]) -> list[list[Any]]:
+    """Run the sides `count` times in turn; what each gave."""
+    found: list[list[Any]] = [[] for _ in sides]
+    for _ in range(count):
+        for side, results in zip(sides, found, strict=True):
+            results.append(side())
+    return found
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    """How long an action takes."""
+    start = perf_counter()
+    action()
+    return perf_counter() - start
+
+
+def python(*arguments: str) -> str:
+    """Run Python in a process of its own; what it printed."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def submission(bundle: Path, test: Path) -> tuple[float, float]:
+    """Predict test.csv in a process: seconds from its start to its end, and its peak memory in MiB."""
+    command = [
+        sys.executable,
+        "-m",
+        "mnist_core",
+        "submission",
+        str(bundle),
+        str(test),
+        str(bundle / "s.csv"),
+    ]
+    start = perf_counter()
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def roofline(bundle: Path, count: int) -> tuple[float, float, float]:
+    """Inference of 28,000 digits beside the product of matrices: digits a second, GFLOP/s, GFLOP/s."""
+    import numpy as np
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from mnist_core import load, open_model
+
+    pixels = np.random.default_rng(0).integers(0, 256, (28_000, 28, 28), np.uint8)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        load(bundle)[0](torch.from_numpy(pixels[:100]))
+    model = open_model(bundle)
+    took, product = turns(count, lambda: seconds(lambda: model.predict(pixels)), product_gflops)
+    rate = len(pixels) / median(took)
+    return rate, rate * counter.get_total_flops() / 100 / 1e9, median(product)
+
+
+def pooled() -> list[dict[str, Any]]:
+    """The rows of the records: each preset's networks, and ensembles by their size."""
+    rows = []
+    for log in sorted(RECORDS.glob("*/results.jsonl")):
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        sizes = sorted({len(line["seeds"]) for line in lines if "seeds" in line})
+        for size in [1, *sizes]:
+            mine = [line for line in lines if len(line.get("seeds", [line.get("seed")])) == size]
+            mine = [line for line in mine if "public_score" in line]
+            score, took = (spread([line[key] for line in mine]) for key in ("public_score", "seconds"))
+            name = log.parent.name + (f", {size} together" if size > 1 else "")
+            rows.append(
+                row(
+                    f"record {name}: public score",
+                    f"{score['mean']:.5f} ± {score.get('sd', 0):.5f} (n = {len(mine)})",
+                    f"{took['mean']:.1f} s ({took['min']:.1f} to {took['max']:.1f})",
+                    "0.99442 in 40 min; Deotte's 15 networks 0.99757",
+                )
+            )
+    return rows
+
+
+def row(what: str, ours: str, more: str, anchor: str) -> dict[str, str]:
+    """A row of the table."""
+    return {"what": what, "ours": ours, "more": more, "anchor": anchor}
+
+
+def measure(quick: bool, folder: Path) -> list[dict[str, Any]]:
+    """Measure all rows."""
+    import numpy as np
+    import pandas as pd
+
+    from mnist_core import export, read_train
+    from mnist_core.models import convnet
+
+    count = 3 if quick else 7
+    with zipfile.ZipFile(make_zip(folder / "zip", 0)) as archive:
+        archive.extractall(folder)
+    train, test = folder / "train.csv", folder / "test.csv"
+    rows = []
+
+    ours, theirs = turns(
+        count,
+        lambda: seconds(lambda: read_train(train)),
+        lambda: seconds(lambda: pd.read_csv(train).to_numpy(np.uint8)),
+    )
+    ratio = median(theirs) / median(ours)
+    rows.append(
+        row(
+            "train.csv → checked uint8 array",
+            f"{median(ours):.3f} s",
+            f"{ratio:.1f} times as fast",
+            f"pandas {median(theirs):.2f} s",
+        )
+    )
+
+    code = ORIGIN.format(batches=ORIGIN_BATCHES, predicted=ORIGIN_PREDICTED)
+    imports, batch, digit = json.loads(python("-W", "ignore", "-c", code).splitlines()[-1])
+    loop = imports + 28_000 * digit
+    for preset in ("fast", "best"):
+        bundle = folder / preset
+        export(convnet.ConvNet(convnet.PRESETS[preset].widths).eval(), bundle, {}, learner=False)
+        runs = [submission(bundle, test) for _ in range(count)]
+        took, peak = (median(column) for column in zip(*runs, strict=True))
+        rows.append(
+            row(
+                f"test.csv → submission.csv, {preset}, one process",
+                f"{took:.2f} s, {peak:.0f} MiB",
+                f"{loop / took:.0f} times as fast",
+                f"his loop {loop:.0f} s (from {ORIGIN_PREDICTED} digits)",
+            )
+        )
+        rate, flops, product = roofline(bundle, count)
+        rows.append(
+            row(
+                f"inference alone, {preset}",
+                f"{rate:,.0f} digits/s, {flops:.0f} GFLOP/s",
+                f"{100 * flops / product:.0f} % of the product",
+                f"product of matrices {product:.0f} GFLOP/s",
+            )
+        )
+
+    epochs = 1 if quick else 0
+    took, peak = map(float, python("-c", FIT, str(train), str(epochs)).split())
+    if quick:
+        took *= convnet.PRESETS["fast"].epochs
+    origin = ORIGIN_EPOCHS * 42_000 * 0.8 / 32 * batch
+    rows.append(
+        row(
+            "fit of preset fast on 42,000 digits",
+            f"{took:.1f} s, {peak:.0f} MiB" + (" (from one epoch)" if quick else ""),
+            f"{origin / took:.0f} times as fast",
+            f"his recipe {origin / 60:.1f} min (from {ORIGIN_BATCHES} batches)",
+        )
+    )
+    if not quick:
+        environment = os.environ | {"MNIST_HOME": str(folder / "home")}
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", "nightly", "--json"],
+            capture_output=True, text=True, check=True, env=environment,
+        )  # fmt: skip
+        night = json.loads(done.stdout.splitlines()[-1])
+        rows.append(
+            row(
+                "a whole night, preset fast",
+                f"{night['seconds']['total']:.1f} s, training {night['seconds']['train']:.1f} s",
+                f"public score {night['submission']['public_score']:.5f}",
+                "40 min and a pair of hands",
+            )
+        )
+    rows.append(row("on a GPU", "not measured", "tests/bench/cuda.py", "–"))
+    return rows
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="at most three minutes: fewer runs, no night")
+    parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the figures go, too")
+    given = parser.parse_args()
+    head = machine()
+    before = product_gflops()
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = measure(given.quick, Path(scratch)) + pooled()
+    head |= {"product_gflops": [before, product_gflops()]}
+    given.json.write_text(json.dumps({"machine": head, "rows": rows}, indent=2) + "\n")
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "ours", "", "to beat", title=", ".join(f"{key} {value}" for key, value in head.items()))
+    for line in rows:
+        table.add_row(line["what"], line["ours"], line["more"], line["anchor"])
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""What a training sees."""
+
+import pytest
+
+from flows.competition import Data
+from flows.registry import Registry, Work
+from flows.settings import read_settings
+from flows.store import open_store
+from flows.train import fit_and_publish
+
+
+@pytest.mark.parametrize("model", ["scratch", "convnet"])
+def test_training_gives_the_same_weights_where_test_csv_does_not_exist(data, tmp_path, model):
+    """Nothing of test.csv, nor of what lies beside it, takes part in a training."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "train.csv").symlink_to(data.train_csv)
+
+    weights = []
+    for number, files in enumerate([data, Data(alone, data.digest)]):
+        registry = Registry(open_store(str(tmp_path / f"store-{number}")), "practice/digit-recognizer/0123")
+        work = Work("2026-11-23", model, "fast", epochs=1, attempt=1)
+        name, _ = fit_and_publish.fn(files, work, read_settings(), registry)
+        manifest = registry.version(name)
+        assert manifest is not None
+        weights.append(manifest["objects"]["weights.safetensors"])
+
+    assert weights[0] == weights[1]
