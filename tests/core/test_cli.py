@@ -503,7 +503,10 @@ def test_what_a_person_can_put_right_is_one_line_and_exit_code_1(
         ("sheet test.csv out.png --order hardness", "--bundle"),
         ("sheet test.csv out.png --order random", "--order"),
         ("sheet test.csv out.png --columns 0", "--columns"),
-        ("train test.csv new --model convent", "there is no model 'convent', only convnet, resnet18"),
+        (
+            "train test.csv new --model convent",
+            "there is no model 'convent', only convnet, ensemble, resnet18",
+        ),
         ("train test.csv new --preset origin", "convnet has no preset 'origin', only fast, balanced, best"),
         ("train test.csv new --model scratch --preset x", "fast, balanced, best, linear"),
         ("train test.csv new --device gpu", "--device"),

@@ -339,7 +339,7 @@ def test_progress_is_told_all_along(tmp_path, synthetic):
 @pytest.mark.parametrize("labelled", [True, False])
 def test_an_interrupted_conversion_goes_on(tmp_path, synthetic, labelled):
     """The second run writes what the first did not, keeps what it did, and the folder is as if never cut."""
-    digits = synthetic(2500, labelled=labelled)
+    digits = synthetic(10_000, labelled=labelled)
 
     def interrupt(done, total, note):
         raise KeyboardInterrupt
@@ -350,9 +350,9 @@ def test_an_interrupted_conversion_goes_on(tmp_path, synthetic, labelled):
     told = []
     written = write_pngs(digits, tmp_path, lambda done, total, note: told.append(done))
 
-    assert 500 <= len(there) < 2500
-    assert written == 2500 - len(there)
-    assert told[-1] == 2500
+    assert 500 <= len(there) < 10_000
+    assert written == 10_000 - len(there)
+    assert told[-1] == 10_000
     assert all(png.stat().st_mtime_ns == time for png, time in there.items())
     assert np.array_equal(read_pngs(tmp_path).pixels, digits.pixels)
     assert not list(tmp_path.glob(".*"))
