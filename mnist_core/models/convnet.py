@@ -75,7 +75,7 @@ class Recipe:
 
 
 PRESETS = {
-    "fast": Recipe(widths=(16, 24, 48, 64), epochs=4, ema=0.98),
+    "fast": Recipe(widths=(16, 24, 48, 64), epochs=5, ema=0.98),
     "balanced": Recipe(widths=(24, 48, 96, 96), epochs=15, ema=0.99),
     "best": Recipe(widths=(24, 48, 96, 96), epochs=30, ema=0.99),
 }
@@ -145,8 +145,9 @@ def fit(
     """Train a ConvNet from scratch.
 
     On a CPU each step's batch is dealt to a few threads, at least `SHARE` digits to each, whose gradients are
-    added up: torch's own threads wait for each other in every small operation instead, which on two cores
-    takes twice as long (tests/bench/LOG.md). Each thread normalises by its own digits.
+    added up: torch's own threads wait for each other in every operation instead, which takes 1.3 times as long
+    on two quiet cores, and many times as long where another process has a part of one (tests/bench/LOG.md).
+    Each thread normalises by its own digits.
 
     The network that comes back carries the moving average of the weights. Its batch normalisation is measured
     anew with them, on the training digits as the network will see them (not augmented), because statistics
@@ -252,11 +253,13 @@ def _side_by_side(count: int, threads: int) -> Iterator[Callable[..., Iterable[t
     if count == 1:
         yield map
         return
-    with ThreadPoolExecutor(count, initializer=partial(torch.set_num_threads, threads // count)) as pool:
-        try:
+    few = partial(torch.set_num_threads, threads // count)
+    few()  # the caller's own helpers would spin, waiting for its next operation, on cores that are needed
+    try:
+        with ThreadPoolExecutor(count, initializer=few) as pool:
             yield pool.map
-        finally:
-            torch.set_num_threads(threads)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _rate(at: float, warm_up: float, final: float) -> float:
