@@ -42,9 +42,10 @@ from mnist_core import to_fastai
 imports = time.perf_counter() - start
 digits = np.random.default_rng(0).integers(0, 256, ({batches} * 32 + 64, 28, 28), np.uint8)
 pictures = [to_fastai(digit) for digit in digits]
-block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=lambda k: pictures[k], get_y=lambda k: str(k % 10),
-    splitter=IndexSplitter(range({batches} * 32, len(pictures))))
-learn = vision_learner(block.dataloaders(range(len(pictures)), bs=32, num_workers=0), resnet18, pretrained=False)
+block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=lambda k: pictures[k],
+    get_y=lambda k: str(k % 10), splitter=IndexSplitter(range({batches} * 32, len(pictures))))
+dls = block.dataloaders(range(len(pictures)), bs=32, num_workers=0)
+learn = vision_learner(dls, resnet18, pretrained=False)
 learn.unfreeze()
 with learn.no_bar(), learn.no_logging():
     learn.fit(1)  # the first batches are slower
