@@ -216,3 +216,20 @@ def test_a_training_alone_publishes_and_submits_nothing(installed):
     assert installed.wait(run, 120)["state_type"] == "COMPLETED", installed.logs(run)
     assert [name for name in installed.stored("versions") if name.startswith("2026-12-08-convnet-")]
     assert (installed.practice.submissions(), installed.stored("champions")) == before
+
+
+def test_the_members_of_a_night_are_runs_of_their_own(installed):
+    """An ensemble's night starts a `train/gpu` run for each of its members, and puts them together itself."""
+    run = installed.trigger("nightly/nightly", night="2026-12-09", model="ensemble", preset="fast")
+
+    assert installed.wait(run, 240)["state_type"] == "COMPLETED", installed.logs(run)
+    children = installed.ask(
+        "/flow_runs/filter",
+        flow_runs={"parent_flow_run_id": {"any_": [run]}},
+        flows={"name": {"any_": ["train"]}},
+    )
+    assert [child["state_type"] for child in children] == ["COMPLETED"] * 2
+    assert {child["work_pool_name"] for child in children} == {"gpu"}
+    assert sorted(child["parameters"]["member"] for child in children) == [1, 2]
+    made = [name for name in installed.stored("versions") if name.startswith("2026-12-09-")]
+    assert sorted(name.split("-")[3] for name in made) == ["convnet", "convnet", "ensemble"]
