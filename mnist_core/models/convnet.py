@@ -76,7 +76,7 @@ class Recipe:
 PRESETS = {
     "fast": Recipe(widths=(16, 24, 48, 64), epochs=5, ema=0.98),
     "balanced": Recipe(widths=(24, 48, 96, 96), epochs=15, ema=0.99),
-    "best": Recipe(widths=(24, 48, 96, 96), epochs=30, ema=0.99),
+    "best": Recipe(widths=(24, 48, 96, 96), epochs=24, ema=0.99),
 }
 
 
