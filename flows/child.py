@@ -45,10 +45,12 @@ def run_children(
         start_s: seconds within which one must have begun since it was asked for, or since another was seen
             running: a machine may start from zero.
         cap_s: seconds of its own running time, by the cap that it has itself.
-        fallback: job variables with which a child that did not begin, or crashed, is started once more.
+        fallback: job variables with which a child that waits too long for a machine, or crashed, is started
+            once more.
 
     Returns:
-        The seconds that they cost beyond the longest one's own running time.
+        The seconds in which none of them was running: until machines were up, between them, and until their
+        ends were seen.
 
     Raises:
         ChildError: there is no such deployment, or one did not begin or end in time, or ended otherwise than
@@ -69,8 +71,18 @@ def run_children(
         assert child.state is not None
         if not child.state.is_completed():
             raise ChildError(f"{child.state.name} on {deployment}: {child.state.message or 'no message'}")
-    longest = max(child.total_run_time.total_seconds() for child in ended)
-    return round(time.monotonic() - asked - longest, 3)
+    return round(time.monotonic() - asked - _running_s(ended), 3)
+
+
+def _running_s(runs: list[FlowRun]) -> float:
+    """Seconds in which at least one of these runs was going on."""
+    seconds, until = 0.0, None
+    for begin, end in sorted(
+        (run.start_time, run.end_time) for run in runs if run.start_time and run.end_time
+    ):
+        seconds += max(0.0, (end - max(begin, until or begin)).total_seconds())
+        until = max(end, until or end)
+    return seconds
 
 
 def _start(deployment: str, parameters: dict[str, Any], job_variables: dict[str, Any] | None = None) -> UUID:
@@ -110,6 +122,7 @@ def _ended(
         return True
 
     while len(ended) < len(children):
+        late = time.monotonic() - waits_since > start_s
         for run in [run for run in children if run not in ended]:
             try:
                 child = client.read_flow_run(run)
@@ -121,24 +134,26 @@ def _ended(
                     told = True
                 break
             told = False
-            assert child.state is not None
-            if child.state.is_crashed() and again(child, "crashed"):
+            state = child.state
+            assert state is not None
+            if state.is_crashed() and again(child, "crashed"):
                 waits_since = time.monotonic()
-            elif child.state.is_final():
+            elif state.is_final():
                 ended[run] = child
-            elif child.start_time is not None:
+            elif state.is_running() or state.is_cancelling():
                 if time.monotonic() - began.setdefault(run, time.monotonic()) > cap_s + LATE_S:
                     raise ChildError(
                         f"{child.name} runs longer than its cap of {cap_s:.0f} s; it was cancelled"
                     )
-            elif time.monotonic() - waits_since > start_s:
-                late = f"has not begun within {start_s:.0f} s (MNIST_GPU_START_S)"
-                if not again(child, late):
-                    raise ChildError(
-                        f"{child.name} {late}: is a worker of its pool up, and was there a machine?"
-                    )
-                waits_since = time.monotonic()
-        if began.keys() & children.keys() - ended.keys():
+            else:
+                began.pop(run, None)  # a machine that is taken back puts its run into the queue again
+                if late:
+                    words = f"has not begun within {start_s:.0f} s (MNIST_GPU_START_S)"
+                    if not again(child, words):
+                        raise ChildError(
+                            f"{child.name} {words}: is a worker of its pool up, and was there a machine?"
+                        )
+        if late or began.keys() & children.keys() - ended.keys():
             waits_since = time.monotonic()
         if len(ended) < len(children):
             time.sleep(POLL_S)

@@ -228,8 +228,8 @@ def run_training(
 
     Returns:
         The seconds of `read`, `train`, `publish`; on the GPU pool of `start`, `read`, `train`, where `start`
-        is what the other machine cost. Of members side by side `start` is what the night waited beyond the
-        longest. Nothing where all was trained before.
+        is what the other machine cost: the seconds in which nothing was running there. Nothing where all was
+        trained before.
     """
     from prefect.runtime import deployment
 
@@ -301,6 +301,8 @@ def gate(registry: Registry, version: str, champion: str | None, settings: Setti
         return False, "none of tonight's members takes the place of one of the champion's"
     mine, theirs = read_held_out(registry, version), read_held_out(registry, champion)
     rows, here, there = np.intersect1d(mine.rows, theirs.rows, return_indices=True)
+    if not len(rows):
+        return False, f"champion {champion} left out none of the rows that it did; train anew with --fresh"
     both = compare(
         mine.probabilities[here].argmax(1), theirs.probabilities[there].argmax(1), mine.labels[here]
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows import report
 from flows.registry import Registry, Work
 from flows.store import get_object
+from mnist_core.errors import MnistError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,11 @@ def read_held_out(registry: Registry, version: str) -> HeldOut:
     import numpy as np
 
     manifest = registry.version(version)
-    assert manifest is not None
+    if manifest is None:
+        raise MnistError(
+            f"version {version} is not in the store any more, and a champion names it; "
+            "`python -m flows rollback` gives the title to the one before"
+        )
     content = get_object(registry.store, manifest["objects"]["held_out.npz"])
     with np.load(BytesIO(content), allow_pickle=False) as file:
         return HeldOut(file["rows"], file["labels"], file["probabilities"])

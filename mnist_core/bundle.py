@@ -2,7 +2,8 @@
 
     model.onnx            the network as a graph: what our own inference reads, in ONNX Runtime without torch
     weights.safetensors   its tensors: the same network in plain torch, to fall back on and to compare with
-    learner.pkl           a fastai Learner around it, for people: opens with `load_learner`
+    learner.pkl           a fastai Learner around it, for people: opens with `load_learner`; an ensemble that
+                          was put together where there is no fastai has none, and `to_learner` makes one
     manifest.json         which model, what it was trained on, and the digests of the others; written last
 
 A pickle can run anything when it is opened, so our code opens learner.pkl only after its digest matches.
@@ -168,7 +169,12 @@ def load_learner(folder: Path) -> Learner:
     """
     from fastai.learner import load_learner as open_learner
 
-    content = read_unchanged(folder, LEARNER, read_manifest(folder))
+    manifest = read_manifest(folder)
+    if LEARNER not in manifest["files"]:
+        raise BundleError(
+            f"{folder} was exported without a {LEARNER}; to_learner(load(folder)[0]) makes one here"
+        )
+    content = read_unchanged(folder, LEARNER, manifest)
     with warnings.catch_warnings():
         # fastai warns that pickles can run anything; this one is, byte for byte, what `export` wrote.
         warnings.filterwarnings("ignore", message="load_learner` uses Python's insecure pickle module")

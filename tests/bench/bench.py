@@ -224,7 +224,9 @@ def measure(quick: bool, folder: Path) -> list[dict[str, Any]]:
         )
     )
     if not quick:
-        environment = os.environ | {"MNIST_HOME": str(folder / "home")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MNIST_")}
+        environment |= {"MNIST_HOME": str(folder / "home"), "MNIST_STORE": str(folder / "store")}
+        environment |= {"MNIST_KAGGLE": "practice", "MNIST_MODEL": "convnet", "MNIST_PRESET": "fast"}
         done = subprocess.run(
             [sys.executable, "-m", "flows", "nightly", "--json"],
             capture_output=True, text=True, check=True, env=environment,

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--date", default=datetime.now(UTC).date().isoformat())
     given = parser.parse_args()
     os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
-    settings = read_settings()
+    settings = read_settings(kaggle="practice")
     competition = connect(settings)
     data = competition.download()
     digits, test = read_train(data.train_csv), read_test(data.test_csv)
@@ -61,6 +61,8 @@ def main() -> None:
         recipe = asdict(convnet.PRESETS[given.preset])
         tell(log, recipe=recipe, rows=len(digits), commit=commit, machine=machine())
     rows = [json.loads(line) for line in log.read_text().splitlines()]
+    if rows[0]["recipe"] != json.loads(json.dumps(asdict(convnet.PRESETS[given.preset]))):
+        raise SystemExit(f"{log} is of another recipe; take another --date")
     for seed in given.seeds:
         if any(row.get("seed") == seed for row in rows):
             continue

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="JSON lines are appended here, too")
     given = parser.parse_args()
     os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
-    settings = read_settings()
+    settings = read_settings(kaggle="practice")
     competition = connect(settings)
     data = competition.download()
     tell(given.log, machine=machine())

@@ -321,3 +321,11 @@ def test_no_file_of_an_older_bundle_is_left(small):
     bundle.export(models.convnet.ConvNet((2, 2, 2, 2)), small, {}, learner=False)
 
     assert {path.name for path in small.iterdir()} == {"manifest.json", "model.onnx", "weights.safetensors"}
+
+
+def test_a_bundle_without_a_learner_says_how_to_make_one(tmp_path):
+    """An ensemble that was put together where there is no fastai has no learner.pkl."""
+    bundle.export(models.convnet.ConvNet((2, 2, 2, 2)).eval(), tmp_path, {}, learner=False)
+
+    with pytest.raises(BundleError, match=r"to_learner\(load\(folder\)\[0\]\) makes one"):
+        bundle.load_learner(tmp_path)

@@ -122,6 +122,26 @@ def test_a_night_on_a_single_networks_title_begins_anew(small, publish_members, 
     assert len(members_of(small.registry, result["version"])) == 2
 
 
+def test_members_that_share_no_held_out_row_with_the_champion_are_rejected(
+    small, publish_members, monkeypatch
+):
+    """What can not be compared does not pass: the champion left out fold 0, tonight's members others."""
+    small.publish(night=NIGHTS[0])
+    monkeypatch.setenv("MNIST_MODEL", "convnet")
+    monkeypatch.delenv("MNIST_EPOCHS")
+    nightly(NIGHTS[0])
+    monkeypatch.setenv("MNIST_MODEL", "ensemble")
+    monkeypatch.setenv("MNIST_EPOCHS", "1")
+    work = replace(Work(NIGHTS[1], "ensemble", "fast", epochs=1), attempt=1)
+    for fold, part in enumerate(parts(work), start=1):
+        small.publish_member(part, fold, seed=fold, errors=10)
+
+    result = nightly(NIGHTS[1])
+
+    assert result["decision"] == "rejected"
+    assert "left out none of the rows" in result["reason"]
+
+
 def test_of_two_nights_that_grow_one_champion_the_second_builds_anew(small, publish_members, monkeypatch):
     """Another night took the title between gate and promotion: its members are in the next challenger."""
     publish_members(NIGHTS[0])
