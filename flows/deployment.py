@@ -68,7 +68,13 @@ def ui(port: Annotated[int, typer.Option(help="Of the server, on loopback.")] = 
         QUIET, PREFECT_HOME=str(home), PREFECT_API_URL=url, MNIST_HOME=str(settings.home.absolute())
     )
     if not _answers(url):
-        stop()
+        told = home / "ui-url"
+        if (
+            told.exists() and told.read_text() == url
+        ):  # the workers wait for the next one, and so do their runs
+            _end(_record(home).get("server"))
+        else:
+            stop()
         _start(home, "server", SERVER, "server", "start", "--host", "127.0.0.1", "--port", str(port))
         deadline = time.monotonic() + START_S
         while not _answers(url):
@@ -97,15 +103,19 @@ def stop() -> None:
     (home / "ui-url").unlink(missing_ok=True)
     processes = _record(home)
     for name in sorted(processes, key="server".__eq__):  # the server last: workers tell it that they end
-        process = processes[name]
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            deadline = time.monotonic() + STOP_S
-            if _lives(process):
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process["pid"], number)
-            while _lives(process) and time.monotonic() < deadline:
-                time.sleep(0.1)
+        _end(processes[name])
     (home / "processes.json").unlink(missing_ok=True)
+
+
+def _end(process: dict[str, Any] | None) -> None:
+    """End a recorded process with its group; Prefect's worker now and then has to be killed."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + STOP_S
+        if process is not None and _lives(process):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process["pid"], number)
+        while _lives(process) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 @app.command()
