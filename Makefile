@@ -43,7 +43,7 @@ check: setup ## format, lint, types
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-chaos: setup ## kill nights at every call, play every fault, run many at once: about half an hour
+chaos: setup ## kill nights at every call, play every fault, run many at once: about an hour
 	OMP_NUM_THREADS=1 CHAOS=all $(BIN)/python -m pytest --numprocesses 2 --dist load --timeout 3600 -rP \
 		--log-disable prefect.flow_runs tests/flows/test_chaos.py tests/flows/test_faults.py $(ARGS)
 

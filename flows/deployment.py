@@ -69,10 +69,8 @@ def ui(port: Annotated[int, typer.Option(help="Of the server, on loopback.")] = 
     )
     if not _answers(url):
         told = home / "ui-url"
-        if (
-            told.exists() and told.read_text() == url
-        ):  # the workers wait for the next one, and so do their runs
-            _end(_record(home).get("server"))
+        if told.exists() and told.read_text() == url:
+            _end(_record(home).get("server"))  # the workers wait for the next one, and so do their runs
         else:
             stop()
         _start(home, "server", SERVER, "server", "start", "--host", "127.0.0.1", "--port", str(port))
