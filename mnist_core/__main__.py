@@ -125,6 +125,13 @@ def train(
     device: Annotated[Device, typer.Option(help="Where it is trained.")] = Device.AUTO,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="resnet18: start from ImageNet.")] = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            help="convnet: learn what the learner of this folder says, a convnet or an ensemble that `train` "
+            "made of the same digits, instead of the labels."
+        ),
+    ] = None,
 ) -> None:
     """Train a model, evaluate it on digits that it has not seen, and export it as a fastai Learner.
 
@@ -133,17 +140,22 @@ def train(
     """
     if bundle.exists() and (not bundle.is_dir() or any(bundle.iterdir())):
         raise BundleError(f"{bundle}: is there already; name a new folder for the learner")
-    from mnist_core import MODELS, evaluate, export, fit, folds, predict
+    from mnist_core import MODELS, evaluate, export, fit, folds, load, predict
 
     if model not in MODELS:
         raise typer.BadParameter(f"there is no model {model!r}, only {', '.join(MODELS)}")
     presets = [*MODELS[model].PRESETS, *([EXTRA[model]] if model in EXTRA else [])]
     if preset not in presets:
         raise typer.BadParameter(f"{model} has no preset {preset!r}, only {', '.join(presets)}")
+    if teacher is not None and model != "convnet":
+        raise typer.BadParameter(f"--teacher: a convnet learns from one, {model} does not")
     with _progress("read") as progress:
         digits = _read_labelled(source, progress)
     assert digits.labels is not None
     digest = _digest(source, digits)
+    teaching, taught_by = (None, {}) if teacher is None else load(teacher)
+    if teacher is not None and taught_by.get("data_digest") != digest:
+        raise BundleError(f"{teacher}: was trained on other digits, perhaps on those to be held out here")
     held_out = folds(digits.labels, digest) == 0
     start = perf_counter()
     with _progress(f"train {model} {preset}") as progress:
@@ -154,7 +166,7 @@ def train(
         else:
             net = fit(
                 digits, model, preset, rows=~held_out, seed=seed, device=device, epochs=epochs,
-                pretrained=pretrained, progress=progress,
+                pretrained=pretrained, teacher=teaching, progress=progress,
             )  # fmt: skip
     seconds = perf_counter() - start
     unseen = digits[held_out]
@@ -171,6 +183,7 @@ def train(
             "preset": preset,
             "epochs": epochs,
             "pretrained": pretrained,
+            "teacher": taught_by["files"] if taught_by else None,
             "rows": rows,
             "valid_rows": evaluation.n,
             "valid_accuracy": evaluation.accuracy,

@@ -13,6 +13,7 @@ from torch import nn
 from mnist_core import models
 from mnist_core.digits import Digits
 from mnist_core.errors import ModelError
+from mnist_core.models import convnet, ensemble
 
 
 def fit(
@@ -25,6 +26,7 @@ def fit(
     device: str = "auto",
     epochs: int | None = None,
     pretrained: bool = False,
+    teacher: nn.Module | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> nn.Module:
     """Train a model for a preset. A batch is never stopped half way: an exception of `progress`, or ^C, ends
@@ -40,6 +42,8 @@ def fit(
         device: `auto` (a CUDA device where there is one), `cpu` or `cuda`.
         epochs: instead of the preset's.
         pretrained: start from torchvision's ImageNet weights and fine-tune them; resnet18 alone has any.
+        teacher: a trained convnet, or ensemble of them: a convnet learns what it says instead of the labels
+            (`convnet.fit`). What it saw in training, the new network has seen too.
         progress: called with batches done, batches in all, and a note such as "epoch 2/4  loss 0.31".
 
     Returns:
@@ -49,7 +53,8 @@ def fit(
 
     Raises:
         ModelError: the model, preset or device does not exist; there are no labels, no rows, or no such rows;
-            pretrained weights do not exist, or can not be fetched or opened; training diverged.
+            pretrained weights do not exist, or can not be fetched or opened; the teacher is none, or the
+            model takes none; training diverged.
     """
     module = models.find(model)
     if preset not in module.PRESETS:
@@ -59,9 +64,10 @@ def fit(
     recipe = module.PRESETS[preset] if epochs is None else replace(module.PRESETS[preset], epochs=epochs)
     if pretrained:
         recipe = _pretrained(recipe, model)
+    taught = {} if teacher is None else {"teachers": _teachers(teacher, model)}
     pixels, labels = _visible(digits, rows)
     net: nn.Module = module.fit(
-        pixels, labels, recipe, seed=seed, device=pick_device(device), progress=progress
+        pixels, labels, recipe, seed=seed, device=pick_device(device), progress=progress, **taught
     )
     net = net.to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
     return net.eval().requires_grad_(False)
@@ -75,6 +81,18 @@ def _pretrained(recipe: Any, model: str) -> Any:
         ]
         raise ModelError(f"{model} has no pretrained weights, only {', '.join(able)}; train it from scratch")
     return replace(recipe, pretrained=True)
+
+
+def _teachers(teacher: nn.Module, model: str) -> list[convnet.ConvNet]:
+    """Give the networks whose mean a convnet is to learn."""
+    members = teacher.members if isinstance(teacher, ensemble.Ensemble) else [teacher]
+    convnets = [member for member in members if isinstance(member, convnet.ConvNet)]
+    if model != "convnet" or len(convnets) < len(members):
+        raise ModelError(
+            f"a convnet can learn from a convnet or an ensemble of them, not {model} from "
+            f"{getattr(teacher, 'name', type(teacher).__name__)}"
+        )
+    return convnets
 
 
 def _visible(digits: Digits, rows: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -265,6 +265,23 @@ def test_a_csv_and_its_pngs_train_the_same_network(cli, files, tmp_path):
     assert weights[0] == weights[1]
 
 
+def test_train_from_a_teacher(cli, files, bundle, tmp_path):
+    """`--teacher` is written down by its digests; one of other digits, or for another model, is refused."""
+    source, teacher, pupil = files / "train.csv", tmp_path / "teacher", tmp_path / "pupil"
+    assert cli("train", source, teacher, "--epochs", 1).code == 0
+
+    done = cli("train", source, pupil, "--epochs", 1, "--teacher", teacher)
+    other = cli("train", source, tmp_path / "x", "--teacher", bundle)
+    model = cli("train", source, tmp_path / "x", "--teacher", teacher, "--model", "scratch")
+
+    assert done.code == 0, done.err
+    master, learned = (json.loads((folder / "manifest.json").read_text()) for folder in (teacher, pupil))
+    assert learned["teacher"] == master["files"] != learned["files"]
+    assert (other.code, model.code) == (1, 2)
+    assert "was trained on other digits" in other.err
+    assert "a convnet learns from one, scratch does not" in " ".join(model.err.split())
+
+
 def test_train_by_the_origins_recipe(cli, files, tmp_path):
     """`--preset origin` trains as the first notebook did, on his split, and is used like any other."""
     done = cli(

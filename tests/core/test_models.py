@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mnist_core.errors import ModelError
-from mnist_core.models import MODELS, build, convnet, ensemble, resnet
+from mnist_core.models import MODELS, build, convnet, ensemble, resnet, winograd
 
 NETS = [
     convnet.ConvNet((4, 6, 8, 10)),
@@ -64,6 +64,41 @@ def test_every_model_has_the_presets_of_the_settings(module):
     assert list(module.PRESETS) == ["fast", "balanced", "best"]
     epochs = [recipe.epochs for recipe in module.PRESETS.values()]
     assert epochs == sorted(set(epochs))
+
+
+@pytest.mark.parametrize("count", [1, 16])
+def test_training_by_winograd_is_the_same_network(count):
+    """Normalising by the batch, logits and gradients are those of direct convolutions, but for rounding."""
+    torch.manual_seed(0)
+    net = convnet.ConvNet((4, 6, 8, 10, 12)).train()
+    ink = torch.rand(count, 1, 24, 24)
+    weight = torch.rand(count, 10)
+
+    direct, winograd = net.logits(ink), net.logits_by_winograd(ink)
+
+    torch.testing.assert_close(winograd, direct, rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(
+        *(
+            torch.autograd.grad((logits * weight).sum(), list(net.parameters()))
+            for logits in (winograd, direct)
+        ),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_winograd_convolves_as_torch_does(count):
+    """A border of zeros, any number of pictures and channels; kernel and place by place the same sums."""
+    random = torch.Generator().manual_seed(count)
+    pictures = torch.randn(count, 3, 6, 6, generator=random)
+    kernels = torch.randn(5, 3, 3, 3, generator=random)
+
+    found = winograd.convolve(winograd.by_place(pictures), kernels)
+
+    wanted = winograd.by_place(torch.nn.functional.conv2d(pictures, kernels, padding=1))
+    assert found.shape == (1, 5, 36, count)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-4)
 
 
 def test_an_ensemble_says_the_mean_of_its_members():

@@ -51,6 +51,21 @@ def test_a_convnet_learns():
     assert (predict(net, test.pixels).argmax(1) == test.labels).mean() > 0.98
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["a convnet", "an ensemble"])
+def test_a_convnet_learns_what_its_teacher_says(together):
+    """Its teacher calls each pattern by the next one's name, so the pupil does; the teacher stays."""
+    digits, wrong = ten_kinds(1280), ten_kinds(1280)
+    wrong.labels[:] = (wrong.labels + 1) % 10
+    teacher = fit(wrong, "ensemble" if together else "convnet", epochs=4)
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+
+    net = fit(digits, epochs=4, seed=1, teacher=teacher)
+
+    test = ten_kinds(500, seed=1)
+    assert (predict(net, test.pixels).argmax(1) == (test.labels + 1) % 10).mean() > 0.98
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+
+
 def test_a_resnet18_learns():
     """The same through fastai."""
     digits = ten_kinds(256)
@@ -196,6 +211,8 @@ def test_the_average_has_statistics_of_its_own():
         ({"preset": "slow"}, r"no preset 'slow', only fast, balanced, best"),
         ({"device": "tpu"}, r"no device 'tpu', only auto, cpu, cuda"),
         ({"epochs": 0}, r"epochs is 0"),
+        ({"teacher": resnet.build({})}, r"not convnet from resnet18"),
+        ({"teacher": convnet.ConvNet((2, 2)), "model": "resnet18"}, r"not resnet18 from convnet"),
         ({"rows": np.array([0, 20])}, r"rows do not fit the 20 digits"),
         ({"rows": np.ones(19, bool)}, r"rows do not fit the 20 digits"),
         ({"rows": np.array([0.0, 1.0])}, r"rows is float64 \(2,\)"),
