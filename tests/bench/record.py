@@ -2,12 +2,16 @@
 
     python -m tests.bench.record fast --seeds 0 1 2 3 4 5 6 7 8 9
     python -m tests.bench.record balanced --seeds 0 1 2 3 4 --together 5
+    python -m tests.bench.record balanced --seeds 100 101 102 --teachers 0 1 2 3 4
+    python -m tests.bench.record origin --seeds 0
 
 Appends to `tests/bench/records/<date>-convnet-<preset>/results.jsonl`: the recipe and the commit, then a line
 for each seed: seconds of the fit alone (train.csv lies in memory), CPU seconds, public score, the machine's
 product of matrices before and after. What is there already is not trained again. `--together K` posts the
-mean probabilities of each K seeds that follow each other as one ensemble. The competition alone knows the
-labels of test.csv; nothing here is chosen by them.
+mean probabilities of each K seeds that follow each other as one ensemble. With `--teachers` the networks of
+those seeds, trained before on this machine, teach (`<date>-convnet-<preset>-taught`); their own seconds are
+not counted. `origin` is the first notebook's recipe from scratch, on the four fifths that it takes. The
+competition alone knows the labels of test.csv; nothing here is chosen by them.
 """
 
 from __future__ import annotations
@@ -22,11 +26,14 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 import numpy as np
+import torch
 
 from flows.competition import connect
 from flows.settings import read_settings
-from mnist_core import fit, predict, read_test, read_train, to_csv
+from mnist_core import fit, predict, read_test, read_train, to_csv, write_pngs
 from mnist_core.models import convnet
+from mnist_core.models.ensemble import Ensemble
+from mnist_core.models.origin import fit_origin
 from tests.bench.scores import machine, product_gflops, spread, tell
 
 RECORDS = Path(__file__).parent / "records"
@@ -35,9 +42,10 @@ RECORDS = Path(__file__).parent / "records"
 def main() -> None:
     """Train and score what is missing, and print the spread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("preset", choices=convnet.PRESETS)
+    parser.add_argument("preset", choices=[*convnet.PRESETS, "origin"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--together", type=int, metavar="K")
+    parser.add_argument("--teachers", nargs="+", type=int, metavar="SEED")
     parser.add_argument("--date", default=datetime.now(UTC).date().isoformat())
     given = parser.parse_args()
     os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
@@ -45,8 +53,10 @@ def main() -> None:
     competition = connect(settings)
     data = competition.download()
     digits, test = read_train(data.train_csv), read_test(data.test_csv)
-    folder = RECORDS / f"{given.date}-convnet-{given.preset}"
-    kept = settings.home / "records" / folder.name  # the probabilities: half a megabyte each
+    name = f"{given.date}-{'resnet18' if given.preset == 'origin' else 'convnet'}-{given.preset}"
+    trained = settings.home / "records" / name  # networks and probabilities: a megabyte each
+    folder = RECORDS / (name + "-taught" * bool(given.teachers))
+    kept = settings.home / "records" / folder.name
     folder.mkdir(parents=True, exist_ok=True)
     kept.mkdir(parents=True, exist_ok=True)
     log = folder / "results.jsonl"
@@ -56,20 +66,33 @@ def main() -> None:
         csv.write_bytes(to_csv(labels))
         return competition.wait_for_score(competition.submit_once(csv, name).ref, 60).public_score
 
+    pngs, recipe = kept / "pngs", {"fine_tune": 3}
+    if given.preset == "origin":
+        write_pngs(digits, pngs)
+    else:
+        recipe = json.loads(json.dumps(asdict(convnet.PRESETS[given.preset])))
+    teacher = None
+    if given.teachers:
+        recipe["teachers"] = given.teachers
+        nets = [torch.load(trained / f"{seed}.pt", weights_only=False) for seed in given.teachers]
+        teacher = Ensemble(nets)
     if not log.exists():
         commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip()
-        recipe = asdict(convnet.PRESETS[given.preset])
         tell(log, recipe=recipe, rows=len(digits), commit=commit, machine=machine())
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    if rows[0]["recipe"] != json.loads(json.dumps(asdict(convnet.PRESETS[given.preset]))):
+    if rows[0]["recipe"] != recipe:
         raise SystemExit(f"{log} is of another recipe; take another --date")
     for seed in given.seeds:
         if any(row.get("seed") == seed for row in rows):
             continue
         before, start, cpu = product_gflops(), perf_counter(), process_time()
-        net = fit(digits, "convnet", given.preset, seed=seed, device="cpu")
+        if given.preset == "origin":
+            net = fit_origin(pngs, seed=seed).net
+        else:
+            net = fit(digits, "convnet", given.preset, seed=seed, device="cpu", teacher=teacher)
         seconds, cpu = perf_counter() - start, process_time() - cpu
         probabilities = predict(net, test.pixels)
+        torch.save(net, kept / f"{seed}.pt")
         np.save(kept / f"{seed}.npy", probabilities.astype(np.float16))
         rows.append(
             {
