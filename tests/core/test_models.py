@@ -170,15 +170,16 @@ def test_a_map_shifts_by_halves_of_the_side():
 
 def test_random_maps_stay_within_their_bounds():
     """Ten thousand maps turn, scale and shift up to the stated amounts, both ways, and never beyond."""
-    maps = convnet.random_maps(10_000, torch.Generator().manual_seed(0))
+    rotation, most_scale, _shear, shift = convnet.STRONG
+    maps = convnet.random_maps(10_000, torch.Generator().manual_seed(0), convnet.STRONG)
 
     turn = torch.atan2(maps[:, 1, 0], maps[:, 0, 0])
     scale = maps[:, :, 0].norm(dim=1) * 28 / 24
     for value, centre, bound in [
-        (turn, 0, convnet.ROTATION),
-        (scale, 1, convnet.SCALE),
-        (maps[:, 0, 2], 0, convnet.SHIFT),
-        (maps[:, 1, 2], 0, convnet.SHIFT),
+        (turn, 0, rotation),
+        (scale, 1, most_scale),
+        (maps[:, 0, 2], 0, shift),
+        (maps[:, 1, 2], 0, shift),
     ]:
         assert value.max() == pytest.approx(centre + bound, abs=0.002)
         assert value.min() == pytest.approx(centre - bound, abs=0.002)
