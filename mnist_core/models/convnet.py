@@ -81,7 +81,7 @@ class Recipe:
 PRESETS = {
     "fast": Recipe(widths=(16, 24, 48, 64), epochs=5, ema=0.98),
     "balanced": Recipe(widths=(24, 48, 96, 96), epochs=10, ema=0.99, augmentation=STRONG),
-    "best": Recipe(widths=(24, 48, 96, 96), epochs=20, ema=0.99, augmentation=STRONG),
+    "best": Recipe(widths=(24, 48, 96, 96), epochs=16, ema=0.99, augmentation=STRONG),
 }
 
 
