@@ -23,7 +23,7 @@ def test_an_automation_that_is_read_back_is_the_one_that_was_made():
     async def read_back(automation: AutomationCore) -> AutomationCore:
         async with get_client() as client:
             made = await client.create_automation(automation)
-            [found] = await client.read_automations_by_name(automation.name)
+            found = await client.read_automation(made)
             await client.delete_automation(made)
             return found
 
