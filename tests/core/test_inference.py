@@ -23,9 +23,9 @@ from mnist_core.submission import read_csv
 
 WIDE, WIDER = (list(convnet.PRESETS[preset].widths) for preset in ("fast", "best"))
 MODELS = {
-    "convnet-fast": ("convnet", {"widths": WIDE, "shifts": False}),
-    "convnet-best": ("convnet", {"widths": WIDER, "shifts": False}),
-    "convnet-shifts": ("convnet", {"widths": WIDE, "shifts": True}),
+    "convnet-fast": ("convnet", {"widths": WIDE, "shifts": True}),
+    "convnet-best": ("convnet", {"widths": WIDER, "shifts": True}),
+    "convnet-plain": ("convnet", {"widths": WIDE, "shifts": False}),
     "resnet18": ("resnet18", {"crop": 24, "side": 32}),
     "resnet18-origin": ("resnet18", {}),
     "scratch": ("scratch", {"hidden": [100]}),

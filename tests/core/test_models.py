@@ -185,13 +185,22 @@ def test_random_maps_stay_within_their_bounds():
         assert value.min() == pytest.approx(centre - bound, abs=0.002)
 
 
-def test_shifts_average_five_neighbouring_crops():
-    """The readout with shifts is the mean of the plain one over the digit and its four neighbours."""
+def test_an_unsure_digit_is_read_in_five_neighbouring_crops():
+    """Where no class has 0.8 the readout is the mean over the digit and its four neighbours, else the plain
+    one; a network in training takes one look at each."""
+    torch.manual_seed(0)
     plain = convnet.ConvNet((4, 6, 8, 10)).eval()
+    with torch.no_grad():
+        plain.layers[-1].weight.mul_(40)
     shifting = convnet.ConvNet((4, 6, 8, 10), shifts=True).eval()
     shifting.load_state_dict(plain.state_dict())
-    digits = pixels(6)
+    digits = pixels(200)
+    once = plain(digits)
+    unsure = once.softmax(1).amax(1) < 0.8
+    assert 20 < unsure.sum() < 180
 
     moved = [digits.roll(step, axis) for step, axis in [(0, 1), (1, 1), (-1, 1), (1, 2), (-1, 2)]]
+    five = torch.stack([plain(m) for m in moved]).mean(0)
 
-    torch.testing.assert_close(shifting(digits), torch.stack([plain(m) for m in moved]).mean(0))
+    torch.testing.assert_close(shifting(digits), torch.where(unsure[:, None], five, once))
+    torch.testing.assert_close(shifting.train()(digits), plain.train()(digits))

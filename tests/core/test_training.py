@@ -156,8 +156,8 @@ def test_two_digits_train_a_resnet18_and_one_does_not():
         fit(ten_kinds(1), "resnet18", epochs=1)
 
 
-@pytest.mark.parametrize("module", [convnet, resnet], ids=MODELS)
-def test_progress_counts_batches(module):
+@pytest.mark.parametrize(("module", "total"), [(convnet, 2 + 1 + 1), (resnet, 3 * 2)], ids=MODELS)
+def test_progress_counts_batches(module, total):
     """Progress goes up to its total, which is the epochs' full batches, and names epoch and loss."""
     digits, reports = ten_kinds(20), []
     recipe = replace(module.PRESETS["fast"], epochs=3, batch=8)
@@ -166,8 +166,31 @@ def test_progress_counts_batches(module):
 
     done = [report[0] for report in reports]
     assert done == sorted(set(done))
-    assert reports[-1][:2] == (6, 6)
+    assert reports[-1][:2] == (total, total)
     assert all(re.fullmatch(r"epoch [123]/3  loss \d+\.\d\d", report[2]) for report in reports)
+
+
+def test_the_passes_after_the_full_ones_take_what_is_hard(monkeypatch):
+    """A tenth of the digits has labels of dice, which nobody can learn: a pass over a fifth holds nearly all
+    of them, and a tenth of others."""
+    digits, seen = ten_kinds(1280), []
+    digits.pixels[:, 0, 0] = 0
+    digits.pixels[::10, 0, 0] = 1  # a mark for this test
+    digits.labels[::10] = np.random.default_rng(0).integers(0, 10, 128)
+    real = convnet.augment
+
+    def watched(pixels, maps):
+        seen.extend(pixels[:, 0, 0].tolist())
+        return real(pixels, maps)
+
+    monkeypatch.setattr(convnet, "augment", watched)
+    recipe = replace(convnet.PRESETS["fast"], full=4, epochs=5, batch=32, hard=0.2)
+
+    convnet.fit(digits.pixels, digits.labels, recipe)
+
+    assert len(seen) == 4 * 1280 + 256
+    assert sum(seen[-256:]) > 90
+    assert seen[-256:].count(0) > 100
 
 
 @pytest.mark.parametrize("model", MODELS)
