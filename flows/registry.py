@@ -47,7 +47,7 @@ class Work:
     Attributes:
         night: the night id, a UTC date as `2026-11-23`.
         model, preset: what is trained, and how long.
-        epochs: passes over the rows where they were given by hand; None: the preset's.
+        epochs: passes over rows where they were given by hand; None: the preset's.
         seed: the seed where one was given; None: it follows from night and attempt.
         attempt: 1, and one more with each `--fresh`.
         member: which of tonight's members of an ensemble, from 1; None: the whole.

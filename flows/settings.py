@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         15, ge=5, le=100, description="most members of an ensemble; then a new one replaces one of its fold"
     )
     epochs: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        None, description="passes over the rows; default by model and preset"
+        None, description="passes over rows; default by model and preset"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it is trained")
     floor: Annotated[float, Field(ge=0, le=1)] | None = Field(

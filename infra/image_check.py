@@ -205,7 +205,7 @@ def check_stop(image: Image, settings: dict[str, str], practice: Any) -> None:
         _ask(practice, "POST", {"name": "silent", "rpc": "ListDataFiles"})
         process = image.start("python", "-m", "flows", "submit", **settings)
     else:
-        long = settings | {"MNIST_EPOCHS": "50"}
+        long = settings | {"MNIST_EPOCHS": "900"}
         process = image.start("python", "-m", "flows", "train", "--night", NIGHTS[2], **long)
     lines: list[str] = []
     threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True).start()

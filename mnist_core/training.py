@@ -40,7 +40,8 @@ def fit(
         seed: decides everything that is drawn. On one CPU with the same number of threads, the same seed
             gives the same weights bit for bit.
         device: `auto` (a CUDA device where there is one), `cpu` or `cuda`.
-        epochs: instead of the preset's.
+        epochs: passes, instead of the preset's; a convnet's first one or two are over all rows, the others
+            over the hardest.
         pretrained: start from torchvision's ImageNet weights and fine-tune them; resnet18 alone has any.
         teacher: a trained convnet, or ensemble of them: a convnet learns what it says instead of the labels
             (`convnet.fit`). What it saw in training, the new network has seen too.

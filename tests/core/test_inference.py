@@ -36,9 +36,12 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def net():
-    """A small untrained network."""
+    """A small untrained network, sure of some digits, so that others alone get a second look."""
     torch.manual_seed(0)
-    return ConvNet((4, 6, 8, 10)).eval()
+    net = ConvNet((4, 6, 8, 10), shifts=True).eval()
+    with torch.no_grad():
+        net.layers[-1].weight.mul_(52)
+    return net
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +150,21 @@ def test_the_graph_agrees_with_the_network(model, sizes, synthetic, tmp_path):
     expected = predict(net, pixels)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert np.array_equal(found.argmax(1), expected.argmax(1))
+
+
+@pytest.mark.parametrize("unsure", [[0], [1], [0, 0, 0], [0, 1, 0], [1, 1]], ids=str)
+def test_the_graph_looks_twice_where_the_network_does(bundle, net, synthetic, unsure):
+    """One digit, none or all of a batch that get a second look: the same probabilities as in torch."""
+    pixels = synthetic(300, seed=3).pixels
+    once = build({"model": "convnet", "sizes": net.sizes | {"shifts": False}})
+    once.load_state_dict(net.state_dict())
+    best = predict(once, pixels).max(1)
+    sure, doubtful = pixels[best > 0.85], pixels[best < 0.65]
+    batch = np.stack([(doubtful if look else sure)[place] for place, look in enumerate(unsure)])
+
+    found = open_model(bundle, "onnxruntime").predict(batch)
+
+    np.testing.assert_allclose(found, predict(net, batch), atol=1e-5)
 
 
 def test_a_bundle_with_a_graph_is_opened_by_it(bundle):
