@@ -260,6 +260,8 @@ def fit(
                 taught = [read(teacher, ink).float().softmax(1) for teacher in staff]
                 wanted = torch.stack(taught).mean(0) if taught else targets[rows]
                 now, before = F.cross_entropy(logits, wanted, reduction="none"), hardness[rows]
+                if taught:
+                    now += torch.xlogy(wanted, wanted).sum(1)  # a teacher's own doubt is not hard to learn
                 hardness[rows] = torch.where(before.isinf(), now, (before + now) / 2)
         loss = F.cross_entropy(logits, wanted, label_smoothing=0 if taught else recipe.smoothing)
         loss = loss * (len(rows) / batch)
