@@ -51,7 +51,7 @@ class Cloud:
     """A cluster with one machine in moto, two pools on a Prefect server, and a worker process for each."""
 
     def __init__(self, aws: str, api: str, folder: Path) -> None:
-        self.api = api
+        self.api, self.logs = api, folder
         options = {"endpoint_url": aws, "region_name": "us-east-1"}
         keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
         self.ecs, self.ec2, self.sqs, self.scaling = (
@@ -72,7 +72,6 @@ class Cloud:
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_NAME": QUEUE,
             "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_REGION": "us-east-1",
-            "PREFECT_INTEGRATIONS_AWS_ECS_WORKER_CREATE_TASK_RUN_MAX_ATTEMPTS": "1",
         }
         self.workers = [
             subprocess.Popen(
@@ -132,7 +131,11 @@ class Cloud:
             mine = {"key": "prefect.io/flow-run-id", "value": str(run)}
             return next((task for task in tasks if mine in task["tags"]), None)
 
-        return wait_for(find)
+        return wait_for(find, failed=lambda: f"{self.state_of(run)!r}\n{self.said()}")
+
+    def said(self) -> str:
+        """The last lines of each worker's log."""
+        return "".join(log.read_text()[-4000:] for log in sorted(self.logs.iterdir()))
 
     def definition_of(self, task: dict[str, Any]) -> dict[str, Any]:
         """The task definition that a task runs."""
@@ -171,11 +174,11 @@ class Cloud:
             worker.wait(10)
 
 
-def wait_for(find: Callable[[], Any], timeout_s: float = 60) -> Any:
-    """What `find` returns as soon as it is something."""
-    deadline = time.monotonic() + timeout_s
+def wait_for(find: Callable[[], Any], failed: Callable[[], str] = lambda: "it did not come about") -> Any:
+    """What `find` returns as soon as it is something; Prefect gives a request that was lost up after 60 s."""
+    deadline = time.monotonic() + 150
     while not (found := find()):
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, failed()
         time.sleep(0.3)
     return found
 
@@ -202,7 +205,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             return True
         return False
 
-    wait_for(healthy, 150)
+    wait_for(healthy)
     with temporary_settings({PREFECT_API_URL: url}):
         yield url
     server.terminate()
@@ -211,7 +214,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def cloud(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """Two ECS workers on a Prefect server, with moto as AWS; what they wrote is shown where a test fails."""
+    """Two ECS workers on a Prefect server, with moto as AWS."""
     from moto.server import ThreadedMotoServer
 
     # Not the server of the S3 tests: that one answers one request at a time, and a worker's wait for the next
@@ -223,8 +226,6 @@ def cloud(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield cloud
     cloud.stop()
     server.stop()
-    for log in folder.iterdir():
-        sys.stdout.write(log.read_text())
 
 
 def environment(task: dict[str, Any]) -> dict[str, str]:
