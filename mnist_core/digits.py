@@ -4,22 +4,20 @@ Reading has two paths that give the same digits. The fast one turns whole blocks
 with a few numpy operations, on all cores, and accepts only a file that is right byte for byte. Wherever it
 doubts, the careful one reads line by line and names file, row, column and the value that is wrong.
 
-train.csv (76.8 MB, 42,000 rows) → uint8, medians of 7 interleaved runs, two AMD EPYC cores at a load of 4.5:
-this file 0.45 s, pyarrow.csv 1.9 s, pandas 3.1 s, pandas with engine="pyarrow" 4.4 s, without their 3 s of
-import. At a load of 2 to 3 it took 0.3 s. At its peak 52 MB above the process before, 33 of them the pixels.
+train.csv (76.8 MB, 42,000 rows) → uint8, medians of 7 in turn, two AMD EPYC cores: this file 0.106 s, pandas
+0.61 s (tests/bench/LOG.md). At its peak 61 MB above the process before, 33 of them the pixels.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO
+from queue import SimpleQueue
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +28,7 @@ SIDE = 28
 CLASSES = 10
 PIXELS = SIDE * SIDE
 
-_BLOCK = 1 << 19  # bytes a thread works on at once: the temporaries stay near the second-level cache
+_BLOCK = 1 << 20  # bytes a thread works on at once: so many that its threads seldom wait for the GIL
 _LONGEST = 1 << 16  # bytes of a line that the careful path reads: garbage need not have line ends
 _SHOWN = 40  # bytes of a wrong value that an error repeats
 
@@ -199,25 +197,37 @@ def _read(csv: Path, *, labelled: bool, rows: int | None) -> Digits:
 def _read_fast(csv: Path, labelled: bool) -> Digits | None:
     """The digits of a file that is right byte for byte, or None at the first doubt."""
     width = PIXELS + labelled
-    most = csv.stat().st_size // (2 * width) + 1  # a value takes two bytes or more
-    pixels = np.empty((most, PIXELS), np.uint8)
-    labels = np.empty(most, np.int64)
-    at = 0
-
+    longest = 4 * width + 1  # bytes of a line: three digits and a mark each, and LF behind the CR
     threads = min(cores(), 4)
+    rooms: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()
+    for _ in range(threads):
+        rooms.put(np.empty((6, 2 + _BLOCK + longest + 2), np.uint8))
+    reading = Lock()
+
     with csv.open("rb") as file, ThreadPoolExecutor(threads) as pool:
+        size = os.fstat(file.fileno()).st_size
         header = ",".join(_columns(labelled)).encode()
         if file.readline(len(header) + 2) not in (header + b"\n", header + b"\r\n"):
             return None
-        blocks = _blocks(file, width)
-        running: deque[Future[NDArray[np.uint8] | None]] = deque()
-        while True:
-            while len(running) <= threads and (block := next(blocks, None)) is not None:
-                running.append(pool.submit(_parse, block, width))
-            if not running:
-                break
-            table = running.popleft().result()
-            if table is None or (labelled and table[:, 0].max() >= CLASSES):
+
+        def parse(start: int) -> NDArray[np.uint8] | None:
+            room = rooms.get()
+            try:
+                with reading:
+                    file.seek(start - 2)  # so that a number always has two bytes before it
+                    read = file.readinto(room[0, :-2].data)
+                text = _lines(room[0], read, longest, start - 2 + read == size)
+                return None if text is None else _parse(text, width, room[1:])
+            finally:
+                rooms.put(room)
+
+        most = size // (2 * width) + 1  # a value takes two bytes or more
+        pixels = np.empty((most, PIXELS), np.uint8)
+        labels = np.empty(most, np.int64)
+        at = 0
+        for table in pool.map(parse, range(file.tell(), size, _BLOCK)):
+            if table is None or (labelled and table[:, 0].max(initial=0) >= CLASSES):
+                pool.shutdown(cancel_futures=True)
                 return None
             pixels[at : at + len(table)] = table[:, -PIXELS:]
             labels[at : at + len(table)] = table[:, 0]
@@ -227,67 +237,86 @@ def _read_fast(csv: Path, labelled: bool) -> Digits | None:
     return Digits(pixels[:at].reshape(at, SIDE, SIDE), labels[:at] if labelled else None)
 
 
-def _blocks(file: BinaryIO, width: int) -> Iterator[bytes]:
-    """The rest of a file in blocks of whole lines; the last line gets its end if it has none."""
-    rest = b""
-    while read := file.read(_BLOCK):
-        block = rest + read
-        end = block.rfind(b"\n") + 1
-        if not end and len(block) > 4 * width + 1:
-            yield b""  # longer than any row: no block of digits, so that the careful path says what it is
-            return
-        rest = block[end:]
-        if end:
-            yield block[:end]
-    if rest:
-        yield rest + b"\n"
+def _lines(buffer: NDArray[np.uint8], read: int, longest: int, whole: bool) -> NDArray[np.uint8] | None:
+    """The lines that begin in a block, with the two bytes before the first; None where a line is too long.
+
+    Args:
+        buffer: uint8 (2 + _BLOCK + longest + 2,), what was read from two bytes before the block on.
+        read: bytes of it that are the file's.
+        longest: bytes of a line.
+        whole: the file ends with them. The last line gets its end if it has none.
+    """
+
+    def end_of(at: int) -> int:
+        """Where the line ends that byte `at` is in, or -1."""
+        found = buffer[at : min(at + longest, read)].tobytes().find(b"\n")
+        return at + found if found >= 0 else -1
+
+    before, last = end_of(1), end_of(_BLOCK + 1)
+    if before < 0:  # no line begins here: right for the rest of the file's last line alone
+        return buffer[:2] if whole and read <= 1 + longest else None
+    if last < 0:
+        if not whole:
+            return None
+        last = read - 1
+        if buffer[last] != ord("\n"):
+            line_end = b"\r\n" if buffer[before - 1] == ord("\r") else b"\n"
+            last += len(line_end)
+            buffer[read : last + 1] = list(line_end)
+    return buffer[before - 1 : last + 1]
 
 
-def _parse(block: bytes, width: int) -> NDArray[np.uint8] | None:
+def _parse(text: NDArray[np.uint8], width: int, room: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """Whole lines of integers 0..255 → uint8 (lines, width), or None if anything else is there.
 
     Every byte gets the value of the number that would end there, in uint8 arithmetic; then the
     values are picked where a number does end.
+
+    Args:
+        text: uint8, two bytes and the lines; the second and the last byte are line ends.
+        width: numbers a line.
+        room: uint8 (5, len(text) or more), which is written over. Memory that is new each time has page
+            faults, which take longer than the arithmetic.
     """
-    text = np.frombuffer(b"\n\n" + block, np.uint8)  # so that a number always has two bytes before it
-    digit = text - np.uint8(ord("0"))
-    is_digit = digit < 10
-    # All bytes are digits, commas and line ends: 784 commas a line (783 in test.csv), one kind of line end.
-    commas = np.count_nonzero(text == ord(","))
-    lines = np.count_nonzero(text == ord("\n")) - 2
-    returns = np.count_nonzero(text == ord("\r"))
-    if (
-        lines < 1
-        or returns not in (0, lines)
-        or commas != lines * (width - 1)
-        or np.count_nonzero(is_digit) + commas + lines + returns != len(block)
-    ):
-        return None
+    digit, value, hundreds = room[:3, : len(text)]
+    is_digit, flag = room[3:, : len(text)].view(bool)
+    np.subtract(text, ord("0"), out=digit)
+    np.less(digit, 10, out=is_digit)
+    np.equal(text, ord(","), out=flag)
+    commas = np.count_nonzero(flag[2:])
+    others = len(text) - 2 - commas - np.count_nonzero(is_digit[2:])
 
     digit *= is_digit.view(np.uint8)
-    triple = is_digit[:-2] & is_digit[1:-1] & is_digit[2:]  # [i]: digits at i, i + 1 and i + 2
-    hundreds = digit[:-2] * triple.view(np.uint8)
-    if (triple[:-1] & is_digit[3:]).any() or hundreds.max() > 2:
+    triple = np.logical_and(is_digit[1:-1], is_digit[2:], out=flag[2:])
+    triple &= is_digit[:-2]  # [i]: digits at i, i + 1 and i + 2
+    four = np.logical_and(triple[1:], is_digit[:-3], out=hundreds.view(bool)[3:])
+    # count_nonzero, as any() takes thirty times as long to find nothing.
+    if np.count_nonzero(four):
         return None
-    hundreds *= np.uint8(100)
-    value = digit[2:] + digit[1:-1] * np.uint8(10)  # [i]: of the number that ends at i + 2
+    hundreds = np.multiply(digit[:-2], triple.view(np.uint8), out=hundreds[2:])
+    if hundreds.max(initial=0) > 2:
+        return None
+    hundreds *= 100
+    value = np.multiply(digit[1:-1], 10, out=value[2:])  # [i]: of the number that ends at i + 2
+    value += digit[2:]
     value += hundreds
-    if (value < hundreds).any():  # 256..299 wrapped around
+    if np.count_nonzero(np.less(value, hundreds, out=flag[2:])):  # 256..299 wrapped around
         return None
 
-    # The last number of every 785 stands before a line end, and there are no other line ends: each line has
-    # its 785. There are as many numbers as commas and line ends together: each comma follows a number.
-    ends = np.flatnonzero(is_digit[2:-1] > is_digit[3:])
-    if len(ends) != lines * width:
+    # Behind every 785th number stands a line end, and besides there are only commas, as many as there are
+    # other numbers: each has its comma, and each line its 785.
+    ends = np.flatnonzero(np.greater(is_digit[2:-1], is_digit[3:], out=flag[2:-1]))
+    lines, rest = divmod(len(ends), width)
+    if rest or commas != lines * (width - 1) or others not in (lines, 2 * lines):
         return None
     after = ends[width - 1 :: width] + 3
-    if returns:
+    if others > lines:
         if (text[after] != ord("\r")).any():
             return None
         after += 1
     if (text[after] != ord("\n")).any():
         return None
-    return value[ends].reshape(lines, width)
+    return value.take(ends).reshape(lines, width)
 
 
 def _read_carefully(csv: Path, labelled: bool) -> Digits:

@@ -274,7 +274,8 @@ def test_the_parser_takes_lines_of_bytes_and_nothing_else(pieces):
     row = rf"{number},{number},{number}"
     right = re.fullmatch(rf"(?:{row}\n)+|(?:{row}\r\n)+", text)
 
-    table = _parse(text.encode(), 3)
+    block = np.frombuffer(b"\n\n" + text.encode(), np.uint8)
+    table = _parse(block, 3, np.empty((5, len(block)), np.uint8))
 
     assert (table is not None) == (right is not None)
     if table is not None:
