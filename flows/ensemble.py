@@ -40,18 +40,19 @@ def members_of(registry: Registry, version: str | None) -> list[str]:
     return [] if manifest is None else list(manifest.get("members", []))
 
 
-def fold_of(work: Work, registry: Registry, limit: int) -> int:
-    """Which fold is left out, 0 to 4: of a single network 0; members take turns.
+def number_of(work: Work, registry: Registry, limit: int) -> int | None:
+    """Which member of an ensemble this is, from 0; None of a single network.
 
-    They are numbered on from the champion's members. An ensemble that is full grows no more, so there the
-    night's date goes on counting: every fold has its turn to be replaced.
+    The number tells the fold that it leaves out, the remainder by `FOLDS`, and its recipe
+    (`ensemble.member`). Members are numbered on from the champion's. An ensemble that is full grows no more,
+    so there the night's date goes on counting: every fold has its turn to be replaced.
     """
     if work.member is None:
-        return 0
+        return None
     before = len(members_of(registry, registry.champion()[1]))
     if before >= limit:
         before = date.fromisoformat(work.night).toordinal() * len(parts(replace(work, member=None)))
-    return (before + work.member - 1) % FOLDS
+    return before + work.member - 1
 
 
 @task(name="assemble", cache_policy=NO_CACHE, persist_result=False)

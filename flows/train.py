@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows import report
 from flows.competition import TRAIN_ROWS, Competition, Data, SubmissionUnknownError, connect
-from flows.ensemble import assemble, fold_of, parts
+from flows.ensemble import FOLDS, assemble, number_of, parts
 from flows.publish import HeldOut, publish, seed_of
 from flows.registry import Registry, Work
 from flows.settings import (
@@ -120,23 +120,23 @@ def fit_and_publish(
     import numpy as np
 
     from mnist_core import fit, folds, predict, read_train
-    from mnist_core.models import ensemble
 
     seconds: dict[str, float] = {}
     with clocked(seconds, "read"):
         digits = read_train(data.train_csv, rows=TRAIN_ROWS)
     assert digits.labels is not None
     fold = folds(digits.labels, data.digest)
-    left_out = fold_of(work, registry, settings.members)
+    number = number_of(work, registry, settings.members)
+    left_out = 0 if number is None else number % FOLDS
     held_out, seen = np.flatnonzero(fold == left_out), np.flatnonzero(fold != left_out)
-    model, preset, seed = work.model, work.preset, seed_of(work)
-    if work.member is not None:
-        model, preset = "convnet", ensemble.PRESETS[work.preset].preset
-    log.info("training %s %s on %d rows without fold %d, seed %d", model, preset, len(seen), left_out, seed)
-    with clocked(seconds, "train"), report.progress(f"train {model} {preset}") as progress:
+    what, seed = f"{work.model} {work.preset}", seed_of(work)
+    if number is not None:
+        what = f"member {number + 1} of {what}"
+    log.info("training %s on %d rows without fold %d, seed %d", what, len(seen), left_out, seed)
+    with clocked(seconds, "train"), report.progress(f"train {what}") as progress:
         net = fit(
-            digits, model, preset,
-            rows=seen, seed=seed, device=settings.device, epochs=work.epochs, progress=progress,
+            digits, work.model, work.preset, rows=seen, seed=seed, device=settings.device,
+            epochs=work.epochs, member=number, progress=progress,
         )  # fmt: skip
     valid = digits[held_out]
     assert valid.labels is not None
@@ -150,7 +150,7 @@ def fit_and_publish(
             registry,
             {
                 "data_digest": data.digest,
-                "preset": preset,
+                "preset": work.preset,
                 "epochs": work.epochs,
                 "rows": len(seen),
                 "fold": left_out,

@@ -27,6 +27,7 @@ def fit(
     epochs: int | None = None,
     pretrained: bool = False,
     teacher: nn.Module | None = None,
+    member: int | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> nn.Module:
     """Train a model for a preset. A batch is never stopped half way: an exception of `progress`, or ^C, ends
@@ -35,7 +36,7 @@ def fit(
     Args:
         digits: with labels.
         model: a name in `models.MODELS`.
-        preset: a name in its `PRESETS`: `fast`, `balanced`, `best`.
+        preset: a name in its `PRESETS`: `fast`, `balanced`, `best`; of a convnet also `wide`.
         rows: the digits it may see, as indices int (M,) or a mask bool (N,); all without it.
         seed: decides everything that is drawn. On one CPU with the same number of threads, the same seed
             gives the same weights bit for bit.
@@ -45,6 +46,7 @@ def fit(
         pretrained: start from torchvision's ImageNet weights and fine-tune them; resnet18 alone has any.
         teacher: a trained convnet, or ensemble of them: a convnet learns what it says instead of the labels
             (`convnet.fit`). What it saw in training, the new network has seen too.
+        member: of an ensemble, train this one alone, a convnet; they are numbered from 0, without end.
         progress: called with batches done, batches in all, and a note such as "epoch 2/4  loss 0.31".
 
     Returns:
@@ -63,6 +65,10 @@ def fit(
     if epochs is not None and epochs < 1:
         raise ModelError(f"epochs is {epochs}; a network trains for 1 or more")
     recipe = module.PRESETS[preset] if epochs is None else replace(module.PRESETS[preset], epochs=epochs)
+    if member is not None:
+        if module is not ensemble:
+            raise ModelError(f"member is {member}, but {model} has no members, only an ensemble")
+        model, module, recipe = "convnet", convnet, ensemble.member(recipe, member)
     if pretrained:
         recipe = _pretrained(recipe, model)
     taught = {} if teacher is None else {"teachers": _teachers(teacher, model)}

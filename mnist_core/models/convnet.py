@@ -19,10 +19,11 @@ from __future__ import annotations
 import copy
 import ctypes
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -31,6 +32,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from mnist_core.errors import ModelError
 from mnist_core.models import winograd
@@ -90,6 +92,8 @@ class Recipe:
     """Part of such a pass that is drawn from all digits: what was not hard is not forgotten."""
     shifts: bool = True
     """Whether the network that comes out reads five crops of a digit of which it is unsure."""
+    upright: bool = False
+    """Whether it straightens each digit before it looks at it."""
 
 
 PRESETS = {
@@ -99,6 +103,8 @@ PRESETS = {
         widths=(24, 48, 96, 96), epochs=17, full=2, hard=0.4, others=0.3, ema=0.99, augmentation=STRONG
     ),
 }
+PRESETS["wide"] = replace(PRESETS["best"], widths=(48, 96, 192, 192))
+"""Four times the work for a few errors less: for a GPU, and for ensembles."""
 
 
 class ConvNet(nn.Module):
@@ -110,13 +116,15 @@ class ConvNet(nn.Module):
             a probability of `SURE`: the mean logits of five crops, the centre and one pixel off it on each
             side, mixed with those of the centre where the probability is less than `FADE` below. These are 1
             to 4 of 100 digits; fifteen networks made a tenth fewer errors so.
+        upright: whether it shears each digit first so that it does not lean. Alone it is as good as one that
+            does not; it errs on other digits, which is what an ensemble needs (tests/bench/LOG.md).
     """
 
     name = "convnet"
 
-    def __init__(self, widths: tuple[int, ...], shifts: bool = False) -> None:
+    def __init__(self, widths: tuple[int, ...], shifts: bool = False, upright: bool = False) -> None:
         super().__init__()
-        self.sizes: dict[str, Any] = {"widths": list(widths), "shifts": shifts}
+        self.sizes: dict[str, Any] = {"widths": list(widths), "shifts": shifts, "upright": upright}
         first, second, *others = widths
         self.layers = nn.Sequential(
             _convolution(1, first, kernel=5, stride=2),
@@ -130,6 +138,9 @@ class ConvNet(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Give the logits, float32 (N, 10), of pixels uint8 (N, 28, 28), 0 background, 255 full ink."""
         ink = pixels[:, None].float() * INK_SCALE
+        if self.sizes["upright"]:
+            whole = torch.eye(2, 3, device=ink.device).expand(ink.shape[0], 2, 3)
+            ink = _through(ink, straightened(whole, lean(pixels)), SIDE)
         logits = self.logits(_crop(ink, 0, 0))
         if self.training or not self.sizes["shifts"]:
             return logits
@@ -172,7 +183,7 @@ def _convolution(
 
 def build(sizes: dict[str, Any]) -> ConvNet:
     """Make an untrained ConvNet of the `sizes` that another one carries."""
-    return ConvNet(tuple(sizes["widths"]), sizes["shifts"])
+    return ConvNet(tuple(sizes["widths"]), sizes["shifts"], sizes.get("upright", False))
 
 
 def fit(
@@ -192,6 +203,9 @@ def fit(
     long on two quiet cores, and many times as long where another process has a part of one
     (tests/bench/LOG.md). Each thread normalises by its own digits.
 
+    On a GPU a step is recorded once and replayed as one CUDA graph: its hundred small operations would
+    otherwise wait for Python to ask for each of them.
+
     After the first passes most digits are learnt, and the others go over the hardest of them: those with the
     greatest loss, as the mean of the last one and those before, each of half the weight (after Jiang et al.,
     arXiv 1910.00762). Half the time is enough so (tests/bench/LOG.md).
@@ -208,7 +222,8 @@ def fit(
         seed: decides the first weights, the choice and order of the digits and their augmentation; the same
             seed gives the same weights bit for bit on a CPU with the same number of threads. torch's global
             generators stay as they were.
-        device: where to train, and where the result lies.
+        device: where to train, and where the result lies. A GPU multiplies in TF32, and draws other random
+            numbers than a CPU.
         progress: called every few batches with batches done, batches in all, and e.g. "epoch 2/4  loss 0.31",
             "epoch 3/4, the hardest  loss 0.58".
         teachers: trained networks, whose mean probability the new one learns to give for each augmented
@@ -218,15 +233,85 @@ def fit(
     Raises:
         ModelError: the loss is no longer finite.
     """
+    return fit_each(pixels, labels, [recipe], [seed], device=device, progress=progress, teachers=teachers)[0]
+
+
+def fit_each(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    recipes: Sequence[Recipe],
+    seeds: Sequence[int],
+    *,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int, str], None] | None = None,
+    teachers: Sequence[ConvNet] = (),
+) -> list[ConvNet]:
+    """Train several ConvNets: one after another, but on a GPU side by side.
+
+    A step of one network leaves most of a GPU idle, so each has a stream of its own there.
+
+    Args:
+        recipes: of each; they take the same number of batches.
+        seeds: of each.
+        progress: called with the batches of all; of several, the note begins "member 2/5  ".
+        pixels, labels, device, teachers: as `fit` takes them.
+
+    Raises:
+        ModelError: the loss of one is no longer finite.
+    """
     device = torch.device(device)
-    random = torch.Generator().manual_seed(seed)
+    data, targets = torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device)
+    staff = [copy.deepcopy(teacher).to(device).to(memory_format=torch.channels_last) for teacher in teachers]
+    done = [0] * len(seeds)
+
+    def advance(number: int, batches: int, total: int, note: str) -> None:
+        done[number] = batches
+        if progress is not None:
+            member = f"member {number + 1}/{len(seeds)}  " if len(seeds) > 1 else ""
+            progress(sum(done), total * len(seeds), member + note)
+
+    trainings = [
+        _training(data, targets, recipe, seed, staff, partial(advance, number))
+        for number, (recipe, seed) in enumerate(zip(recipes, seeds, strict=True))
+    ]
+    if device.type == "cpu":
+        return [deque(training, maxlen=1).pop() for training in trainings]
+    together = zip(*(_on_a_stream(training) for training in trainings), strict=True)
+    nets = list(deque(together, maxlen=1).pop())
+    torch.cuda.synchronize()
+    return nets
+
+
+def _on_a_stream(training: Iterator[Any]) -> Iterator[Any]:
+    """Let each step of a training run on one CUDA stream, which is not the others'."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    while True:
+        with torch.cuda.stream(stream):
+            try:
+                step = next(training)
+            except StopIteration:
+                return
+        yield step
+
+
+def _training(
+    data: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    seed: int,
+    staff: Sequence[ConvNet],
+    progress: Callable[[int, int, str], None],
+) -> Iterator[Any]:
+    """Train as `fit` says, where the data lies; yield after each step, and in the end the network."""
+    device = data.device
+    random = torch.Generator(device).manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' too
-        net = ConvNet(recipe.widths, recipe.shifts)
+        net = ConvNet(recipe.widths, recipe.shifts, recipe.upright)
     net = net.to(device).to(memory_format=torch.channels_last).train()
     if device.type == "cpu":
         _keep_memory()
-    data, targets = torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device)
 
     batch = min(recipe.batch, len(data))
     threads = torch.get_num_threads() if device.type == "cpu" else 1
@@ -234,63 +319,61 @@ def fit(
 
     weights = list(net.parameters())
     average = [weight.detach().clone() for weight in weights]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [w for w in weights if w.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [w for w in weights if w.ndim == 1], "weight_decay": 0.0},  # batch normalisation
-        ],
-        lr=recipe.peak_lr,
-        betas=recipe.betas,
-        fused=True,
-    )
+    update = _adamw(weights, recipe.weight_decay, recipe.betas)
 
     lengths = _batches(len(data) // batch, recipe)
     total = sum(lengths)
+    rates = [recipe.peak_lr * _rate((n + 1) / total, recipe.warm_up, recipe.final_lr) for n in range(total)]
+    # A young average would mostly hold the first, untrained weights: its memory grows with age.
+    fresh = [1 - min(recipe.ema, (1 + n) / (10 + n)) for n in range(total)]
     loss_sum, done, reported = torch.zeros((), device=device), 0, 0
     hardness = torch.full((len(data),), torch.inf, device=device)  # of digits not seen yet
+    maps = torch.empty(len(data), 2, 3, device=device)
+
+    leans = lean(data)
 
     read = ConvNet.logits_by_winograd if device.type == "cpu" else ConvNet.logits
-    staff = [copy.deepcopy(teacher).to(device).to(memory_format=torch.channels_last) for teacher in teachers]
+    views = {recipe.upright, *(teacher.sizes["upright"] for teacher in staff)}
 
     def gradients(replica: ConvNet, rows: Tensor) -> tuple[Tensor, ...]:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            ink = augment(data[rows], maps[rows])
-            logits = read(replica, ink).float()
-            with torch.no_grad():
-                taught = [read(teacher, ink).float().softmax(1) for teacher in staff]
-                wanted = torch.stack(taught).mean(0) if taught else targets[rows]
-                now, before = F.cross_entropy(logits, wanted, reduction="none"), hardness[rows]
-                if taught:
-                    now += torch.xlogy(wanted, wanted).sum(1)  # a teacher's own doubt is not hard to learn
-                hardness[rows] = torch.where(before.isinf(), now, (before + now) / 2)
+        seen, drawn = data[rows], maps[rows]
+        ink = {view: augment(seen, straightened(drawn, leans[rows]) if view else drawn) for view in views}
+        logits = read(replica, ink[recipe.upright])
+        with torch.no_grad():
+            taught = [read(teacher, ink[teacher.sizes["upright"]]).softmax(1) for teacher in staff]
+            wanted = torch.stack(taught).mean(0) if taught else targets[rows]
+            now, before = F.cross_entropy(logits, wanted, reduction="none"), hardness[rows]
+            if taught:
+                now += torch.xlogy(wanted, wanted).sum(1)  # a teacher's own doubt is not hard to learn
+            hardness[rows] = torch.where(before.isinf(), now, (before + now) / 2)
         loss = F.cross_entropy(logits, wanted, label_smoothing=0 if taught else recipe.smoothing)
         loss = loss * (len(rows) / batch)
         return loss.detach(), *torch.autograd.grad(loss, list(replica.parameters()))
 
+    def step(rows: Tensor, rate: Any, new: Any) -> None:
+        parts = each(gradients, replicas, rows.tensor_split(len(replicas)))
+        loss, *sums = (sum(shares[1:], shares[0]) for shares in zip(*parts, strict=True))
+        with torch.no_grad():
+            update(sums, rate)
+            for mean_weight, weight in zip(average, weights, strict=True):
+                mean_weight.lerp_(weight, new)
+        loss_sum.add_(loss)
+
+    schedule: Any = list(zip(rates, fresh, strict=True))
+    if device.type == "cuda":
+        step, schedule = _recorded(step), torch.tensor(schedule, device=device)
+
     with _side_by_side(len(replicas), threads) as each:
         for epoch, length in enumerate(lengths, 1):
-            order = torch.randperm(len(data), generator=random).to(device)
+            order = torch.randperm(len(data), generator=random, device=device)
             if epoch > recipe.full:
-                drawn = torch.rand(len(data), generator=random).to(device) < recipe.hard * recipe.others
+                drawn = torch.rand(len(data), generator=random, device=device) < recipe.hard * recipe.others
                 hardest = torch.where(drawn, torch.inf, hardness)[order].topk(length * batch).indices
                 order = order[hardest.sort().values]  # which is at random still
-            maps = random_maps(len(data), random, recipe.augmentation).to(device)
+            maps.copy_(random_maps(len(data), random, recipe.augmentation))
             end, which = done + length, ", the hardest" if epoch > recipe.full else ""
             for rows in order[: length * batch].split(batch):
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.peak_lr * _rate((done + 1) / total, recipe.warm_up, recipe.final_lr)
-                parts = each(gradients, replicas, rows.tensor_split(len(replicas)))
-                loss, *sums = (sum(shares[1:], shares[0]) for shares in zip(*parts, strict=True))
-                for weight, gradient in zip(weights, sums, strict=True):
-                    # The fused optimizer walks through both as they lie in memory.
-                    weight.grad = torch.empty_like(weight).copy_(gradient)
-                optimizer.step()
-                # A young average would mostly hold the first, untrained weights: its memory grows with age.
-                decay = min(recipe.ema, (1 + done) / (10 + done))
-                with torch.no_grad():
-                    for mean_weight, weight in zip(average, weights, strict=True):
-                        mean_weight.lerp_(weight, 1 - decay)
-                loss_sum += loss
+                step(rows, *schedule[done])
                 done += 1
                 if done - reported == REPORT_EVERY or done == end:
                     mean = loss_sum.item() / (done - reported)
@@ -299,17 +382,82 @@ def fit(
                             f"convnet: the loss is {mean} in epoch {epoch} of {recipe.epochs}; try another "
                             f"seed, or a lower peak_lr than {recipe.peak_lr:g} (models/convnet.py)"
                         )
-                    if progress is not None:
-                        progress(done, total, f"epoch {epoch}/{recipe.epochs}{which}  loss {mean:.2f}")
+                    progress(done, total, f"epoch {epoch}/{recipe.epochs}{which}  loss {mean:.2f}")
                     loss_sum.zero_()
                     reported = done
+                yield None
 
     with torch.no_grad():
         for weight, mean_weight in zip(weights, average, strict=True):
             weight.copy_(mean_weight)
-        some = torch.randperm(len(data), generator=random)[:MEASURED].to(device)
+        some = torch.randperm(len(data), generator=random, device=device)[:MEASURED]
         measure_batch_norm(net, data[some])
-    return net.eval()
+    yield net.eval()
+
+
+def _adamw(
+    weights: Sequence[Tensor], weight_decay: float, betas: tuple[float, float]
+) -> Callable[[Sequence[Tensor], Any], None]:
+    """Make a step of AdamW (Loshchilov and Hutter, arXiv 1711.05101): gradients and a learning rate in.
+
+    It is torch's own, called as a function: the class imports torch's compiler at its first step, which takes
+    two seconds. Batch normalisation does not decay.
+    """
+    means, squares = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    counts = [torch.zeros((), device=weight.device) for weight in weights]
+
+    def step(gradients: Sequence[Tensor], rate: Any) -> None:
+        # The fused kernel walks through a weight and its gradient as they lie in memory.
+        gradients = [
+            gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
+            for weight, gradient in zip(weights, gradients, strict=True)
+        ]
+        for matrices in (True, False):
+            some = [number for number, weight in enumerate(weights) if (weight.ndim > 1) is matrices]
+            adamw(
+                [weights[number] for number in some],
+                [gradients[number] for number in some],
+                [means[number] for number in some],
+                [squares[number] for number in some],
+                [],
+                [counts[number] for number in some],
+                fused=True,
+                amsgrad=False,
+                beta1=betas[0],
+                beta2=betas[1],
+                lr=rate,
+                weight_decay=weight_decay if matrices else 0.0,
+                eps=1e-8,
+                maximize=False,
+            )
+
+    return step
+
+
+def _recorded(step: Callable[..., None]) -> Callable[..., None]:
+    """Give a step that the GPU does at one word: what `step` asks of it is recorded, then replayed.
+
+    Its arguments are tensors, of the same shapes each time. The first steps run as they are: the optimizer
+    makes its state, and libraries choose and load what they need.
+    """
+    warm_up, graph = 3, torch.cuda.CUDAGraph()
+    inputs: list[Tensor] = []
+
+    def replayed(*arguments: Tensor) -> None:
+        nonlocal warm_up
+        if warm_up > 0:
+            warm_up -= 1
+            step(*arguments)
+            return
+        if not inputs:
+            inputs.extend(argument.clone() for argument in arguments)
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+                step(*inputs)
+        for recorded, new in zip(inputs, arguments, strict=True):
+            recorded.copy_(new)
+        graph.replay()
+
+    return replayed
 
 
 def _batches(all_digits: int, recipe: Recipe) -> list[int]:
@@ -366,10 +514,12 @@ def random_maps(
 ) -> Tensor:
     """Draw affine maps, float32 (count, 2, 3), from the crop's coordinates to the picture's, both in [-1, 1].
 
-    Each turns, scales, shears and shifts by uniform amounts, of half-widths `augmentation`, about the centre.
+    They lie where the generator does. Each turns, scales, shears and shifts by uniform amounts, of
+    half-widths `augmentation`, about the centre.
     """
     most_turn, most_scale, most_shear, most_shift = augmentation
-    turn, scale, shear, right, down = (torch.rand(5, count, generator=random) * 2 - 1).unbind()
+    drawn = torch.rand(5, count, generator=random, device=random.device) * 2 - 1
+    turn, scale, shear, right, down = drawn.unbind()
     turn, scale, shear = turn * most_turn, 1 + scale * most_scale, shear * most_shear
     right, down = right * most_shift, down * most_shift
     crop = CROP / SIDE  # an unturned, unscaled, unshifted map is the centre crop, pixel for pixel
@@ -377,10 +527,36 @@ def random_maps(
     return torch.stack([cos, shear * cos - sin, right, sin, shear * sin + cos, down], dim=1).view(count, 2, 3)
 
 
+def lean(pixels: Tensor) -> Tensor:
+    """Give how far digits uint8 (N, 28, 28) lean: columns to the right for each row down, (N,) in -1..1.
+
+    It is the slope of the line that fits the ink's columns to its rows; 0 of an empty picture.
+    """
+    ink = pixels.float()
+    place = torch.arange(SIDE, device=pixels.device) - (SIDE - 1) / 2
+    rows, columns = ink.sum(2), ink.sum(1)
+    mass = rows.sum(1).clamp(min=1)
+    down, right = rows @ place / mass, columns @ place / mass
+    covariance = ink @ place @ place / mass - down * right
+    variance = rows @ place**2 / mass - down**2
+    return (covariance / variance.clamp(min=1)).clamp(-1, 1)
+
+
+def straightened(maps: Tensor, leans: Tensor) -> Tensor:
+    """Give affine maps (N, 2, 3) that draw digits which lean so far as `maps` would draw them upright."""
+    right, down = maps.unbind(1)
+    return torch.stack([right + leans[:, None] * down, down], 1)
+
+
 def augment(pixels: Tensor, maps: Tensor) -> Tensor:
     """Crop digits uint8 (N, 28, 28) through affine maps (N, 2, 3) to ink float32 (N, 1, 24, 24), bilinear."""
-    grid = F.affine_grid(maps, [len(pixels), 1, CROP, CROP], align_corners=False)
-    return F.grid_sample(pixels[:, None].float() * INK_SCALE, grid, align_corners=False)
+    return _through(pixels[:, None].float() * INK_SCALE, maps, CROP)
+
+
+def _through(ink: Tensor, maps: Tensor, side: int) -> Tensor:
+    """Draw pictures (N, 1, 28, 28) through affine maps (N, 2, 3): (N, 1, side, side), bilinear, 0 outside."""
+    grid = F.affine_grid(maps, [ink.shape[0], 1, side, side], align_corners=False)
+    return F.grid_sample(ink, grid, align_corners=False)
 
 
 def measure_batch_norm(net: ConvNet, pixels: Tensor, batch: int = 1000) -> None:

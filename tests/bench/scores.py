@@ -22,12 +22,12 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from flows.competition import Competition, connect
-from flows.settings import read_settings
+if TYPE_CHECKING:
+    from flows.competition import Competition
 
 SYSTEMS = {
     "linear": ["--model", "scratch", "--preset", "linear"],
@@ -49,6 +49,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--log", type=Path, help="JSON lines are appended here, too")
     given = parser.parse_args()
+    from flows.competition import connect
+    from flows.settings import read_settings
+
     os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
     settings = read_settings(kaggle="practice")
     competition = connect(settings)

@@ -2,6 +2,7 @@
 
 import random
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 from urllib.error import URLError
 
@@ -64,6 +65,77 @@ def test_a_convnet_learns_what_its_teacher_says(together):
     test = ten_kinds(500, seed=1)
     assert (predict(net, test.pixels).argmax(1) == (test.labels + 1) % 10).mean() > 0.98
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+
+
+def test_an_upright_pupil_learns_of_teachers_that_are_not():
+    """Each network sees the same drawn digit in its own way: upright or as it is."""
+    digits, wrong = ten_kinds(1280), ten_kinds(1280)
+    wrong.labels[:] = (wrong.labels + 1) % 10
+    teacher = fit(wrong, "ensemble", epochs=4)
+
+    net = fit(digits, "ensemble", epochs=4, seed=1, member=1, teacher=teacher)
+
+    test = ten_kinds(500, seed=1)
+    assert net.sizes["upright"]
+    assert (predict(net, test.pixels).argmax(1) == (test.labels + 1) % 10).mean() > 0.98
+
+
+def test_a_member_is_the_one_of_the_whole():
+    """A member that is trained alone has the weights that it has in the ensemble; others have none."""
+    digits = ten_kinds(300)
+
+    whole = fit(digits, "ensemble", epochs=3, seed=4)
+
+    assert same(whole.members[1], fit(digits, "ensemble", epochs=3, seed=5, member=1))
+    with pytest.raises(ModelError, match="member is 1, but convnet has no members"):
+        fit(digits, "convnet", epochs=3, member=1)
+
+
+def test_trainings_that_take_turns_do_not_disturb_each_other():
+    """Steps of two networks in turn, as a GPU takes them, give the weights that each has alone."""
+    digits = ten_kinds(600)
+    recipe = replace(convnet.PRESETS["fast"], epochs=3)
+    data, labels = torch.from_numpy(digits.pixels), torch.from_numpy(digits.labels)
+
+    trainings = [convnet._training(data, labels, recipe, seed, [], lambda *_: None) for seed in (1, 2)]
+    *_, nets = zip(*trainings, strict=True)
+
+    for seed, net in zip((1, 2), nets, strict=True):
+        assert same(net, convnet.fit(digits.pixels, digits.labels, recipe, seed=seed))
+
+
+def test_a_step_is_recorded_once_and_replayed_with_what_it_is_given(monkeypatch):
+    """After three steps as they are, the fourth is recorded, and it and all others are replays; a replay
+    reads and writes the places that were recorded, as a CUDA graph does."""
+    said, total, recording = [], torch.zeros(()), []
+
+    class Graph:
+        def replay(self):
+            said.append("replay")
+            for place in recording:
+                total.add_(place)
+
+    @contextmanager
+    def record(graph, stream):
+        said.append("record")
+        yield
+
+    def step(value):
+        if said:
+            recording.append(value)
+        else:
+            total.add_(value)
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    recorded = convnet._recorded(step)
+
+    for value in range(1, 7):
+        recorded(torch.tensor(float(value)))
+        assert total.item() == value * (value + 1) / 2
+
+    assert said == ["record", "replay", "replay", "replay"]
 
 
 def test_a_resnet18_learns():

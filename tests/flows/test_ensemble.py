@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flows import nightly as nightly_module
-from flows.ensemble import assemble, combine, fold_of, grow, members_of, parts
+from flows.ensemble import FOLDS, assemble, combine, grow, members_of, number_of, parts
 from flows.nightly import nightly
 from flows.publish import HeldOut, read_held_out
 from flows.registry import Work
@@ -35,9 +35,8 @@ def publish_members(small):
         work = replace(Work(night, "ensemble", "fast", epochs=1), attempt=1)
         registry = small.registry
         for number, part in enumerate(parts(work)[:count]):
-            small.publish_member(
-                part, fold_of(part, registry, 15), seed=NIGHTS.index(night) * 10 + number, errors=errors
-            )
+            fold = number_of(part, registry, 15) % FOLDS
+            small.publish_member(part, fold, seed=NIGHTS.index(night) * 10 + number, errors=errors)
         return work
 
     return publish
@@ -180,7 +179,7 @@ def test_a_night_run_again_keeps_the_ensemble_it_became_champion_with(small, pub
 
 def test_members_that_help_nothing_leave_the_champion(small, publish_members, monkeypatch):
     """A full ensemble keeps its members where new ones would make more errors, and the night is rejected."""
-    monkeypatch.setitem(ensemble.PRESETS, "fast", ensemble.Recipe(5, "fast", 1))
+    monkeypatch.setitem(ensemble.PRESETS, "fast", ensemble.Recipe(5, ("fast", "fast"), 1))
     monkeypatch.setenv("MNIST_MEMBERS", "5")
     publish_members(NIGHTS[0], count=5, errors=0)
     champion = nightly(NIGHTS[0])
@@ -200,7 +199,9 @@ def test_a_member_is_trained_by_itself_where_it_is_asked_for(small):
 
     work = Work(NIGHTS[0], "ensemble", "fast", epochs=1)
     assert [small.registry.version_of(part) for part in parts(work)] == [None, result["version"]]
-    assert small.registry.version(result["version"])["fold"] == 1
+    manifest = small.registry.version(result["version"])
+    assert manifest["fold"] == 1
+    assert manifest["sizes"]["upright"]
     assert small.registry.assembled(work) is None
 
 
@@ -247,7 +248,8 @@ def test_every_fold_has_its_turn_in_a_full_ensemble(small, publish_members):
     registry = small.registry
 
     def folds(night, limit):
-        return [fold_of(part, registry, limit) for part in parts(Work(night, "ensemble", "fast"))]
+        tonight = parts(Work(night, "ensemble", "fast"))
+        return [number_of(part, registry, limit) % FOLDS for part in tonight]
 
     assert folds(NIGHTS[1], 15) == [2, 3]
     full = [folds(night, 2) for night in NIGHTS[1:6]]
