@@ -116,8 +116,8 @@ class ConvNet(nn.Module):
             a probability of `SURE`: the mean logits of five crops, the centre and one pixel off it on each
             side, mixed with those of the centre where the probability is less than `FADE` below. These are 1
             to 4 of 100 digits; fifteen networks made a tenth fewer errors so.
-        upright: whether it shears each digit first so that it does not lean. Alone it is as good as one that
-            does not; it errs on other digits, which is what an ensemble needs (tests/bench/LOG.md).
+        upright: whether it shears each digit first so that it does not lean. Alone it is as good or a
+            little worse; it errs on other digits, which helps an ensemble (tests/bench/LOG.md).
     """
 
     name = "convnet"
@@ -138,7 +138,7 @@ class ConvNet(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Give the logits, float32 (N, 10), of pixels uint8 (N, 28, 28), 0 background, 255 full ink."""
         ink = pixels[:, None].float() * INK_SCALE
-        if self.sizes["upright"]:
+        if self.sizes.get("upright"):  # a pickle of before networks could be has no such size
             whole = torch.eye(2, 3, device=ink.device).expand(ink.shape[0], 2, 3)
             ink = _through(ink, straightened(whole, lean(pixels)), SIDE)
         logits = self.logits(_crop(ink, 0, 0))
@@ -277,9 +277,10 @@ def fit_each(
     if device.type == "cpu":
         return [deque(training, maxlen=1).pop() for training in trainings]
     together = zip(*(_on_a_stream(training) for training in trainings), strict=True)
-    nets = list(deque(together, maxlen=1).pop())
-    torch.cuda.synchronize()
-    return nets
+    try:
+        return list(deque(together, maxlen=1).pop())
+    finally:  # whatever ends it: nothing is freed that another stream still reads
+        torch.cuda.synchronize()
 
 
 def _on_a_stream(training: Iterator[Any]) -> Iterator[Any]:
@@ -333,14 +334,14 @@ def _training(
     leans = lean(data)
 
     read = ConvNet.logits_by_winograd if device.type == "cpu" else ConvNet.logits
-    views = {recipe.upright, *(teacher.sizes["upright"] for teacher in staff)}
+    views = {recipe.upright, *(teacher.sizes.get("upright", False) for teacher in staff)}
 
     def gradients(replica: ConvNet, rows: Tensor) -> tuple[Tensor, ...]:
         seen, drawn = data[rows], maps[rows]
         ink = {view: augment(seen, straightened(drawn, leans[rows]) if view else drawn) for view in views}
         logits = read(replica, ink[recipe.upright])
         with torch.no_grad():
-            taught = [read(teacher, ink[teacher.sizes["upright"]]).softmax(1) for teacher in staff]
+            taught = [read(teacher, ink[teacher.sizes.get("upright", False)]).softmax(1) for teacher in staff]
             wanted = torch.stack(taught).mean(0) if taught else targets[rows]
             now, before = F.cross_entropy(logits, wanted, reduction="none"), hardness[rows]
             if taught:

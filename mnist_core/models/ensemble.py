@@ -43,9 +43,9 @@ PRESETS = {
 def member(recipe: Recipe, number: int) -> convnet.Recipe:
     """Give the recipe of a member, numbered from 0.
 
-    Those that see digits as they are and those that see them upright err on different ones: of 42,000
-    held-out digits four of the first kind of best miss 150, with four of the second 146; if the first are
-    wide, 139 (tests/bench/LOG.md).
+    Those that see digits as they are and those that see them upright err on different ones. Of 42,000
+    held-out digits four of best miss 150, four wide 141, two wide with two upright 140, four with four 139
+    (tests/bench/LOG.md).
     """
     upright = number % 2 == 1
     return replace(convnet.PRESETS[recipe.presets[upright]], epochs=recipe.epochs, upright=upright)
