@@ -130,8 +130,9 @@ def fit_and_publish(
     left_out = 0 if number is None else number % FOLDS
     held_out, seen = np.flatnonzero(fold == left_out), np.flatnonzero(fold != left_out)
     what, seed = f"{work.model} {work.preset}", seed_of(work)
+    which = {}
     if number is not None:
-        what = f"member {number + 1} of {what}"
+        what, which = f"member {number + 1} of {what}", {"number": number}
     log.info("training %s on %d rows without fold %d, seed %d", what, len(seen), left_out, seed)
     with clocked(seconds, "train"), report.progress(f"train {what}") as progress:
         net = fit(
@@ -155,6 +156,7 @@ def fit_and_publish(
                 "rows": len(seen),
                 "fold": left_out,
                 "seconds": seconds,
+                **which,
             },
         )
     return name, seconds

@@ -46,7 +46,8 @@ def fit(
         pretrained: start from torchvision's ImageNet weights and fine-tune them; resnet18 alone has any.
         teacher: a trained convnet, or ensemble of them: a convnet learns what it says instead of the labels
             (`convnet.fit`). What it saw in training, the new network has seen too.
-        member: of an ensemble, train this one alone, a convnet; they are numbered from 0, without end.
+        member: of an ensemble, train this one alone, a convnet, with `seed` as it is; they are numbered from
+            0, without end.
         progress: called with batches done, batches in all, and a note such as "epoch 2/4  loss 0.31".
 
     Returns:
@@ -55,9 +56,9 @@ def fit(
         `net.sizes`.
 
     Raises:
-        ModelError: the model, preset or device does not exist; there are no labels, no rows, or no such rows;
-            pretrained weights do not exist, or can not be fetched or opened; the teacher is none, or the
-            model takes none; training diverged.
+        ModelError: the model, preset, device or member does not exist; there are no labels, no rows, or no
+            such rows; pretrained weights do not exist, or can not be fetched or opened; the teacher is none,
+            or the model takes none; training diverged.
     """
     module = models.find(model)
     if preset not in module.PRESETS:
@@ -68,6 +69,8 @@ def fit(
     if member is not None:
         if module is not ensemble:
             raise ModelError(f"member is {member}, but {model} has no members, only an ensemble")
+        if member < 0:
+            raise ModelError(f"member is {member}; they are numbered from 0")
         model, module, recipe = "convnet", convnet, ensemble.member(recipe, member)
     if pretrained:
         recipe = _pretrained(recipe, model)

@@ -276,17 +276,17 @@ def fit_each(
     ]
     if device.type == "cpu":
         return [deque(training, maxlen=1).pop() for training in trainings]
-    together = zip(*(_on_a_stream(training) for training in trainings), strict=True)
+    together = zip(*(_on_a_stream(training, device) for training in trainings), strict=True)
     try:
         return list(deque(together, maxlen=1).pop())
     finally:  # whatever ends it: nothing is freed that another stream still reads
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
 
 
-def _on_a_stream(training: Iterator[Any]) -> Iterator[Any]:
-    """Let each step of a training run on one CUDA stream, which is not the others'."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+def _on_a_stream(training: Iterator[Any], device: torch.device) -> Iterator[Any]:
+    """Let each step of a training run on one stream of a GPU, which is not the others'."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
     while True:
         with torch.cuda.stream(stream):
             try:
@@ -329,16 +329,14 @@ def _training(
     fresh = [1 - min(recipe.ema, (1 + n) / (10 + n)) for n in range(total)]
     loss_sum, done, reported = torch.zeros((), device=device), 0, 0
     hardness = torch.full((len(data),), torch.inf, device=device)  # of digits not seen yet
-    maps = torch.empty(len(data), 2, 3, device=device)
-
-    leans = lean(data)
-
     read = ConvNet.logits_by_winograd if device.type == "cpu" else ConvNet.logits
     views = {recipe.upright, *(teacher.sizes.get("upright", False) for teacher in staff)}
+    leans = {view: lean(data) if view else torch.zeros(len(data), device=device) for view in views}
+    maps = {view: torch.empty(len(data), 2, 3, device=device) for view in views}
 
     def gradients(replica: ConvNet, rows: Tensor) -> tuple[Tensor, ...]:
-        seen, drawn = data[rows], maps[rows]
-        ink = {view: augment(seen, straightened(drawn, leans[rows]) if view else drawn) for view in views}
+        seen = data[rows]
+        ink = {view: augment(seen, maps[view][rows]) for view in views}
         logits = read(replica, ink[recipe.upright])
         with torch.no_grad():
             taught = [read(teacher, ink[teacher.sizes.get("upright", False)]).softmax(1) for teacher in staff]
@@ -371,7 +369,9 @@ def _training(
                 drawn = torch.rand(len(data), generator=random, device=device) < recipe.hard * recipe.others
                 hardest = torch.where(drawn, torch.inf, hardness)[order].topk(length * batch).indices
                 order = order[hardest.sort().values]  # which is at random still
-            maps.copy_(random_maps(len(data), random, recipe.augmentation))
+            drawn_maps = random_maps(len(data), random, recipe.augmentation)
+            for view in views:
+                maps[view].copy_(straightened(drawn_maps, leans[view]))
             end, which = done + length, ", the hardest" if epoch > recipe.full else ""
             for rows in order[: length * batch].split(batch):
                 step(rows, *schedule[done])
@@ -438,8 +438,8 @@ def _adamw(
 def _recorded(step: Callable[..., None]) -> Callable[..., None]:
     """Give a step that the GPU does at one word: what `step` asks of it is recorded, then replayed.
 
-    Its arguments are tensors, of the same shapes each time. The first steps run as they are: the optimizer
-    makes its state, and libraries choose and load what they need.
+    Its arguments are tensors, of the same shapes each time. The first steps run as they are, in which
+    libraries choose and load what they need.
     """
     warm_up, graph = 3, torch.cuda.CUDAGraph()
     inputs: list[Tensor] = []

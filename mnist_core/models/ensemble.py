@@ -1,7 +1,7 @@
 """Several networks as one: the mean of their probabilities, softened or sharpened to be calibrated.
 
-Networks of one recipe that differ in seed, and in the rows that they saw, make different mistakes; their
-mean makes fewer than any of them (Hansen and Salamon, IEEE PAMI 12, 1990).
+Networks that differ in seed, in the rows that they saw and in how they see a digit make different mistakes;
+their mean makes fewer than any of them (Hansen and Salamon, IEEE PAMI 12, 1990).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PRESETS = {
 
 
 def member(recipe: Recipe, number: int) -> convnet.Recipe:
-    """Give the recipe of a member, numbered from 0.
+    """Give the recipe of a member, numbered from 0 without end.
 
     Those that see digits as they are and those that see them upright err on different ones. Of 42,000
     held-out digits four of best miss 150, four wide 141, two wide with two upright 140, four with four 139

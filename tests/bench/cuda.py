@@ -6,7 +6,8 @@
 `train` needs torch, numpy, pandas, safetensors and onnxruntime alone. It fits on the 42,000 labelled rows,
 which lie in memory, and writes to OUT: results.jsonl, a line for each fit, and what each network says of the
 28,000 others. Fresh processes come first, one fit each: there CUDA's start and the loading of kernels count,
-too. In the end a network made on the GPU is opened in a process that sees none. Without a GPU it says so.
+too. In the end a network made on the GPU is opened in a process that sees none; exit 1 where the two say
+something else. Without a GPU it says so.
 
 `score` posts each network's answers, and the mean of each ensemble's, to the competition, which alone knows
 the labels, and makes `tests/bench/records/<date>-…/results.jsonl` of them.
@@ -36,6 +37,7 @@ from tests.bench.scores import machine, spread, tell
 SINGLE = {"fast": 10, "balanced": 5, "best": 10, "wide": 10}
 """Seeds of each preset, one network after another."""
 MEMBERS, REPEATS, PUPILS = 8, 6, 5
+ENSEMBLE = replace(ensemble.PRESETS["best"], members=MEMBERS)
 FRESH = 3
 RECORDS = Path(__file__).parent / "records"
 
@@ -75,13 +77,14 @@ def train(out: Path) -> None:
     def keep(record: str, probabilities: np.ndarray, **facts: Any) -> None:
         number = str(len(said))
         said[number] = probabilities.argmax(1).astype(np.uint8)
+        np.savez_compressed(out / "answers.npz", **said)  # a machine that goes away takes nothing along
         tell(log, record=record, answers=number, **facts)
 
-    tell(log, machine=machine())
+    tell(log, machine=machine(), commit=commit())
     for _ in range(FRESH):
         start = perf_counter()
         fresh = subprocess.run(
-            [sys.executable, "-m", __spec__.name, "fresh", str(out)], check=True, stdout=-1
+            [sys.executable, "-m", __spec__.name, "fresh", str(out)], check=True, stdout=subprocess.PIPE
         )
         whole = round(perf_counter() - start, 2)
         tell(log, record="convnet-fast", fresh_seconds=float(fresh.stdout), process_seconds=whole)
@@ -92,18 +95,27 @@ def train(out: Path) -> None:
         for seed in range(count):
             net, seconds = timed(labelled, "convnet", preset, seed=seed)
             keep(f"convnet-{preset}", on_the_gpu(net, pixels), seed=seed, seconds=seconds)
-    recipe = replace(ensemble.PRESETS["best"], members=MEMBERS)
     for first in range(100, 100 + REPEATS * MEMBERS, MEMBERS):
         start = perf_counter()
-        teacher = ensemble.fit(labelled.pixels, labelled.labels, recipe, seed=first, device="cuda")
+        teacher = ensemble.fit(labelled.pixels, labelled.labels, ENSEMBLE, seed=first, device="cuda")
         seconds = round(perf_counter() - start, 4)
         together = np.mean([on_the_gpu(net, pixels) for net in teacher.members], axis=0)
         keep("ensemble-best", together, seeds=list(range(first, first + MEMBERS)), seconds=seconds)
     for seed in range(PUPILS):  # of the last ensemble, in which none has such a seed
         net, seconds = timed(labelled, "convnet", "wide", seed=seed, teacher=teacher)
         keep("convnet-wide-taught", on_the_gpu(net, pixels), seed=seed, seconds=seconds)
-    np.savez_compressed(out / "answers.npz", **said)
-    tell(log, largest_difference_on_a_cpu=elsewhere(net, pixels[:2000]))
+    difference = elsewhere(net, pixels[:2000])
+    tell(log, largest_difference_on_a_cpu=difference)
+    if difference > 1e-4:
+        raise SystemExit(f"a CPU gives other probabilities, by up to {difference:.1e}")
+
+
+def commit() -> str | None:
+    """The commit of this checkout; None where it is none, or git is not there."""
+    try:
+        return subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def on_the_gpu(net: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
@@ -134,14 +146,13 @@ def score(out: Path, date: str) -> None:
     competition.download()
     said = np.load(out / "answers.npz")
     head, *rows, difference = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip()
     csv = settings.home / "cuda.csv"
     for record in dict.fromkeys(row["record"] for row in rows):
         folder = RECORDS / f"{date}-{record}"
         folder.mkdir(parents=True)
         model, preset = record.split("-")[:2]
-        recipe = asdict((ensemble if model == "ensemble" else convnet).PRESETS[preset])
-        tell(folder / "results.jsonl", recipe=recipe, rows=42_000, commit=commit, **head, **difference)
+        recipe = asdict(ENSEMBLE if model == "ensemble" else convnet.PRESETS[preset])
+        tell(folder / "results.jsonl", recipe=recipe, rows=42_000, **head, **difference)
         mine = [row for row in rows if row["record"] == record]
         for row in mine:
             if "answers" in row:
@@ -158,8 +169,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=["train", "fresh", "score"])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--date")
+    parser.add_argument("--date", help="of `score`: how the records' folders begin")
     given = parser.parse_args()
+    if given.what == "score" and given.date is None:
+        parser.error("score needs --date")
     if given.what == "train":
         train(given.out)
     elif given.what == "fresh":

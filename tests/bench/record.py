@@ -4,6 +4,7 @@
     python -m tests.bench.record balanced --seeds 0 1 2 3 4 --together 5
     python -m tests.bench.record balanced --seeds 100 101 102 --teachers 0 1 2 3 4
     python -m tests.bench.record ensemble --seeds 0 1 2 3 4 5 6 7 --together 8
+    python -m tests.bench.record ensemble --seeds 100 101 102 --teachers 0 1 2 3 4 5 6 7
     python -m tests.bench.record origin --seeds 0
 
 Appends to `tests/bench/records/<date>-convnet-<preset>/results.jsonl`: the recipe and the commit, then a line
@@ -11,9 +12,9 @@ for each seed: seconds of the fit alone (train.csv lies in memory), CPU seconds,
 product of matrices before and after. What is there already is not trained again. `--together K` posts the
 mean probabilities of each K seeds that follow each other as one ensemble. With `--teachers` the networks of
 those seeds, trained before on this machine, teach (`<date>-convnet-<preset>-taught`); their own seconds are
-not counted. `ensemble` is its preset best, where a seed's network is the member of that number. `origin` is
-the first notebook's recipe from scratch, on the four fifths that it takes. The competition alone knows the
-labels of test.csv; nothing here is chosen by them.
+not counted. `ensemble` is its preset best, where a seed's network is the member of that number, and its
+pupils are of the preset of member 0. `origin` is the first notebook's recipe from scratch, on the four fifths
+that it takes. The competition alone knows the labels of test.csv; nothing here is chosen by them.
 """
 
 from __future__ import annotations
@@ -69,13 +70,13 @@ def main() -> None:
         csv.write_bytes(to_csv(labels))
         return competition.wait_for_score(competition.submit_once(csv, name).ref, 60).public_score
 
-    pngs, recipe = kept / "pngs", {"fine_tune": 3}
+    pngs, recipe, best = kept / "pngs", {"fine_tune": 3}, ensemble.PRESETS["best"]
+    members = given.preset == "ensemble" and not given.teachers
+    preset = best.presets[0] if given.preset == "ensemble" else given.preset
     if given.preset == "origin":
         write_pngs(digits, pngs)
     else:
-        best = ensemble.PRESETS["best"]
-        made = best if given.preset == "ensemble" else convnet.PRESETS[given.preset]
-        recipe = json.loads(json.dumps(asdict(made)))
+        recipe = json.loads(json.dumps(asdict(best if members else convnet.PRESETS[preset])))
     teacher = None
     if given.teachers:
         recipe["teachers"] = given.teachers
@@ -93,10 +94,10 @@ def main() -> None:
         before, start, cpu = product_gflops(), perf_counter(), process_time()
         if given.preset == "origin":
             net = fit_origin(pngs, seed=seed).net
-        elif given.preset == "ensemble":
+        elif members:
             net = fit(digits, "ensemble", "best", seed=seed, device="cpu", member=seed)
         else:
-            net = fit(digits, "convnet", given.preset, seed=seed, device="cpu", teacher=teacher)
+            net = fit(digits, "convnet", preset, seed=seed, device="cpu", teacher=teacher)
         seconds, cpu = perf_counter() - start, process_time() - cpu
         probabilities = predict(net, test.pixels)
         torch.save(net, kept / f"{seed}.pt")

@@ -207,8 +207,12 @@ def test_an_upright_network_sees_the_straightened_digit():
 
 
 def test_sizes_without_a_word_of_upright_are_of_one_that_is_not():
-    """Bundles of before networks could straighten digits open."""
-    assert build({"model": "convnet", "sizes": {"widths": [4, 6], "shifts": True}}).sizes["upright"] is False
+    """Bundles of before networks could straighten digits open, and their pickles predict."""
+    net = build({"model": "convnet", "sizes": {"widths": [4, 6], "shifts": True}}).eval()
+    expected = net(pixels(3))
+
+    assert net.sizes.pop("upright") is False
+    assert torch.equal(net(pixels(3)), expected)
 
 
 def test_random_maps_stay_within_their_bounds():

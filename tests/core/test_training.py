@@ -2,6 +2,8 @@
 
 import random
 import re
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from urllib.error import URLError
@@ -47,6 +49,27 @@ def same(a, b):
 def test_a_convnet_learns():
     """Four short passes tell ten patterns apart, on digits that it has not seen."""
     net = fit(ten_kinds(1280), epochs=4)
+
+    test = ten_kinds(500, seed=1)
+    assert (predict(net, test.pixels).argmax(1) == test.labels).mean() > 0.98
+
+
+def test_the_first_fit_does_not_wait_for_the_compiler():
+    """A fit imports nothing of torch's compiler: that takes two seconds of each process that trains."""
+    code = """
+import sys, numpy as np
+from mnist_core import Digits, fit
+fit(Digits(np.zeros((200, 28, 28), np.uint8), np.zeros(200, np.int64)), epochs=2, device="cpu")
+assert "torch.optim" in sys.modules and "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("model", ["convnet", "ensemble"])
+def test_a_gpu_trains_the_same_kind_of_network(model):
+    """What a CUDA device trains, members side by side, tells the patterns apart on a CPU."""
+    net = fit(ten_kinds(1280), model, epochs=4, device="cuda")
 
     test = ten_kinds(500, seed=1)
     assert (predict(net, test.pixels).argmax(1) == test.labels).mean() > 0.98
@@ -309,6 +332,7 @@ def test_the_average_has_statistics_of_its_own():
         ({"preset": "slow"}, r"no preset 'slow', only fast, balanced, best"),
         ({"device": "tpu"}, r"no device 'tpu', only auto, cpu, cuda"),
         ({"epochs": 0}, r"epochs is 0"),
+        ({"model": "ensemble", "member": -1}, r"member is -1; they are numbered from 0"),
         ({"teacher": resnet.build({})}, r"not convnet from resnet18"),
         ({"teacher": convnet.ConvNet((2, 2)), "model": "resnet18"}, r"not resnet18 from convnet"),
         ({"rows": np.array([0, 20])}, r"rows do not fit the 20 digits"),

@@ -200,7 +200,7 @@ def test_a_member_is_trained_by_itself_where_it_is_asked_for(small):
     work = Work(NIGHTS[0], "ensemble", "fast", epochs=1)
     assert [small.registry.version_of(part) for part in parts(work)] == [None, result["version"]]
     manifest = small.registry.version(result["version"])
-    assert manifest["fold"] == 1
+    assert manifest["number"] == manifest["fold"] == 1
     assert manifest["sizes"]["upright"]
     assert small.registry.assembled(work) is None
 
