@@ -4,8 +4,8 @@ Reading has two paths that give the same digits. The fast one turns whole blocks
 with a few numpy operations, on all cores, and accepts only a file that is right byte for byte. Wherever it
 doubts, the careful one reads line by line and names file, row, column and the value that is wrong.
 
-train.csv (76.8 MB, 42,000 rows) → uint8, medians of 7 in turn, two AMD EPYC cores: this file 0.106 s, pandas
-0.61 s (tests/bench/LOG.md). At its peak 61 MB above the process before, 33 of them the pixels.
+train.csv (76.8 MB, 42,000 rows) → uint8, medians of 7 in turn, two AMD EPYC cores: this file 0.057 s, pandas
+0.43 s (tests/bench/LOG.md). At its peak 61 MB above the process before, 33 of them the pixels.
 """
 
 from __future__ import annotations
