@@ -275,7 +275,8 @@ def fit_each(
         for number, (recipe, seed) in enumerate(zip(recipes, seeds, strict=True))
     ]
     if device.type == "cpu":
-        return [deque(training, maxlen=1).pop() for training in trainings]
+        with _kept_memory():
+            return [deque(training, maxlen=1).pop() for training in trainings]
     together = zip(*(_on_a_stream(training, device) for training in trainings), strict=True)
     try:
         return list(deque(together, maxlen=1).pop())
@@ -311,8 +312,6 @@ def _training(
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' too
         net = ConvNet(recipe.widths, recipe.shifts, recipe.upright)
     net = net.to(device).to(memory_format=torch.channels_last).train()
-    if device.type == "cpu":
-        _keep_memory()
 
     batch = min(recipe.batch, len(data))
     threads = torch.get_num_threads() if device.type == "cpu" else 1
@@ -467,17 +466,24 @@ def _batches(all_digits: int, recipe: Recipe) -> list[int]:
     return [all_digits if epoch < recipe.full else hardest for epoch in range(recipe.epochs)]
 
 
-def _keep_memory() -> None:
-    """Tell glibc to keep for the next step what one has freed: up to 1 GiB instead of 128 KiB to 64 MiB.
+@contextmanager
+def _kept_memory() -> Iterator[None]:
+    """Have glibc keep for the next step what one has freed, up to 1 GiB instead of 128 KiB to 64 MiB.
 
     Handed back to the kernel, it comes again page by page, cleared: some 700 faults a step of preset fast, a
-    tenth or more of its time (tests/bench/LOG.md). Other C libraries have no `mallopt`.
+    tenth or more of its time (tests/bench/LOG.md). It is handed back in the end. Other C libraries keep to
+    their own ways.
     """
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(trim_threshold, 1 << 30)
-        mallopt(mmap_threshold, 1 << 25)
+    libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # malloc.h
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    libc.mallopt(trim_threshold, 1 << 30)
+    libc.mallopt(mmap_threshold, 1 << 25)
+    try:
+        yield
+    finally:
+        libc.malloc_trim(0)
 
 
 def _sharing(net: ConvNet) -> ConvNet:

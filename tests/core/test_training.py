@@ -65,6 +65,21 @@ assert "torch.optim" in sys.modules and "torch._dynamo" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+def test_a_fit_hands_its_memory_back():
+    """What is kept from step to step goes back to the kernel in the end: a fifth or so of the peak."""
+    code = """
+import re, numpy as np
+from pathlib import Path
+from mnist_core import Digits, fit
+digits = Digits(np.zeros((2000, 28, 28), np.uint8), np.zeros(2000, np.int64))
+fit(digits, preset="wide", epochs=2, device="cpu")
+status = Path("/proc/self/status").read_text()
+peak, now = (int(re.search(rf"{name}:\\s+(\\d+)", status)[1]) >> 10 for name in ("VmHWM", "VmRSS"))
+assert now < peak - 100, (peak, now)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("model", ["convnet", "ensemble"])
 def test_a_gpu_trains_the_same_kind_of_network(model):
