@@ -23,6 +23,8 @@ log = logging.getLogger("mnist")
 QUIET_S = 5.0
 """Where there is no terminal, what takes less than this leaves no progress in the log; nor is the server told
 of progress more often."""
+STEPS = ("start", "download", "read", "train", "publish", "predict", "submit")
+"""Of a night, in their order."""
 PICTURES = {"hardest.png": "The hardest validation digits", "confusion.png": "Confusion"}
 
 
@@ -169,7 +171,7 @@ def summarise(
             "posted": posted,
         },
         "champion": champion and _champion(registry, champion),
-        "seconds": seconds,
+        "seconds": {step: seconds[step] for step in STEPS if step in seconds},
     }
 
 
