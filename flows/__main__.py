@@ -124,15 +124,13 @@ def doctor(as_json: OneJson = False) -> None:
     findings: list[Any] = []
 
     def run() -> None:
-        from rich.console import Console
-
         from flows.doctor import examine, row
+        from flows.report import console
 
-        console = Console()
         for finding in examine():
             findings.append(finding)
             if not as_json:
-                console.print(row(finding))
+                console(stderr=False).print(row(finding))
 
     code, last, _ = _ending(run)
     if last:
@@ -153,10 +151,10 @@ def _ask(ask: Callable[[Any, Settings], dict[str, Any]], as_json: bool) -> None:
 
         told.update(ask(oncall, read_settings()))
         if not as_json:
-            from rich.console import Console
+            from flows.report import console
 
             for part in oncall.show(told):
-                Console().print(part)
+                console(stderr=False).print(part)
 
     code, last, _ = _ending(run)
     if last:

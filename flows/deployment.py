@@ -84,14 +84,16 @@ def ui(port: Annotated[int, typer.Option(help="Of the server, on loopback.")] = 
     elif not _lives(_record(home).get("server")):
         raise DeploymentError(f"port {port} has another server: choose one with `make ui UI_PORT=…`")
     prepare()
-    if not settings.kaggle_is_set:
-        asyncio.run(_pause_schedule())
+    paused = asyncio.run(_hold_schedule(not settings.kaggle_is_set, home / "schedule-held"))
     for pool in POOLS:
         if not _lives(_record(home).get(pool)):
             _start(home, pool, WORKER, "worker", "start", "--pool", pool, "--type", "process", "--name", pool)
+    asyncio.run(_wait_for_workers(home))
     typer.echo(f"Prefect's UI: http://127.0.0.1:{port}   (make ui-stop ends it)")
     if not settings.kaggle_is_set:
         typer.echo("The schedule is paused: set MNIST_KAGGLE to `live` or `practice`, and say this again.")
+    elif paused:
+        typer.echo("The schedule is paused: resume it in the UI, at the deployment nightly.")
 
 
 @app.command()
@@ -160,15 +162,48 @@ async def _make_pools(templates: Path | None, pool_type: str) -> None:
                 await client.create_work_pool(asked)
 
 
-async def _pause_schedule() -> None:
+async def _hold_schedule(hold: bool, held: Path) -> bool:
+    """Pause the schedule, or let go on what was paused so; what a person paused stays paused.
+
+    Args:
+        held: the file that tells the two apart.
+
+    Returns:
+        Whether no schedule is active.
+    """
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
         deployment = await client.read_deployment_by_name("nightly/nightly")
-        for schedule in deployment.schedules:
-            await client.update_deployment_schedule(
-                deployment.id, schedule.id, active=False, parameters=schedule.parameters
-            )
+        active = any(schedule.active for schedule in deployment.schedules)
+        if active == hold and (hold or held.exists()):
+            if hold:
+                held.touch()
+            for schedule in deployment.schedules:
+                await client.update_deployment_schedule(
+                    deployment.id, schedule.id, active=not hold, parameters=schedule.parameters
+                )
+            active = not hold
+        if not hold:
+            held.unlink(missing_ok=True)
+    return not active
+
+
+async def _wait_for_workers(home: Path) -> None:
+    """Wait until a worker of each pool has told the server that it is there."""
+    from prefect.client.orchestration import get_client
+
+    deadline = time.monotonic() + START_S
+    async with get_client() as client:
+        for pool in POOLS:
+            while not any(
+                worker.status == "ONLINE" for worker in await client.read_workers_for_work_pool(pool)
+            ):
+                if not _lives(_record(home).get(pool)) or time.monotonic() > deadline:
+                    raise DeploymentError(
+                        f"the worker of pool {pool} does not start; {home / f'{pool}.log'} says why"
+                    )
+                await asyncio.sleep(0.3)
 
 
 async def _make_automations(settings: Settings) -> None:

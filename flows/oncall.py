@@ -47,9 +47,10 @@ def status(settings: Settings) -> dict[str, Any]:
 
     Returns:
         `place`; `champion` as in a night's result, with `since`; `nights`, the last `NIGHTS` that ended, the
-        last one first; `pending`, versions whose submission has no score yet, with `ref`; `unknown`, the
-        version of which nobody knows whether it was submitted; `posting`, the version that a run posts now;
-        `quota`, submissions left today, None where the competition can not be asked, then with `quota_error`.
+        last one first, `reason` being why the title was taken back where it was; `pending`, versions whose
+        submission has no score yet, with `ref`; `unknown`, the version of which nobody knows whether it was
+        submitted; `posting`, the version that a run posts now; `quota`, submissions left today, None where
+        the competition can not be asked, then with `quota_error`.
     """
     registry = open_registry(settings)
     champions = registry.champions()
@@ -89,7 +90,8 @@ def _version(registry: Registry, name: str, **facts: Any) -> dict[str, Any]:
 def _night(registry: Registry, ended: dict[str, Any]) -> dict[str, Any]:
     return {
         "night": Path(ended["work"]).parts[0],
-        **{name: ended[name] for name in ("work", "version", "valid_accuracy", "decision", "reason")},
+        **{name: ended[name] for name in ("work", "version", "valid_accuracy", "decision")},
+        "reason": registry.taken_back().get(ended["version"], ended["reason"]),
         "public_score": (registry.score(ended["version"]) or {}).get("public_score"),
     }
 
@@ -98,10 +100,12 @@ def versions(settings: Settings) -> dict[str, Any]:
     """All versions of the place, the oldest night first, each with its scores and what it was or is."""
     registry = open_registry(settings)
     _, champion = registry.champion()
+    taken_back = registry.taken_back()
     rows = []
     for name in registry.versions():
         made = registry.submission(name)
-        role = "champion" if name == champion else "was champion" if registry.was_champion(name) else ""
+        was = "taken back" if name in taken_back else "was champion" if registry.was_champion(name) else ""
+        role = "champion" if name == champion else was
         rows.append(_version(registry, name, submission=made and made["ref"], role=role))
     return {"place": registry.place, "versions": rows}
 

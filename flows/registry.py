@@ -127,16 +127,17 @@ class Registry:
         append(self.store, prefix, latest(self.store, prefix)[0], result)
 
     def nights(self, last: int | None = None) -> list[dict[str, Any]]:
-        """How the nights ended that did, the oldest first, or the last ones of them.
+        """How the nights ended that did, the oldest first, or the last ones of them; of a date as they ended.
 
         As `end_night` was told, with `work`.
         """
         prefix = f"{self.place}/nights/"
         ends = {}
-        for key in self.store.keys(prefix):  # of one attempt the last entry holds
-            ends[key.removeprefix(prefix).rpartition("/")[0]] = key
-        shown = list(ends.items())[-(last or 0) :]
-        return [{"work": work, **(get_json(self.store, key) or {})} for work, key in shown]
+        for key, written in self.store.keys(prefix).items():  # of one attempt the last entry holds
+            work = key.removeprefix(prefix).rpartition("/")[0]
+            ends[work] = (work.partition("/")[0], written, key)
+        shown = sorted(ends.items(), key=lambda end: end[1])[-(last or 0) :]
+        return [{"work": work, **(get_json(self.store, key) or {})} for work, (_, _, key) in shown]
 
     # Versions
 

@@ -25,19 +25,27 @@ QUIET_S = 5.0
 of progress more often."""
 STEPS = ("start", "download", "read", "train", "publish", "predict", "submit")
 """Of a night, in their order."""
+UNBROKEN = 1000
+"""Columns where there is no terminal."""
 PICTURES = {"hardest.png": "The hardest validation digits", "confusion.png": "Confusion"}
 
 
 @functools.cache
-def console() -> Console:
-    """The terminal; standard output stays free for `--json`."""
-    return Console(stderr=True)
+def console(stderr: bool = True) -> Console:
+    """The terminal; a flow leaves standard output free for `--json`. In a file no line is broken."""
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=UNBROKEN)
 
 
 def log_to_terminal() -> None:
     """Show the job's own log lines on the terminal (under a worker, Prefect shows them)."""
-    handler = RichHandler(console=console(), show_path=False, show_level=False, log_time_format="%H:%M:%S")
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    if console().is_terminal:
+        handler = RichHandler(
+            console=console(), show_path=False, show_level=False, log_time_format="%H:%M:%S"
+        )
+        handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a retried request is no news
@@ -294,8 +302,9 @@ def facts(registry: Registry, result: dict[str, Any]) -> list[tuple[str, str]]:
             f"({manifest['valid_rows']:,} rows left out)",
         ),
     ]
-    if made is None:
-        rows.append(("public score", "not submitted"))
+    if made is None:  # why not is its decision's reason, where it has one
+        why = "" if result["decision"] else f": {result['reason']}"
+        rows.append(("public score", f"not submitted{why}"))
     else:
         score = "not out yet" if made["public_score"] is None else f"{made['public_score']:.5f}"
         how = "posted now" if made["posted"] else "posted before"

@@ -103,12 +103,12 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _store_is_a_folder_or_a_bucket(cls, value: str | None) -> str | None:
-        if (
-            value is not None
-            and "://" in value
-            and not re.fullmatch(r"s3://[a-z0-9.-]{3,63}(/[\w./=-]*)?", value)
-        ):
+        if value is None or re.fullmatch(r"s3://[a-z0-9.-]{3,63}(/[\w./=-]*)?", value):
+            return value
+        if value.startswith("s3:") or "://" in value:
             raise ValueError("must be a folder, or `s3://bucket/prefix`")
+        if Path(value).is_file():
+            raise ValueError("is a file; it must be a folder, or `s3://bucket/prefix`")
         return value
 
     @model_validator(mode="after")
@@ -186,7 +186,8 @@ def read_settings(**overrides: Any) -> Settings:
 
     Raises:
         SettingsError: a `MNIST_` variable that does not exist, or a value out of its range; the message
-            names the variable, the value's fault and, for a misspelling, the nearest setting.
+            names the variable (of an override its option too), the value's fault and, for a misspelling,
+            the nearest setting.
     """
     for name, value in dotenv_values(".env").items():
         if value is not None:
@@ -194,12 +195,18 @@ def read_settings(**overrides: Any) -> Settings:
     for name in os.environ:
         if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
             raise SettingsError(f"{name} is no setting{_nearest(name)}; the README lists them all")
+    given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+        return Settings(**given)
     except ValidationError as error:
         # The value itself stays out of the message: it could be a credential in the wrong variable.
-        faults = ((str(e["loc"][0]).upper(), e["msg"].removeprefix("Value error, ")) for e in error.errors())
-        raise SettingsError("; ".join(f"{PREFIX}{name}: {fault}" for name, fault in faults)) from None
+        faults = ((str(e["loc"][0]), e["msg"].removeprefix("Value error, ")) for e in error.errors())
+        raise SettingsError(
+            "; ".join(
+                f"{f'--{name}, ' if name in given else ''}{PREFIX}{name.upper()}: {fault}"
+                for name, fault in faults
+            )
+        ) from None
     except SourceError as error:  # of a list that is no JSON
         name = str(error).partition('field "')[2].partition('"')[0].upper()
         raise SettingsError(f"{PREFIX}{name}: must be a list in JSON, as [10, 60, 300]") from None

@@ -222,7 +222,7 @@ def submit(version: Version = None) -> dict[str, Any]:
     with clocked(seconds, "submit"):
         try:
             posted = post_and_score(name, competition, registry, settings)
-            reason = "submitted on request"
+            reason = "submitted on request" if posted else "the competition has these predictions already"
         except QuotaSpentError as error:
             posted, reason = False, str(error)
     result = report.summarise(registry, None, name, None, reason, seconds, posted)

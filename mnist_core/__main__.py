@@ -112,7 +112,7 @@ def train(
     source: Annotated[Path, typer.Argument(help="train.csv, or a folder of labelled PNGs.")],
     bundle: Annotated[Path, typer.Argument(help="New folder for the exported learner.")],
     model: Annotated[
-        str, typer.Option(help="convnet, resnet18, scratch (plain tensors) or scratch-regression.")
+        str, typer.Option(help="convnet, ensemble, resnet18, scratch (plain tensors) or scratch-regression.")
     ] = "convnet",
     preset: Annotated[
         str,
@@ -251,6 +251,7 @@ def submission(
     from concurrent.futures import ThreadPoolExecutor
 
     from mnist_core import open_model, read_digits, read_manifest, to_csv
+    from mnist_core.submission import ROWS
 
     name = read_manifest(bundle)["model"]
     with ThreadPoolExecutor(1) as pool, _progress("read") as progress:
@@ -259,6 +260,10 @@ def submission(
         model = opening.result()
     if digits.labels is not None:
         raise DataError(f"{source}: has labels, and a submission is for digits without; take test.csv")
+    if len(digits) != ROWS:
+        raise DataError(
+            f"{source}: {len(digits):,} digits, and a submission has {ROWS:,}; take test.csv, whole"
+        )
     with _progress("predict") as progress:
         probabilities = model.predict(digits.pixels, progress=progress)
     labels = _round_numbers(probabilities) if name == "scratch-regression" else probabilities.argmax(1)
@@ -518,8 +523,12 @@ def main() -> None:
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     try:
         app()
-    except (MnistError, OSError) as error:
+    except MnistError as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        typer.echo(f"error: {what}; make its folder, make room, or mend its rights", err=True)
         sys.exit(1)
 
 

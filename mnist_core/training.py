@@ -117,7 +117,7 @@ def _visible(digits: Digits, rows: np.ndarray | None) -> tuple[np.ndarray, np.nd
     except IndexError as error:
         raise ModelError(f"rows do not fit the {len(digits.pixels)} digits: {error}") from error
     if len(pixels) == 0:
-        raise ModelError("no rows to train on")
+        raise ModelError(f"no rows to train on, of {len(digits.pixels)} digits")
     return pixels, labels
 
 

@@ -25,6 +25,7 @@ from time import perf_counter
 from typing import Any
 
 from infra.practice.data import make_zip
+from mnist_core.submission import ROWS
 from tests.bench.record import RECORDS
 from tests.bench.scores import machine, product_gflops, spread
 
@@ -142,12 +143,14 @@ def pooled() -> list[dict[str, Any]]:
             mine = [line for line in mine if "public_score" in line]
             if not mine:
                 continue
-            score, took = (spread([line[key] for line in mine]) for key in ("public_score", "seconds"))
+            score = spread([round(line["public_score"] * ROWS) / ROWS for line in mine])
+            took = spread([line["seconds"] for line in mine])
+            sd = f" ± {score['sd']:.5f}" if "sd" in score else ""
             name = log.parent.name + (f", {size} together" if size > 1 else "")
             rows.append(
                 row(
                     f"record {name}: public score",
-                    f"{score['mean']:.5f} ± {score.get('sd', 0):.5f} (n = {len(mine)})",
+                    f"{score['mean']:.5f}{sd} (n = {len(mine)})",
                     f"{took['mean']:.1f} s ({took['min']:.1f} to {took['max']:.1f})",
                     "0.99442 in 40 min; Deotte's 15 networks 0.99757",
                 )
@@ -266,12 +269,18 @@ def main() -> None:
     given.json.write_text(json.dumps({"machine": head, "rows": rows}, indent=2) + "\n")
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("", "ours", "", "to beat", title=", ".join(f"{key} {value}" for key, value in head.items()))
+    table = Table(
+        Column(no_wrap=True),
+        "ours",
+        "",
+        "to beat",
+        title=", ".join(f"{key} {value}" for key, value in head.items()),
+    )
     for line in rows:
         table.add_row(line["what"], line["ours"], line["more"], line["anchor"])
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 if __name__ == "__main__":

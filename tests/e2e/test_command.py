@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -98,6 +99,9 @@ def test_a_whole_night_from_nothing(environment, tmp_path):
     assert result["seconds"]["total"] > sum(result["seconds"][step] for step in steps - {"total"})
     assert "Traceback" not in done.stderr
     assert "public score" in done.stderr
+    assert re.search(
+        rf"^ report +{re.escape(str(tmp_path / 'home'))}/reports/\S+/000001 *$", done.stderr, re.MULTILINE
+    )
     assert practice_ended(tmp_path / "home")
     assert processes_of(tmp_path / "home") == []
 

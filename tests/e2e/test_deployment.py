@@ -84,6 +84,30 @@ def test_the_deployments_say_what_they_are(installed):
     assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
 
 
+def test_the_schedule_is_let_go_when_a_server_is_chosen_and_a_persons_pause_stays(installed, monkeypatch):
+    """`ui` resumes what it held itself once MNIST_KAGGLE is set; of a person's pause it only tells."""
+    monkeypatch.setitem(installed.environment, "MNIST_KAGGLE", "practice")
+
+    assert "paused" not in installed.up()
+    assert schedule(installed)["active"]
+
+    number = schedule(installed)["id"]
+    done = installed.command("prefect", "deployment", "schedule", "pause", "nightly/nightly", number)
+    assert done.returncode == 0, done.stderr
+    assert "paused: resume it" in installed.up()
+    monkeypatch.delitem(installed.environment, "MNIST_KAGGLE")
+    installed.up()
+    monkeypatch.setitem(installed.environment, "MNIST_KAGGLE", "practice")
+    assert "paused: resume it" in installed.up()
+    assert not schedule(installed)["active"]
+
+
+def schedule(installed):
+    """The night's schedule, as the server has it."""
+    [found] = installed.ask("/deployments/name/nightly/nightly")["schedules"]
+    return found
+
+
 def test_what_was_started_ends(installed):
     """`ui` again starts nothing twice; `stop` ends server and workers by their recorded pids."""
     before, automations = installed.processes(), installed.ask("/automations/filter", limit=10)

@@ -488,7 +488,9 @@ def test_submit_takes_the_champion_or_a_named_version(job):
     assert result["submission"]["posted"]
     assert result["submission"]["public_score"] > 0.5
     assert result["champion"] is None
-    assert not submit(version)["submission"]["posted"]
+    again = submit(version)
+    assert not again["submission"]["posted"]
+    assert again["reason"] == "the competition has these predictions already"
 
 
 def test_train_adopts_what_it_published_and_fresh_opens_the_next_attempt(job, monkeypatch):
@@ -518,8 +520,8 @@ def test_the_seed_follows_from_night_and_attempt():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"model": "convent"}, "MNIST_MODEL"),
-        ({"preset": "slow"}, "MNIST_PRESET"),
+        ({"model": "convent"}, "--model, MNIST_MODEL"),
+        ({"preset": "slow"}, "--preset, MNIST_PRESET"),
         ({"seed": -1}, "--seed -1 is out of range"),
         ({"night": "yesterday"}, "--night yesterday is no date"),
     ],

@@ -75,6 +75,11 @@ def test_rollback_gives_the_title_back_and_it_stays_there(job):
     told = oncall.rollback(started.settings)
 
     assert told["champion"]["version"] == first
+    assert "rolled back by hand" in oncall.status(started.settings)["nights"][0]["reason"]
+    assert [row["role"] for row in oncall.versions(started.settings)["versions"]] == [
+        "champion",
+        "taken back",
+    ]
     nightly("2026-11-24")
     assert started.registry.champion() == (3, first)
     with pytest.raises(SettingsError, match="no champion before"):

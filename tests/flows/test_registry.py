@@ -84,6 +84,18 @@ def test_how_a_night_ended_can_be_followed_by_another_end(registry):
     assert registry.night(WORK)["decision"] == "promoted"
 
 
+def test_nights_are_told_by_date_and_within_one_as_they_ended(registry):
+    """A name or an attempt does not decide the order, nor does the night that was made good for later."""
+    works = [Work("2026-11-24", "convnet", "fast"), WORK, Work("2026-11-23", "convnet", "best")]
+    for seconds, work in enumerate(works):
+        registry.end_night(work, {"decision": "promoted"})
+        [end] = (registry.store.root / registry.place / "nights" / work.key).iterdir()
+        os.utime(end, (1000 + seconds, 1000 + seconds))
+
+    assert [night["work"] for night in registry.nights()] == [works[n].key for n in (1, 2, 0)]
+    assert [night["work"] for night in registry.nights(1)] == [works[0].key]
+
+
 def test_a_version_exists_only_once_its_manifest_is_there(registry, folder, monkeypatch):
     """A publisher that dies before the manifest leaves no version behind."""
     monkeypatch.setattr(registry, "_put_first", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -36,6 +36,8 @@ def test_the_defaults_need_no_account_and_no_cloud():
         ("MNIST_EPOCHS", "0", "MNIST_EPOCHS.*greater than or equal to 1"),
         ("MNIST_KAGGLE", "kaggle.com", "MNIST_KAGGLE.*practice.*live.*URL"),
         ("MNIST_KAGGLE", "http://me:secret@localhost", "MNIST_KAGGLE.*without credentials"),
+        ("MNIST_STORE", "s3:/bucket", "MNIST_STORE.*s3://bucket/prefix"),
+        ("MNIST_STORE", __file__, "MNIST_STORE: is a file; it must be a folder"),
         ("MNIST_COMPETITION", "../etc", "MNIST_COMPETITION"),
         ("MNIST_MODLE", "convnet", "MNIST_MODLE is no setting.*did you mean MNIST_MODEL"),
         ("MNIST_RETRY_WAITS_S", "abc", "MNIST_RETRY_WAITS_S: must be a list in JSON"),
