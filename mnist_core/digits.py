@@ -5,7 +5,7 @@ with a few numpy operations, on all cores, and accepts only a file that is right
 doubts, the careful one reads line by line and names file, row, column and the value that is wrong.
 
 train.csv (76.8 MB, 42,000 rows) → uint8, medians of 7 in turn, two AMD EPYC cores: this file 0.057 s, pandas
-0.43 s (tests/bench/LOG.md). At its peak 61 MB above the process before, 33 of them the pixels.
+0.43 s (tests/bench/LOG.md). At its peak 65 to 71 MB above the process before, 33 of them the pixels.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def _parse(text: NDArray[np.uint8], width: int, room: NDArray[np.uint8]) -> NDAr
     digit *= is_digit.view(np.uint8)
     two = np.logical_and(is_digit[1:], is_digit[:-1], out=flag[1:])  # [i]: digits at i and i + 1
     four = np.logical_and(two[2:], two[:-2], out=hundreds.view(bool)[3:])
-    if _any(four):
+    if four.any():
         return None
     hundreds = np.multiply(digit[:-2], two[1:].view(np.uint8), out=hundreds[2:])
     if hundreds.max(initial=0) > 2:
@@ -301,7 +301,7 @@ def _parse(text: NDArray[np.uint8], width: int, room: NDArray[np.uint8]) -> NDAr
     ending = np.multiply(digit[1:-1], 10, out=value[2:])  # [i]: of the number that ends at i + 2
     ending += digit[2:]
     ending += hundreds
-    if _any(np.less(ending, hundreds, out=flag[2:])):  # 256..299 wrapped around
+    if np.less(ending, hundreds, out=flag[2:]).any():  # 256..299 wrapped around
         return None
 
     # Behind every 785th number stands a line end, and besides there are only commas, as many as there are
@@ -324,11 +324,6 @@ def _parse(text: NDArray[np.uint8], width: int, room: NDArray[np.uint8]) -> NDAr
     picked = value.view(np.uint16).take(pairs)
     picked |= picked >> 8  # one of the two bytes is 0
     return picked.astype(np.uint8).reshape(lines, width)
-
-
-def _any(flags: NDArray[np.bool_]) -> bool:
-    """Whether one is True; to find that none is takes numpy's any() seventy times as long."""
-    return bool(flags.view(np.uint8).max(initial=0))
 
 
 def _read_carefully(csv: Path, labelled: bool) -> Digits:

@@ -471,8 +471,8 @@ def _kept_memory() -> Iterator[None]:
     """Have glibc keep for the next step what one has freed, up to 1 GiB instead of 128 KiB to 64 MiB.
 
     Handed back to the kernel, it comes again page by page, cleared: some 700 faults a step of preset fast, a
-    tenth or more of its time (tests/bench/LOG.md). It is handed back in the end. Other C libraries keep to
-    their own ways.
+    tenth or more of its time (tests/bench/LOG.md). In the end it is handed back, and later frees keep 64 MiB.
+    Other C libraries keep to their own ways.
     """
     libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # malloc.h
     if not hasattr(libc, "mallopt"):
@@ -483,6 +483,7 @@ def _kept_memory() -> Iterator[None]:
     try:
         yield
     finally:
+        libc.mallopt(trim_threshold, 1 << 26)
         libc.malloc_trim(0)
 
 

@@ -77,7 +77,8 @@ def train(out: Path) -> None:
     def keep(record: str, probabilities: np.ndarray, **facts: Any) -> None:
         number = str(len(said))
         said[number] = probabilities.argmax(1).astype(np.uint8)
-        np.savez_compressed(out / "answers.npz", **said)  # a machine that goes away takes nothing along
+        np.savez_compressed(out / "part.npz", **said)
+        (out / "part.npz").replace(out / "answers.npz")  # a machine that goes away takes nothing along
         tell(log, record=record, answers=number, **facts)
 
     tell(log, machine=machine(), commit=commit())
@@ -145,7 +146,8 @@ def score(out: Path, date: str) -> None:
     competition = connect(settings)
     competition.download()
     said = np.load(out / "answers.npz")
-    head, *rows, difference = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    head, *rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    difference = {} if "record" in rows[-1] else rows.pop()  # a run that was cut off has none
     csv = settings.home / "cuda.csv"
     for record in dict.fromkeys(row["record"] for row in rows):
         folder = RECORDS / f"{date}-{record}"

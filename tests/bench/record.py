@@ -11,7 +11,7 @@ Appends to `tests/bench/records/<date>-convnet-<preset>/results.jsonl`: the reci
 for each seed: seconds of the fit alone (train.csv lies in memory), CPU seconds, public score, the machine's
 product of matrices before and after. What is there already is not trained again. `--together K` posts the
 mean probabilities of each K seeds that follow each other as one ensemble. With `--teachers` the networks of
-those seeds, trained before on this machine, teach (`<date>-convnet-<preset>-taught`); their own seconds are
+those seeds, trained before on this machine, teach (`<date>-…-taught`); their own seconds are
 not counted. `ensemble` is its preset best, where a seed's network is the member of that number, and its
 pupils are of the preset of member 0. `origin` is the first notebook's recipe from scratch, on the four fifths
 that it takes. The competition alone knows the labels of test.csv; nothing here is chosen by them.

@@ -1,6 +1,7 @@
 """The networks: what goes in, what comes out, and that each can be made again from its sizes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -204,6 +205,43 @@ def test_an_upright_network_sees_the_straightened_digit():
 
     assert leans.abs().max() > 0.01
     torch.testing.assert_close(upright(digits), upright.logits(seen), rtol=1e-4, atol=1e-5)
+
+
+def test_each_network_of_a_training_sees_the_digits_in_its_own_way(monkeypatch):
+    """A pupil and its two teachers get the same drawn digits, those straightened that one learnt upright."""
+    digits = pixels(128).numpy()
+    digits[:, 14:, :14] //= 8
+    digits[:, :14, 14:] //= 8
+    recipe = replace(convnet.PRESETS["fast"], epochs=1, augmentation=(0.0, 0.0, 0.0, 0.0), upright=True)
+    teachers = [convnet.ConvNet((4, 6, 8, 10), upright=upright).eval() for upright in (False, True)]
+    augment, read = convnet.augment, convnet.ConvNet.logits_by_winograd
+    drawn, seen = {}, []
+
+    def drawing(rows, maps):
+        ink = augment(rows, maps)
+        drawn[id(ink)] = rows
+        return ink
+
+    def reading(net, ink):
+        seen.append((net.sizes["upright"], net.training, ink))
+        return read(net, ink)
+
+    monkeypatch.setattr(convnet, "augment", drawing)
+    monkeypatch.setattr(convnet.ConvNet, "logits_by_winograd", reading)
+    convnet.fit(digits, np.zeros(128, np.int64), recipe, teachers=teachers)
+
+    assert {(upright, training) for upright, training, _ in seen} >= {
+        (True, True),
+        (False, False),
+        (True, False),
+    }
+    for upright, _, ink in seen:
+        rows = drawn[id(ink)]
+        still = (torch.eye(2, 3) * convnet.CROP / convnet.SIDE).expand(len(rows), 2, 3)
+        leans = convnet.lean(rows)
+        assert leans.abs().min() > 0.1
+        maps = convnet.straightened(still, leans) if upright else still
+        torch.testing.assert_close(ink, augment(rows, maps))
 
 
 def test_sizes_without_a_word_of_upright_are_of_one_that_is_not():
