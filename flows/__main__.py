@@ -197,7 +197,7 @@ def _ending(run: Callable[[], None]) -> tuple[int, str, BaseException | None]:
     except SettingsError as error:
         return 2, f"settings: {error}", error
     except MnistError as error:
-        go_on = f". To go on: {_command_again()}" if error.again else ""
+        go_on = f". To go on: {_command_again()}" if error.retryable else ""
         return 1, f"failed: {error}{go_on}", error
     except KeyboardInterrupt as error:
         return 1, _stopped(), error

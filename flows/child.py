@@ -23,7 +23,7 @@ LATE_S = 120.0
 class ChildError(MnistError):
     """A child run did not end well; the message has its cause."""
 
-    again = True
+    retryable = True
 
 
 def run_children(

@@ -58,14 +58,14 @@ class CompetitionError(MnistError):
 
     def __init__(
         self,
-        message: str,
+        problem: str,
+        remedy: str = "",
         *,
-        again: bool = False,
+        retryable: bool = False,
         answered: bool = False,
         submission: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.again = again
+        super().__init__(problem, remedy, retryable=retryable)
         self.answered = answered
         self.submission = submission
 
@@ -294,7 +294,7 @@ class Competition:
                 raise
             return self._settle(token, error, hold)
         if not answer.ref:
-            cause = CompetitionError(f"{self.name}: the upload failed, nothing was submitted", again=True)
+            cause = CompetitionError(f"{self.name}: the upload failed, nothing was submitted", retryable=True)
             if not self._api.post_reached:
                 raise cause
             return self._settle(token, CompetitionError(f"{self.name}: an answer without a ref"), hold)
@@ -314,7 +314,7 @@ class Competition:
         raise SubmissionUnknownError(
             f"the submission was sent, and its answer was lost ({cause}); the list of submissions does not "
             "show it. The next run looks for it before it posts anything",
-            again=True,
+            retryable=True,
             submission={"ref": None, "status": "UNKNOWN", "public_score": None, "posted": True},
         ) from cause
 
@@ -329,7 +329,7 @@ class Competition:
             try:
                 submission = self.submission(ref)
             except CompetitionError as error:
-                if not error.again or time.monotonic() >= deadline:
+                if not error.retryable or time.monotonic() >= deadline:
                     raise
             else:
                 if submission.status != "PENDING" or time.monotonic() >= deadline:
@@ -350,20 +350,20 @@ class Competition:
             raise CompetitionError(
                 f"{where}: it answered with something else than JSON (a web page, or a cut reply); "
                 "check MNIST_KAGGLE, or try again later",
-                again=True,
+                retryable=True,
             ) from None
         except requests.RequestException as error:
             cause = getattr(error.args[0] if error.args else None, "reason", None) or error
             raise CompetitionError(
                 f"{where}: no answer ({type(cause).__name__}); is the server up and the network there? "
                 "try again later",
-                again=True,
+                retryable=True,
             ) from None
         except (ValueError, KeyError) as error:
             raise CompetitionError(
                 f"{where}: an answer that Kaggle's client does not understand "
                 f"({type(error).__name__}: {error}); try again later, or update `kaggle`",
-                again=True,
+                retryable=True,
             ) from None
 
 
@@ -615,7 +615,7 @@ def _refused(where: str, competition: str, error: Any) -> CompetitionError:
         return QuotaSpentError(f"{where}: {words}; the quota returns at {quota_returns()}", answered=True)
     elif status in (408, 429) or not 400 <= status < 500:  # an error within a 200 tells nothing for sure
         return CompetitionError(
-            f"{where}: HTTP {status} {words}; try again later", again=True, answered=status == 429
+            f"{where}: HTTP {status} {words}; try again later", retryable=True, answered=status == 429
         )
     else:
         remedy = "this request will not succeed as it is"
@@ -661,7 +661,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 with bundle.open(name) as source, (folder / name).open("xb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)  # reading to the end checks the CRC
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise CompetitionError(f"{archive}: {error}; it is removed, run again", again=True) from None
+        raise CompetitionError(f"{archive}: {error}; it is removed, run again", retryable=True) from None
 
 
 @contextlib.contextmanager

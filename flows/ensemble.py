@@ -21,7 +21,7 @@ FOLDS = 5
 class MissingMemberError(MnistError):
     """A member of tonight is not in the store any more."""
 
-    again = True
+    retryable = True
 
 
 def parts(work: Work) -> list[Work]:

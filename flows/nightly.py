@@ -175,7 +175,9 @@ def _night(
             log.info("champion %d: %s", number + 1, version)
             if registry.version(version) is None and champion is not None:
                 registry.promote(champion, number + 1, f"{version} was pruned meanwhile", rollback=version)
-                raise CompetitionError(f"{version} was pruned while the night ran; run it again", again=True)
+                raise CompetitionError(
+                    f"{version} was pruned while the night ran; run it again", retryable=True
+                )
             report.announce(registry, "promoted", version, reason)
             break
     if dry_run:
@@ -251,7 +253,7 @@ def run_training(
             raise CompetitionError(
                 "what was trained is not in this night's place: the competition's data changed while it ran, "
                 "or the GPU pool has other MNIST_ settings; run it again",
-                again=True,
+                retryable=True,
             )
         for step in ("read", "train"):
             spent[step] = round(spent.get(step, 0.0) + manifest["seconds"][step], 3)

@@ -422,7 +422,7 @@ class Intent:
                 self.sent = True
                 return
         slow = StoreError(f"each write of {self._registry.location('intents', '…')} takes too long to post")
-        slow.again = True
+        slow.retryable = True
         raise slow
 
     def close(self) -> None:

@@ -123,7 +123,7 @@ class Folder:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             remedy = "make room there" if full else "check that MNIST_STORE names a folder you can write"
             explained = StoreError(f"{self.root / key}: {error.strerror or error}; {remedy}")
-            explained.again = True
+            explained.retryable = True
             raise explained from error
 
 
@@ -283,14 +283,14 @@ class Bucket:
                 "try again later" if again else _S3_REMEDIES.get(code, "check MNIST_STORE and its policy")
             )
             explained = StoreError(f"{self.location(key)}: S3 answered {status} {code}; {remedy}")
-            explained.again = again
+            explained.retryable = again
             raise explained from None
         except BotoCoreError as error:
             explained = StoreError(
                 f"{self.location(key)}: {' '.join(str(error).split())}; check the AWS variables "
                 "(credentials, region, AWS_ENDPOINT_URL) and the network"
             )
-            explained.again = isinstance(error, (HTTPClientError, ConnectionError, IncompleteReadError))
+            explained.retryable = isinstance(error, (HTTPClientError, ConnectionError, IncompleteReadError))
             raise explained from None
 
 

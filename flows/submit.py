@@ -141,7 +141,7 @@ def _read_score(
     try:
         return _score(version, ref, competition, registry, wait_s)
     except CompetitionError as error:
-        if not error.again:
+        if not error.retryable:
             raise
         log.warning("%s (the next run reads the score)", error)
         return None

@@ -41,7 +41,7 @@ log = logging.getLogger("mnist")
 def can_be_tried_again(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Whether a task failed for a reason that may pass by itself; says so in the log."""
     # After an unclear answer another try could post twice: only a new run, which looks first, goes on.
-    again = getattr(state.data, "again", False) and not isinstance(state.data, SubmissionUnknownError)
+    again = getattr(state.data, "retryable", False) and not isinstance(state.data, SubmissionUnknownError)
     if again:
         log.warning("%s (the job tries it again)", state.data)
     return bool(again)
@@ -66,7 +66,7 @@ def clocked(seconds: dict[str, float], step: str) -> Iterator[None]:
 class OverdueError(MnistError):
     """Something took longer than its cap."""
 
-    again = True
+    retryable = True
 
 
 @contextmanager

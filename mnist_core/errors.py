@@ -1,24 +1,44 @@
-"""The tree of errors: every one that a person can meet says what is wrong, where, and what to do.
+"""The tree of errors. Each one says what is wrong and where, and what to do about it.
 
-    MnistError
-    ├── DataError         a CSV, a PNG or an array that holds no digits
-    ├── ModelError        an unknown model, preset or device; weights that can not be fetched
-    ├── BundleError       an exported learner that is incomplete or changed
-    └── SubmissionError   labels or a file that the competition would refuse
-
-`flows` adds SettingsError, StoreError and CompetitionError beside the code that raises them.
+MnistError
+├── DataError             a CSV file, a PNG file or an array that does not hold digits
+├── ModelError            an unknown model, preset or device; weights that cannot be fetched
+├── BundleError           an exported learner that is incomplete or changed
+├── SubmissionError       labels, or a file, that the competition would refuse
+└── (in flows)
+    ├── SettingsError     a setting that is unknown, misspelled or out of range
+    ├── RecordError       a stored object with a wrong or missing field
+    ├── StoreError        the store cannot be read or written, or an object has changed
+    ├── CompetitionError  the competition's server refused, failed or could not be reached
+    └── …                 the others, each beside the code that raises it
 """
+
+from __future__ import annotations
 
 
 class MnistError(Exception):
-    """Base of all errors of this project; its text names file, row or setting, and the remedy."""
+    """Base of all errors of this project.
 
-    again = False
-    """Whether the same command can succeed later with nothing changed (a server that was down)."""
+    Args:
+        problem: what is wrong: the file, row, setting or server, and the value if it is not a secret.
+        remedy: what to do about it; empty if the problem says it.
+        retryable: whether the same command can succeed later with nothing changed (a server that was down).
+
+    `str(error)` is the problem, and the remedy after "; ". Code reads the attributes, never the text.
+    """
+
+    retryable: bool = False
+
+    def __init__(self, problem: str, remedy: str = "", *, retryable: bool | None = None) -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem = problem
+        self.remedy = remedy
+        if retryable is not None:
+            self.retryable = retryable
 
 
 class DataError(MnistError):
-    """Input that is no digit, or not the digits that were promised."""
+    """Input that is not a digit, or not the digits that were promised."""
 
 
 class ModelError(MnistError):
@@ -26,8 +46,8 @@ class ModelError(MnistError):
 
 
 class BundleError(MnistError):
-    """An exported learner that can not be trusted: a file is missing, or its digest differs."""
+    """An exported learner that cannot be trusted: a file is missing, or its digest differs."""
 
 
 class SubmissionError(MnistError):
-    """Predictions that are no valid submission."""
+    """Predictions that are not a valid submission."""

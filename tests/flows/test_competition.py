@@ -233,7 +233,7 @@ def test_a_failed_upload_is_tried_again_and_creates_nothing_by_itself(job, csv):
     with pytest.raises(CompetitionError, match="upload failed") as caught:
         started.competition.submit_once(csv, "never")
 
-    assert caught.value.again
+    assert caught.value.retryable
     assert len(started.server.submissions()) == 1
 
 
@@ -290,7 +290,7 @@ def test_a_lasting_fault_is_one_clear_error(job, name, words):
     ) as caught:
         competition.quota()
 
-    assert caught.value.again
+    assert caught.value.retryable
 
 
 def test_a_server_that_never_answers_times_out(job, monkeypatch):
@@ -305,7 +305,7 @@ def test_a_server_that_never_answers_times_out(job, monkeypatch):
         with pytest.raises(CompetitionError, match=r"no answer \(ReadTimeoutError\)") as caught:
             started.competition.quota()
 
-    assert caught.value.again
+    assert caught.value.retryable
 
 
 def test_a_server_that_is_not_there_is_named(job, monkeypatch):
@@ -316,7 +316,7 @@ def test_a_server_that_is_not_there_is_named(job, monkeypatch):
     with pytest.raises(CompetitionError, match=r"127\.0\.0\.1:9.*is the server up") as caught:
         started.competition.quota()
 
-    assert caught.value.again
+    assert caught.value.retryable
 
 
 def test_wrong_credentials_are_named_and_not_shown(job, monkeypatch):
@@ -327,7 +327,7 @@ def test_wrong_credentials_are_named_and_not_shown(job, monkeypatch):
     with pytest.raises(CompetitionError, match="KAGGLE_API_TOKEN, or KAGGLE_USERNAME") as caught:
         started.competition.quota()
 
-    assert not caught.value.again
+    assert not caught.value.retryable
     assert "wrong-and-secret" not in str(caught.value)
 
 
@@ -351,7 +351,7 @@ def test_rules_that_are_not_accepted_are_named(job):
     with pytest.raises(CompetitionError, match=r"accept the rules at https://www\.kaggle\.com") as caught:
         started.competition.download()
 
-    assert not caught.value.again
+    assert not caught.value.retryable
 
 
 def test_a_competition_that_does_not_exist_is_named(job, monkeypatch):

@@ -152,7 +152,7 @@ def test_a_score_far_below_the_champions_rolls_it_back(job):
         assert caught.value.result["decision"] == "failed"
         assert caught.value.result["submission"]["posted"] is posted
         assert caught.value.result["champion"]["version"] == good["version"]
-        assert not caught.value.again
+        assert not caught.value.retryable
 
     champions = started.registry.champions()
     assert [entry["version"] for entry in champions] == [good["version"], bad, good["version"]]

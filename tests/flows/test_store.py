@@ -249,7 +249,7 @@ def test_s3_that_stays_down_is_an_error_that_may_pass(bucket, s3, monkeypatch):
         s3.faults[:] = [fault] * module.ATTEMPTS
         with pytest.raises(StoreError, match=f"some/prefix/a.*{words}") as caught:
             bucket.put("a", b"x")
-        assert caught.value.again
+        assert caught.value.retryable
     assert bucket.get("a") is None
 
 
@@ -259,7 +259,7 @@ def test_a_bucket_that_is_not_there_is_named(s3):
         StoreError, match=r"s3://absent/a: S3 answered 404 NoSuchBucket.*MNIST_STORE"
     ) as caught:
         open_store("s3://absent").put("a", b"")
-    assert not caught.value.again
+    assert not caught.value.retryable
 
 
 def test_missing_credentials_are_named(s3, monkeypatch, tmp_path):

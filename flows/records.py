@@ -1,0 +1,252 @@
+"""The records that runs exchange and the store keeps: typed, to and from JSON.
+
+A stored record may have more fields than are read here (`format` and `writer`, which the store adds); a wrong
+or missing field is an error that names the object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mnist_core.errors import MnistError
+
+
+class RecordError(MnistError):
+    """A record, from the store or from another run, with a wrong or missing field."""
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, compared by value."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], where: str) -> Self:
+        """Return the record that a JSON object holds.
+
+        Args:
+            value: the object, as `json.loads` gives it.
+            where: names the object in the error, such as its location in the store.
+
+        Raises:
+            RecordError: a field is missing or wrong; the message names the object and the field.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise RecordError(
+                f"{where}: {cls.__name__} with a wrong field {field!r}: {first['msg']}",
+                "it was changed from outside, or written by another version of this program",
+            ) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+class Decision(StrEnum):
+    """What a nightly run decided about its version."""
+
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    DEFERRED = "deferred"
+    """Champion, but no submission was left that day."""
+    DRY_RUN = "dry-run"
+    FAILED = "failed"
+
+
+class Status(StrEnum):
+    """The state of a submission on the competition's server."""
+
+    PENDING = "PENDING"
+    COMPLETE = "COMPLETE"
+    ERROR = "ERROR"
+    UNKNOWN = "UNKNOWN"
+    """The request was sent, and neither its answer nor the server's list shows whether it arrived."""
+
+
+class Demotion(StrEnum):
+    """Why a version lost champion status permanently."""
+
+    ALARM = "alarm"
+    ROLLBACK = "rollback"
+    PRUNED = "pruned"
+
+
+class RunKey(Record):
+    """Identifies a run's work: the same key resumes, another key starts from scratch.
+
+    Attributes:
+        night: UTC date as `2026-11-23`.
+        model, preset: what is trained, and how long.
+        epochs: passes over the rows; None: the preset's.
+        seed: the given seed; None: derived from night and attempt.
+        attempt: 1, and one more for each `--fresh`.
+        member: the night's member of an ensemble, from 1; None: the whole.
+    """
+
+    night: str
+    model: str
+    preset: str
+    epochs: int | None = None
+    seed: int | None = None
+    attempt: int = 1
+    member: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The key without its attempt: `2026-11-23/convnet-fast`."""
+        given = [f"e{self.epochs}"] if self.epochs is not None else []
+        given += [f"s{self.seed}"] if self.seed is not None else []
+        return f"{self.night}/{'-'.join([self.model, self.preset, *given])}"
+
+    @property
+    def key(self) -> str:
+        """The name with its attempt, `2026-11-23/convnet-fast/000001`, and a member's number."""
+        member = [] if self.member is None else [f"{self.member:02d}"]
+        return "/".join([self.name, f"{self.attempt:06d}", *member])
+
+
+class Submission(Record):
+    """A submission as the competition's server lists it.
+
+    Attributes:
+        ref: the server's number of it.
+        message: its description, which carries the content's token.
+        public_score: share of rows that are right, 0..1, cut to five decimals; None while unknown.
+        error: why the server refused the file.
+        posted: whether this call made it, rather than finding it.
+    """
+
+    ref: int
+    message: str
+    status: Status
+    public_score: float | None = None
+    error: str = ""
+    posted: bool = False
+
+
+class SubmissionEntry(Record):
+    """The submission of a version, or of a content, as the store keeps it."""
+
+    version: str
+    ref: int
+    message: str
+
+
+class Score(Record):
+    """How a version's submission ended."""
+
+    version: str
+    status: Status
+    public_score: float | None
+    error: str = ""
+
+
+class ChampionEntry(Record):
+    """An entry of the list of champions.
+
+    Attributes:
+        version: the champion from here on.
+        reason: why, for people.
+        at: when, UTC, ISO 8601.
+        demoted: the version that lost champion status with this entry, permanently.
+        cause: why it did.
+    """
+
+    version: str
+    reason: str
+    at: str
+    demoted: str | None = None
+    cause: Demotion | None = None
+
+
+class LeaseState(StrEnum):
+    """How far the run that holds the lease has come."""
+
+    OPEN = "open"
+    SENT = "sent"
+    """Written right before the request that posts, so that it may have arrived."""
+    CLOSED = "closed"
+
+
+class LeaseEntry(Record):
+    """An entry of the list of leases: the right to submit, one run of a namespace at a time.
+
+    Attributes:
+        owner: the run's own random id.
+        version: whose predictions are posted.
+        content: the token that marks their submission.
+        expires: UTC, ISO 8601.
+        posted: of a closed entry that another run wrote: whether the submission had arrived.
+    """
+
+    owner: str
+    version: str
+    content: str
+    state: LeaseState
+    expires: str
+    posted: bool | None = None
+
+
+class NightEntry(Record):
+    """How one attempt of a night ended.
+
+    Attributes:
+        submitted: the version whose predictions were posted, or would have been.
+        alarm: whether the decision is `failed` because of an alarm.
+        run: the run key, where the entry was read from the list of nights.
+    """
+
+    version: str
+    model: str | None = None
+    valid_accuracy: float | None = None
+    valid_interval: tuple[float, float] | None = None
+    decision: Decision
+    reason: str
+    submitted: str | None = None
+    alarm: bool = False
+    seconds: dict[str, float] = {}
+    run: str = ""
+
+
+class SubmissionResult(Record):
+    """The submission of a run's result."""
+
+    ref: int | None
+    status: Status
+    public_score: float | None
+    posted: bool
+
+
+class ChampionResult(Record):
+    """The champion of a run's result."""
+
+    version: str
+    valid_accuracy: float | None
+    public_score: float | None
+
+
+class RunResult(Record):
+    """What a command ends with: the object that `--json` prints.
+
+    Attributes:
+        decision: None of `train` and `submit`, which decide nothing.
+        seconds: by step; `train` is the fit alone, `total` the whole command.
+    """
+
+    night: str | None = None
+    model: str | None = None
+    version: str | None = None
+    valid_accuracy: float | None = None
+    decision: Decision | None = None
+    reason: str = ""
+    submission: SubmissionResult | None = None
+    champion: ChampionResult | None = None
+    seconds: dict[str, float] = {}
