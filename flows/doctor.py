@@ -25,11 +25,16 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from flows.competition import connect, find_credentials, quota_returns, server_name
 from flows.deployment import DEPLOYMENTS, POOLS
+from flows.kaggle.competition import connect, server_name
+from flows.kaggle.credentials import find_credentials
+from flows.kaggle.submissions import quota_returns
 from flows.prefect_home import running_server
 from flows.settings import PREFIX, Settings, SettingsError, read_settings
-from flows.store import Bucket, Folder, StoreError, free_bytes, open_store
+from flows.store.base import StoreError
+from flows.store.folder import Folder, free_bytes
+from flows.store.open import open_store
+from flows.store.s3 import Bucket
 from mnist_core.errors import MnistError
 
 CHECK_S = 30.0

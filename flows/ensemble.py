@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.competition import TRAIN_ROWS, Data
+from flows.kaggle.download import TRAIN_ROWS, Data
 from flows.publish import HeldOut, publish, read_held_out
 from flows.registry import Registry, Work
 from mnist_core.errors import MnistError

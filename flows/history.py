@@ -3,7 +3,7 @@
 import base64
 from dataclasses import dataclass
 
-from flows.competition import TEST_ROWS
+from flows.kaggle.download import TEST_ROWS
 from flows.registry import Registry
 
 LAST = 90

@@ -8,14 +8,10 @@ from prefect import flow
 
 from flows import report
 from flows.child import run_children
-from flows.competition import (
-    TEST_ROWS,
-    CompetitionError,
-    SubmissionRefusedError,
-    SubmissionUnknownError,
-    connect,
-)
 from flows.ensemble import assemble, members_of, parts
+from flows.kaggle.competition import connect
+from flows.kaggle.download import TEST_ROWS
+from flows.kaggle.errors import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
 from flows.publish import read_held_out
 from flows.registry import Registry, Work
 from flows.settings import (
@@ -30,7 +26,7 @@ from flows.settings import (
     Settings,
     read_settings,
 )
-from flows.store import open_store
+from flows.store.open import open_store
 from flows.submit import predict_version, read_scores, settle, submit
 from flows.train import (
     capped,

@@ -9,10 +9,12 @@ from typing import Any
 
 from rich.table import Table
 
-from flows.competition import CompetitionError, connect, server_name
+from flows.kaggle.competition import connect, server_name
+from flows.kaggle.errors import CompetitionError
 from flows.registry import Registry, has_expired
 from flows.settings import Settings, SettingsError
-from flows.store import Store, open_store
+from flows.store.base import Store
+from flows.store.open import open_store
 
 NIGHTS = 7
 """So many nights, the last ones, are shown."""

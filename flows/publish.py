@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import report
 from flows.registry import Registry, Work
-from flows.store import get_object
+from flows.store.lists import get_object
 from mnist_core.errors import MnistError
 
 if TYPE_CHECKING:

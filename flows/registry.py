@@ -24,7 +24,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flows.store import Store, StoreError, append, get_json, get_object, latest, put_json, put_object
+from flows.store.base import Store, StoreError
+from flows.store.lists import append, get_json, get_object, latest, put_json, put_object
 from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")

@@ -10,20 +10,14 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import report
-from flows.competition import (
-    TEST_ROWS,
-    Competition,
-    CompetitionError,
-    Data,
-    QuotaSpentError,
-    Submission,
-    SubmissionRefusedError,
-    connect,
-    submission_token,
-)
+from flows.kaggle.competition import Competition, connect
+from flows.kaggle.download import TEST_ROWS, Data
+from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionRefusedError
+from flows.kaggle.submissions import submission_token
+from flows.records import Submission
 from flows.registry import INTENT_S, Intent, IntentLostError, Registry, has_expired
 from flows.settings import Settings, SettingsError, Version, read_settings
-from flows.store import open_store
+from flows.store.open import open_store
 from flows.train import clocked, download, is_child, refuse_an_unset_server, retries
 from mnist_core import submission
 

@@ -15,8 +15,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from flows import report
-from flows.competition import TRAIN_ROWS, Competition, Data, SubmissionUnknownError, connect
 from flows.ensemble import FOLDS, assemble, number_of, parts
+from flows.kaggle.competition import Competition, connect
+from flows.kaggle.download import TRAIN_ROWS, Data
+from flows.kaggle.errors import SubmissionUnknownError
 from flows.publish import HeldOut, publish, seed_of
 from flows.registry import Registry, Work
 from flows.settings import (
@@ -32,7 +34,7 @@ from flows.settings import (
     SettingsError,
     read_settings,
 )
-from flows.store import open_store
+from flows.store.open import open_store
 from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")

@@ -137,7 +137,7 @@ def elsewhere(net: torch.nn.Module, pixels: np.ndarray) -> float:
 
 def score(out: Path, date: str) -> None:
     """Post what `train` wrote, and append to the records."""
-    from flows.competition import connect
+    from flows.kaggle.competition import connect
     from flows.settings import read_settings
     from mnist_core import to_csv
 

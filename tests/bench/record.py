@@ -31,7 +31,7 @@ from time import perf_counter, process_time
 import numpy as np
 import torch
 
-from flows.competition import connect
+from flows.kaggle.competition import connect
 from flows.settings import read_settings
 from mnist_core import fit, predict, read_test, read_train, to_csv, write_pngs
 from mnist_core.models import convnet, ensemble

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from flows.competition import Competition
+    from flows.kaggle.competition import Competition
 
 SYSTEMS = {
     "linear": ["--model", "scratch", "--preset", "linear"],
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--log", type=Path, help="JSON lines are appended here, too")
     given = parser.parse_args()
-    from flows.competition import connect
+    from flows.kaggle.competition import connect
     from flows.settings import read_settings
 
     os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")

@@ -92,7 +92,8 @@ def _wrap_calls(point: Callable[[str, Callable[..., Any]], Callable[..., Any]]) 
     """Make every call of the store, every one of its steps on a disk, and every request a point."""
     import requests
 
-    from flows.store import Bucket, Folder
+    from flows.store.folder import Folder
+    from flows.store.s3 import Bucket
 
     for store in (Folder, Bucket):
         for name in STORE_CALLS:
@@ -105,11 +106,13 @@ def _wrap_calls(point: Callable[[str, Callable[..., Any]], Callable[..., Any]]) 
 def _hurry() -> None:
     from botocore.retries.standard import ExponentialBackoff
 
-    from flows import competition, registry, store, submit
+    from flows import registry, submit
+    from flows.kaggle import competition
+    from flows.store import s3
 
     registry.INTENT_S, submit.POLL_S = INTENT_S, 0.1
     competition.LOOK_AGAIN_S = (0.2, 0.4, 0.4)
-    store.READ_TIMEOUT_S = 0.5
+    s3.READ_TIMEOUT_S = 0.5
     ExponentialBackoff.delay_amount = lambda *_: 0  # type: ignore[method-assign]
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.competition import Competition, Data, connect, data_digest
+from flows.kaggle.competition import Competition, connect
+from flows.kaggle.download import Data, data_digest
 from flows.registry import Registry, Work
 from flows.settings import Settings, read_settings
-from flows.store import open_store
+from flows.store.open import open_store
 
 NIGHT = "2026-11-23"
 

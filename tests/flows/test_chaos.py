@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.competition import submission_token
+from flows.kaggle.submissions import submission_token
 from flows.registry import Registry, Work
-from flows.store import open_store
+from flows.store.open import open_store
 from mnist_core import load, predict, read_test
 from tests.flows import chaos
 

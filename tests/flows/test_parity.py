@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flows.registry import Registry, Work
-from flows.store import open_store
+from flows.store.open import open_store
 from flows.submit import predict_version
 from mnist_core import export, fit, load, load_learner, open_model, predict, read_test, read_train, to_fastai
 

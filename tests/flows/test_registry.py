@@ -8,7 +8,8 @@ import pytest
 
 from flows import registry as module
 from flows.registry import IntentLostError, Registry, Work
-from flows.store import get_json, open_store, put_object
+from flows.store.lists import get_json, put_object
+from flows.store.open import open_store
 
 WORK = Work("2026-11-23", "convnet", "fast")
 

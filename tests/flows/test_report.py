@@ -9,7 +9,7 @@ import pytest
 from flows import report
 from flows.history import ROWS, Entry, draw, markdown, read
 from flows.registry import Registry, Work
-from flows.store import Folder
+from flows.store.folder import Folder
 from flows.train import OverdueError, capped
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from flows.competition import Data
+from flows.kaggle.download import Data
 from flows.registry import Registry, Work
 from flows.settings import read_settings
-from flows.store import open_store
+from flows.store.open import open_store
 from flows.train import fit_and_publish
 
 

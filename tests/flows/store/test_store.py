@@ -8,8 +8,11 @@ import time
 
 import pytest
 
-from flows import store as module
-from flows.store import StoreError, append, get_json, get_object, latest, open_store, put_json, put_object
+from flows.store import s3 as s3_module
+from flows.store.base import StoreError
+from flows.store.folder import Folder
+from flows.store.lists import append, get_json, get_object, latest, put_json, put_object
+from flows.store.open import open_store
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def store(request):
 
 def overwrite(store, key, data):
     """Change an object from outside."""
-    if isinstance(store, module.Folder):
+    if isinstance(store, Folder):
         (store.root / key).write_bytes(data)
     else:
         store._s3.put_object(Bucket=store.name, Key=store.prefix + key, Body=data)
@@ -246,7 +249,7 @@ def test_s3_that_stays_down_is_an_error_that_may_pass(bucket, s3, monkeypatch):
     """After the last attempt the error names the object and says that a later run may succeed."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     for fault, words in (("503", "503 SlowDown"), ("reset", "AWS_ENDPOINT_URL")):
-        s3.faults[:] = [fault] * module.ATTEMPTS
+        s3.faults[:] = [fault] * s3_module.ATTEMPTS
         with pytest.raises(StoreError, match=f"some/prefix/a.*{words}") as caught:
             bucket.put("a", b"x")
         assert caught.value.retryable

@@ -12,16 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from flows import competition as module
-from flows.competition import (
-    CompetitionError,
-    QuotaSpentError,
-    SubmissionUnknownError,
-    connect,
-    data_digest,
-    find_credentials,
-    quota_returns,
-)
+from flows.kaggle import competition as module
+from flows.kaggle.competition import connect
+from flows.kaggle.credentials import find_credentials
+from flows.kaggle.download import data_digest
+from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionUnknownError
+from flows.kaggle.submissions import quota_returns
 from flows.settings import SettingsError
 from mnist_core import submission
 
@@ -407,7 +403,8 @@ def test_importing_the_client_calls_nobody_and_leaves_the_terminal_alone(job):
 
         threading.Thread(target=count, daemon=True).start()
         code = (
-            "import sys; from flows.competition import connect; from flows.settings import read_settings;"
+            "import sys; from flows.kaggle.competition import connect;"
+            "from flows.settings import read_settings;"
             "print(connect(read_settings()).quota(), sys.stdin.read())"
         )
         done = subprocess.run(
@@ -419,7 +416,7 @@ def test_importing_the_client_calls_nobody_and_leaves_the_terminal_alone(job):
                 "HTTPS_PROXY": proxy,
                 "KAGGLE_API_TOKEN": started.server.token,
                 "MNIST_KAGGLE": started.server.url,
-                "PYTHONPATH": str(Path(__file__).parents[2]),
+                "PYTHONPATH": str(Path(__file__).parents[3]),
             },
             capture_output=True,
             text=True,

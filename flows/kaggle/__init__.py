@@ -1,0 +1,1 @@
+"""Kaggle through its own client: credentials, download, submissions."""

@@ -1,0 +1,81 @@
+"""The competition's files on this machine."""
+
+import contextlib
+import hashlib
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.kaggle.errors import CompetitionError
+
+FILES = ("train.csv", "test.csv", "sample_submission.csv")
+TRAIN_ROWS, TEST_ROWS = 42_000, 28_000
+PLACE_DIGITS = 16
+"""Hex digits of the data digest that name a place."""
+KEEP_DATA_S = 7 * 86400
+"""Seconds for which files stay that the competition has replaced."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The competition's files on this machine.
+
+    Attributes:
+        folder: holds train.csv, test.csv and sample_submission.csv.
+        digest: sha256, in hex, over the sha256 of train.csv and test.csv.
+    """
+
+    folder: Path
+    digest: str
+
+    @property
+    def train_csv(self) -> Path:
+        """The 42,000 labelled rows."""
+        return self.folder / "train.csv"
+
+    @property
+    def test_csv(self) -> Path:
+        """The 28,000 rows without labels."""
+        return self.folder / "test.csv"
+
+
+def data_digest(folder: Path) -> str:
+    """sha256, in hex, over the sha256 of train.csv and test.csv in a folder."""
+    total = hashlib.sha256()
+    for name in ("train.csv", "test.csv"):
+        with (folder / name).open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack the three files of a zip that holds them, whole, and nothing that leaves its folder."""
+    try:
+        with zipfile.ZipFile(archive) as bundle:
+            names = bundle.namelist()
+            unsafe = [
+                n for n in names if n.startswith(("/", "\\")) or ".." in Path(n.replace("\\", "/")).parts
+            ]
+            missing = [name for name in FILES if name not in names]
+            if unsafe or missing:
+                fault = f"the path {unsafe[0]!r} leaves it" if unsafe else f"{missing[0]} is missing"
+                raise CompetitionError(f"{archive}: {fault}; nothing was unpacked, check MNIST_COMPETITION")
+            for name in FILES:
+                with bundle.open(name) as source, (folder / name).open("xb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)  # reading to the end checks the CRC
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise CompetitionError(f"{archive}: {error}; it is removed, run again", retryable=True) from None
+
+
+@contextlib.contextmanager
+def disk_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CompetitionError(
+            f"{error.filename or folder}: {error.strerror or error}; make room there, or set MNIST_HOME to a "
+            "folder you can write"
+        ) from error

@@ -1,0 +1,79 @@
+"""Small JSON objects, content-addressed objects and numbered lists of a store."""
+
+import hashlib
+import io
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+from flows.store.base import Progress, Store, StoreError
+
+
+def put_object(store: Store, source: Path | bytes, progress: Progress | None = None) -> str:
+    """Put a content-addressed object; putting it again is harmless and renews its time.
+
+    Returns:
+        Its sha256 in hex, by which `get_object` finds it.
+    """
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        store.upload(f"objects/{digest}", file, progress)
+    return digest
+
+
+def get_object(store: Store, digest: str) -> bytes:
+    """The bytes of a content-addressed object, checked against their digest.
+
+    Raises:
+        StoreError: the object is missing or its bytes have changed.
+    """
+    key = f"objects/{digest}"
+    data = store.get(key)
+    if data is None:
+        raise StoreError(f"{store.location(key)} is missing; train that version again with --fresh")
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise StoreError(
+            f"{store.location(key)} has changed since it was written (its sha256 differs); "
+            "remove it and train its version again with --fresh"
+        )
+    return data
+
+
+def put_json(store: Store, key: str, value: dict[str, Any]) -> bool:
+    """`Store.put` for a small JSON object; the keys `format` and `writer` are added."""
+    entry = {**value, "format": 1, "writer": uuid.uuid4().hex}
+    return store.put(key, (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode())
+
+
+def get_json(store: Store, key: str) -> dict[str, Any] | None:
+    """A small JSON object; None where there is none.
+
+    Raises:
+        StoreError: what lies there is no JSON object of this format.
+    """
+    data = store.get(key)
+    if data is None:
+        return None
+    try:
+        value = json.loads(data)
+        known = value["format"] == 1
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise StoreError(f"{store.location(key)} is no JSON object of format 1; it was changed from outside")
+    return dict(value)
+
+
+def latest(store: Store, prefix: str) -> tuple[int, dict[str, Any] | None]:
+    """The number and the entry that hold in a numbered list; (0, None) where it is empty."""
+    numbers = [int(key.removeprefix(prefix).removesuffix(".json")) for key in store.keys(prefix)]
+    if not numbers:
+        return 0, None
+    return max(numbers), get_json(store, f"{prefix}{max(numbers):06d}.json")
+
+
+def append(store: Store, prefix: str, after: int, entry: dict[str, Any]) -> bool:
+    """Write the entry that follows number `after` of a list; False where another writer came first."""
+    return put_json(store, f"{prefix}{after + 1:06d}.json", entry)
