@@ -121,13 +121,13 @@ def fit_and_publish(
     """
     import numpy as np
 
-    from mnist_core import fit, folds, predict, read_train
+    from mnist_core import assign_folds, fit, predict, read_train
 
     seconds: dict[str, float] = {}
     with clocked(seconds, "read"):
         digits = read_train(data.train_csv, rows=TRAIN_ROWS)
     assert digits.labels is not None
-    fold = folds(digits.labels, data.digest)
+    fold = assign_folds(digits.labels, data.digest)
     number = number_of(work, registry, settings.members)
     left_out = 0 if number is None else number % FOLDS
     held_out, seen = np.flatnonzero(fold == left_out), np.flatnonzero(fold != left_out)

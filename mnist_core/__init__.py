@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_core.bundle import export, load, load_learner, to_learner
-    from mnist_core.digits import Digits, folds, read_test, read_train, write_csv
+    from mnist_core.digits import Digits, read_test, read_train, write_csv
     from mnist_core.errors import BundleError, DataError, MnistError, ModelError, SubmissionError
     from mnist_core.evaluation import Comparison, Evaluation, calibrate, compare, evaluate
+    from mnist_core.folds import assign_folds
     from mnist_core.images import (
         from_image,
         read_digits,
@@ -51,13 +52,13 @@ __all__ = [
     "ModelError",
     "SubmissionError",
     "__version__",
+    "assign_folds",
     "build",
     "calibrate",
     "compare",
     "evaluate",
     "export",
     "fit",
-    "folds",
     "from_image",
     "load",
     "load_learner",
@@ -81,9 +82,10 @@ __all__ = [
 
 _NAMES = {
     "bundle": ("export", "load", "load_learner", "to_learner"),
-    "digits": ("Digits", "folds", "read_test", "read_train", "write_csv"),
+    "digits": ("Digits", "read_test", "read_train", "write_csv"),
     "errors": ("BundleError", "DataError", "MnistError", "ModelError", "SubmissionError"),
     "evaluation": ("Comparison", "Evaluation", "calibrate", "compare", "evaluate"),
+    "folds": ("assign_folds",),
     "images": (
         "from_image",
         "read_digits",

@@ -140,7 +140,7 @@ def train(
     """
     if bundle.exists() and (not bundle.is_dir() or any(bundle.iterdir())):
         raise BundleError(f"{bundle}: is there already; name a new folder for the learner")
-    from mnist_core import MODELS, evaluate, export, fit, folds, load, predict
+    from mnist_core import MODELS, assign_folds, evaluate, export, fit, load, predict
 
     if model not in MODELS:
         raise typer.BadParameter(f"there is no model {model!r}, only {', '.join(MODELS)}")
@@ -156,7 +156,7 @@ def train(
     teaching, taught_by = (None, {}) if teacher is None else load(teacher)
     if teacher is not None and taught_by.get("data_digest") != digest:
         raise BundleError(f"{teacher}: was trained on other digits, perhaps on those to be held out here")
-    held_out = folds(digits.labels, digest) == 0
+    held_out = assign_folds(digits.labels, digest) == 0
     start = perf_counter()
     with _progress(f"train {model} {preset}") as progress:
         if preset == "origin":
@@ -251,7 +251,7 @@ def submission(
     from concurrent.futures import ThreadPoolExecutor
 
     from mnist_core import open_model, read_digits, read_manifest, to_csv
-    from mnist_core.submission import ROWS
+    from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
 
     name = read_manifest(bundle)["model"]
     with ThreadPoolExecutor(1) as pool, _progress("read") as progress:
@@ -260,9 +260,10 @@ def submission(
         model = opening.result()
     if digits.labels is not None:
         raise DataError(f"{source}: has labels, and a submission is for digits without; take test.csv")
-    if len(digits) != ROWS:
+    if len(digits) != SPEC.test_rows:
         raise DataError(
-            f"{source}: {len(digits):,} digits, and a submission has {ROWS:,}; take test.csv, whole"
+            f"{source}: {len(digits):,} digits, and a submission has {SPEC.test_rows:,}",
+            "use all of test.csv",
         )
     with _progress("predict") as progress:
         probabilities = model.predict(digits.pixels, progress=progress)

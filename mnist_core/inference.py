@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_core.digits import CLASSES, cores
+from mnist_core.cores import cores
+from mnist_core.digits import CLASSES
 from mnist_core.errors import BundleError, DataError
 from mnist_core.manifest import ONNX, WEIGHTS, read_manifest, read_unchanged
 

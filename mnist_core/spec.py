@@ -54,6 +54,16 @@ class CompetitionSpec:
         """Number of classes."""
         return len(self.classes)
 
+    @property
+    def class_range(self) -> str:
+        """The classes as messages show them, `0..9`."""
+        return f"{self.classes[0]}..{self.classes[-1]}"
+
+    @property
+    def size(self) -> str:
+        """Width and height of a picture as messages show them, `28 × 28`."""
+        return f"{self.shape[1]} × {self.shape[0]}"
+
     def columns(self, *, labelled: bool) -> list[str]:
         """Return the header of the training file (`labelled`) or of the test file."""
         pixels = [self.pixel_column.format(number) for number in range(self.pixels)]

@@ -25,7 +25,7 @@ from time import perf_counter
 from typing import Any
 
 from infra.practice.data import make_zip
-from mnist_core.submission import ROWS
+from mnist_core.spec import DIGIT_RECOGNIZER
 from tests.bench.record import RECORDS
 from tests.bench.scores import machine, product_gflops, spread
 
@@ -143,7 +143,8 @@ def pooled() -> list[dict[str, Any]]:
             mine = [line for line in mine if "public_score" in line]
             if not mine:
                 continue
-            score = spread([round(line["public_score"] * ROWS) / ROWS for line in mine])
+            rows = DIGIT_RECOGNIZER.test_rows
+            score = spread([round(line["public_score"] * rows) / rows for line in mine])
             took = spread([line["seconds"] for line in mine])
             several = len(mine) > 1
             sd = f" ± {score['sd']:.5f}" if several else ""

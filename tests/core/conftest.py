@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import mnist_core.digits
 from mnist_core.digits import Digits
 
 WriteCsv = Callable[..., Path]
@@ -38,6 +39,28 @@ def synthetic() -> Callable[..., Digits]:
 def csv_text() -> Callable[..., str]:
     """Make the CSV of some digits: `csv_text(digits, line_end="\\r\\n")`."""
     return _csv_text
+
+
+@pytest.fixture(scope="session")
+def same() -> Callable[[Digits, Digits], bool]:
+    """Tell whether two sets of digits agree in pixels and labels: `same(a, b)`."""
+
+    def compare(a: Digits, b: Digits) -> bool:
+        if a.labels is None or b.labels is None:
+            return a.labels is b.labels and np.array_equal(a.pixels, b.pixels)
+        return np.array_equal(a.labels, b.labels) and np.array_equal(a.pixels, b.pixels)
+
+    return compare
+
+
+@pytest.fixture
+def only_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the slow reader fail, so that a test sees whether the fast one was enough."""
+
+    def refuse(csv: Path, *_: object) -> None:
+        raise AssertionError(f"the fast reader gave up {csv}")
+
+    monkeypatch.setattr(mnist_core.digits, "_read_by_line", refuse)
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_reading_digits_does_not_import_torch():
     """Digits, CSV files and evaluation are numpy's."""
     script = (
         "import json, sys\n"
-        "from mnist_core import Digits, compare, evaluate, folds, read_train, to_csv, to_pil\n"
+        "from mnist_core import Digits, assign_folds, compare, evaluate, read_train, to_csv, to_pil\n"
         "print(json.dumps([*sys.modules]))"
     )
 
@@ -166,7 +166,7 @@ def test_every_exported_name_is_there():
     for name in mnist_core.__all__:
         assert getattr(mnist_core, name) is not None
     assert {
-        *("Digits", "read_train", "read_test", "folds", "fit", "evaluate", "compare", "predict"),
+        *("Digits", "read_train", "read_test", "assign_folds", "fit", "evaluate", "compare", "predict"),
         *(
             "export",
             "load",

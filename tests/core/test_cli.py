@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mnist_core.__main__ import main
 from mnist_core.bundle import export, load, load_learner
-from mnist_core.digits import Digits, folds, read_test, read_train, write_csv
+from mnist_core.digits import Digits, read_test, read_train, write_csv
 from mnist_core.evaluation import evaluate
+from mnist_core.folds import assign_folds
 from mnist_core.images import from_image, read_digits, read_pngs, sheet, write_pngs
 from mnist_core.inference import predict
 from mnist_core.models import MODELS
@@ -243,7 +244,7 @@ def test_train_exports_a_learner_and_says_how_good_it_is(cli, files, tmp_path, m
 
     assert done.code == 0, done.err
     net, manifest = load(tmp_path / "new")
-    held_out = digits[folds(digits.labels, manifest["data_digest"]) == 0]
+    held_out = digits[assign_folds(digits.labels, manifest["data_digest"]) == 0]
     evaluation = evaluate(predict(net, held_out.pixels), held_out.labels)
     assert manifest["valid_accuracy"] == evaluation.accuracy
     assert (manifest["model"], manifest["seed"], manifest["preset"]) == (model, 5, "fast")
@@ -349,14 +350,14 @@ def test_a_submission_of_labelled_digits_is_refused(cli, bundle, files, tmp_path
 
 
 def test_a_regressions_tens_are_refused_or_clipped(cli, full_test, tmp_path):
-    """What scratch-regression rounds to 10 or 11 is no digit: an error that says why, or a 9 when asked."""
+    """A number that scratch-regression rounds to 11 is an error that says why, or becomes a 9 with --clip."""
     net = Regression([(torch.zeros(784, 1), torch.tensor([11.2]))])
     export(net, tmp_path / "bundle", {})
     files = tmp_path / "bundle", full_test / "test.csv", tmp_path / "submission.csv"
 
     refused = cli("submission", *files)
     assert refused.code == 1
-    assert "ImageId 1: the label 11 is no digit" in refused.err
+    assert "ImageId 1: the label 11 is not a class" in refused.err
     assert not files[2].exists()
 
     assert cli("submission", *files, "--clip").code == 0
@@ -376,7 +377,7 @@ def test_a_regressions_number_is_rounded_as_its_author_did(cli, full_test, tmp_p
     if abs(number) < 50:  # beyond, the label is no more than far away
         refused = cli("submission", *files)
         assert refused.code == (0 if 0 <= expected <= 9 else 1)
-        assert refused.code == 0 or f"the label {expected} is no digit" in refused.err
+        assert refused.code == 0 or f"the label {expected} is not a class" in refused.err
 
 
 # sheet

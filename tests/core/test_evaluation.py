@@ -70,10 +70,10 @@ def test_wilsons_interval(correct, n, low, high):
         (probabilities_of([1, 2]), np.array([1, 10]), "labels: row 1 is 10, expected 0..9"),
         (probabilities_of([1, 2]), np.array([-1, 1]), "labels: row 0 is -1"),
         (probabilities_of([1, 2]), np.array([1.0, 2.0]), "labels: float64"),
-        (np.full((2, 10), np.nan, np.float32), np.array([1, 2]), "row 0 is no distribution"),
-        (np.full((2, 10), np.inf, np.float32), np.array([1, 2]), "row 0 is no distribution"),
-        (np.eye(10, dtype=np.float32)[:2] * 7 - 1, np.array([1, 2]), "logits need a softmax"),
-        (np.zeros((2, 10), np.float32), np.array([1, 2]), "row 0 is no distribution"),
+        (np.full((2, 10), np.nan, np.float32), np.array([1, 2]), "row 0 is not a distribution"),
+        (np.full((2, 10), np.inf, np.float32), np.array([1, 2]), "row 0 is not a distribution"),
+        (np.eye(10, dtype=np.float32)[:2] * 7 - 1, np.array([1, 2]), "pass logits through a softmax"),
+        (np.zeros((2, 10), np.float32), np.array([1, 2]), "row 0 is not a distribution"),
     ],
 )
 def test_what_can_not_be_evaluated_is_refused(rows, labels, message):

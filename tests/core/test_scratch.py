@@ -400,7 +400,7 @@ def test_a_regressions_tens_and_elevens_are_refused_or_clipped():
     assert labels.tolist() == [3, 10, 11, -1]
     with pytest.raises(
         SubmissionError,
-        match=r"ImageId 2: the label 10 is no digit.*3 of 4 are wrong.*rounded number is not a class.*clip",
+        match=r"ImageId 2: the label 10 is not a class.*3 of 4 are wrong.*rounded number.*clip",
     ):
         to_csv(labels, rows=4)
     assert read_csv(to_csv(labels, rows=4, clip=True), rows=4).tolist() == [3, 9, 9, 0]

@@ -1,10 +1,13 @@
-"""The contract of the 28,000 rows."""
+"""Writing and reading the submission file."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mnist_core.errors import SubmissionError
-from mnist_core.submission import ROWS, read_csv, to_csv
+from mnist_core.spec import DIGITS_MINI
+from mnist_core.submission import read_csv, to_csv
 
 GOOD = b"ImageId,Label\n1,7\n2,0\n3,9\n"
 
@@ -16,7 +19,7 @@ def test_labels_become_kaggles_file():
 
 def test_a_whole_submission_comes_back():
     """28,000 labels, written and read."""
-    labels = np.random.default_rng(0).integers(0, 10, ROWS)
+    labels = np.random.default_rng(0).integers(0, 10, 28_000)
 
     text = to_csv(labels)
 
@@ -34,7 +37,7 @@ def test_whole_numbers_of_any_type_are_labels(dtype):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([3, 10, 11], r"ImageId 2: the label 10 is no digit.*\(2 of 3 are wrong\).*clip"),
+        ([3, 10, 11], r"ImageId 2: the label 10 is not a class.*\(2 of 3 are wrong\).*clip"),
         ([3, 4, -1], "ImageId 3: the label -1"),
         ([0.0, 3.5, 1.0], r"ImageId 2: the label 3\.5"),
         ([np.nan, 1.0, 2.0], "ImageId 1: the label nan"),
@@ -56,8 +59,8 @@ def test_labels_that_are_no_submission_are_refused(labels, message):
 @pytest.mark.parametrize(
     ("labels", "remedy"),
     [
-        ([3, 10, 11], r"A regression's rounded number is not a class.*clipped \(clip=True\)"),
-        ([3.0, 10.0, -1.0], r"A regression's rounded number is not a class"),
+        ([3, 10, 11], r"a regression's rounded number is not a class.*clipped \(clip=True\)"),
+        ([3.0, 10.0, -1.0], r"a regression's rounded number is not a class"),
         ([3.0, 10.4, 7.0], "must be rounded first"),
         ([np.nan, 1.0, 2.0], "must be rounded first"),
     ],
@@ -92,6 +95,24 @@ def test_the_number_of_rows_is_the_competitions():
         read_csv(GOOD)
 
 
+def test_another_competition_has_its_own_file():
+    """Header, first id, class names and number of rows come from the spec."""
+    spec = replace(
+        DIGITS_MINI, test_rows=3, classes=("a", "b", "c"), submission_header=("id", "letter"), first_id=0
+    )
+
+    text = to_csv(np.array([2, 0, 1]), spec)
+
+    assert text == b"id,letter\n0,c\n1,a\n2,b\n"
+    assert read_csv(text, spec).tolist() == [2, 0, 1]
+    with pytest.raises(
+        SubmissionError, match=r"id 1: the label 3 is not a class, expected an integer 0\.\.2"
+    ):
+        to_csv(np.array([2, 3, 1]), spec)
+    with pytest.raises(SubmissionError, match=r"line 2, column letter: 'd', expected one of a\.\.c"):
+        read_csv(text.replace(b"c", b"d"), spec)
+
+
 @pytest.mark.parametrize(
     "text", [GOOD, GOOD.replace(b"\n", b"\r\n"), GOOD[:-1], GOOD.replace(b"\n", b"\r\n")[:-2]]
 )
@@ -111,7 +132,7 @@ def test_either_line_end_is_read(text):
         (b"1,7\n2,0\n3,9\n", "line 1: header '1,7', expected 'ImageId,Label'"),
         (b"\xef\xbb\xbf" + GOOD, "line 1: header .*byte order mark"),
         (GOOD.replace(b"ImageId", b"imageid"), "line 1: header 'imageid,Label'"),
-        (GOOD.replace(b"2,0", b"2,10"), "line 3, column Label: '10', expected one digit"),
+        (GOOD.replace(b"2,0", b"2,10"), "line 3, column Label: '10', expected one of 0..9"),
         (GOOD.replace(b"2,0", b"2,-1"), "line 3, column Label: '-1'"),
         (GOOD.replace(b"2,0", b"2,0.0"), "line 3, column Label: '0.0'.*decimals"),
         (GOOD.replace(b"2,0", b"2,"), "line 3, column Label: ''"),
@@ -144,5 +165,5 @@ def test_a_file_that_is_no_submission_is_refused(tmp_path, text, message):
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     """A missing file is an error of ours with its path."""
-    with pytest.raises(SubmissionError, match=r"gone.csv: can not be read: No such file"):
+    with pytest.raises(SubmissionError, match=r"gone.csv: cannot be read: No such file"):
         read_csv(tmp_path / "gone.csv")

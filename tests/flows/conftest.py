@@ -32,12 +32,12 @@ def unpacked(practice_files: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def bundle(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle trained for one epoch on 6,000 rows, with everything that a version has."""
-    from mnist_core import evaluate, export, fit, folds, predict, read_train
+    from mnist_core import assign_folds, evaluate, export, fit, predict, read_train
 
     folder = tmp_path_factory.mktemp("bundle")
     digits = read_train(unpacked / "train.csv")
     assert digits.labels is not None
-    fold = folds(digits.labels, data_digest(unpacked))
+    fold = assign_folds(digits.labels, data_digest(unpacked))
     held_out = np.flatnonzero(fold == 0)
     net = fit(digits, "convnet", "fast", rows=np.flatnonzero(fold != 0)[:6000], seed=1, epochs=1)
     probabilities = predict(net, digits.pixels[held_out])
@@ -114,13 +114,13 @@ class Job:
             seed: makes its weights, and which rows it predicts wrongly, its own.
             errors: so many of its held-out rows; the others are right.
         """
-        from mnist_core import export, folds, load, read_train
+        from mnist_core import assign_folds, export, load, read_train
 
         random = np.random.default_rng(seed)
         data = self.competition.download()
         labels = read_train(data.train_csv).labels
         assert labels is not None
-        rows = np.flatnonzero(folds(labels, data.digest) == fold)
+        rows = np.flatnonzero(assign_folds(labels, data.digest) == fold)
         probabilities = np.full((len(rows), 10), 0.01, np.float32)
         said = labels[rows]
         wrong = random.choice(len(rows), errors, replace=False)
