@@ -70,13 +70,13 @@ lock: setup ## resolve pyproject.toml anew into requirements/*.lock, with torch 
 		--extra cloud --override requirements/no-torch.txt --output-file requirements/predict.lock pyproject.toml -
 
 ui: setup ## start Prefect's server, pools, deployments and two workers on this home; print the address
-	@$(BIN)/python -m flows.deployment ui --port $(UI_PORT)
+	@$(BIN)/python -m flows.ops.local_server start --port $(UI_PORT)
 
 ui-stop: setup ## end what `make ui` started
-	@$(BIN)/python -m flows.deployment stop
+	@$(BIN)/python -m flows.ops.local_server stop
 
 deployments: setup ## pools, deployments and automations on the server that PREFECT_API_URL names
-	@$(BIN)/python -m flows.deployment prepare $(ARGS)
+	@$(BIN)/python -m flows.ops.pools $(ARGS)
 
 e2e: setup ## deployed nights on real servers and workers, faults included: 15 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "faults or not faults" $(ARGS)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import STARTED
-from flows.prefect_home import prepare_prefect, stop_in_time
+from flows.ops.prefect_home import prepare_prefect, stop_in_time
 from flows.settings import Settings, SettingsError, read_settings
 from mnist_core.errors import MnistError
 
@@ -124,7 +124,8 @@ def doctor(as_json: OneJson = False) -> None:
     findings: list[Any] = []
 
     def run() -> None:
-        from flows.doctor import examine, row
+        from flows.ops.doctor.checks import examine
+        from flows.ops.doctor.finding import row
         from flows.report import console
 
         for finding in examine():
@@ -136,18 +137,18 @@ def doctor(as_json: OneJson = False) -> None:
     if last:
         print(last, file=sys.stderr)  # noqa: T201
     if as_json:
-        from flows.doctor import summary
+        from flows.ops.doctor.finding import summary
 
         print(json.dumps(summary(findings) | ({"error": last} if last else {})), flush=True)  # noqa: T201
     raise typer.Exit(code or int(any(finding.state == "failed" for finding in findings)))
 
 
 def _ask(ask: Callable[[Any, Settings], dict[str, Any]], as_json: bool) -> None:
-    """Run a call of `flows.oncall`: what it tells on standard output, and the exit code."""
+    """Run a call of `flows.ops.status`: what it tells on standard output, and the exit code."""
     told: dict[str, Any] = {}
 
     def run() -> None:
-        from flows import oncall
+        from flows.ops import status as oncall
 
         told.update(ask(oncall, read_settings()))
         if not as_json:

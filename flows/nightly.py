@@ -7,11 +7,11 @@ from typing import Any
 from prefect import flow
 
 from flows import report
-from flows.child import run_children
 from flows.ensemble import assemble, members_of, parts
 from flows.kaggle.competition import connect
 from flows.kaggle.download import TEST_ROWS
 from flows.kaggle.errors import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
+from flows.ops.children import run_children
 from flows.publish import read_held_out
 from flows.registry import Registry, Work
 from flows.settings import (

@@ -90,7 +90,7 @@ PYTHON
 
 say "pools and deployments"
 "$python" -m infra.pools "$scratch" < "$scratch/pool.json"
-"$python" -m flows.deployment prepare --templates "$scratch" --pool-type ecs
+"$python" -m flows.ops.pools --templates "$scratch" --pool-type ecs
 for pool in cpu gpu; do # pools that were there get the new images too
     "$python" -m prefect --no-prompt work-pool update "$pool" --base-job-template "$scratch/$pool.json"
 done

@@ -8,7 +8,6 @@ import string
 from pathlib import Path
 from typing import Any
 
-POOLS = ("cpu", "gpu")
 FOLDER = Path(__file__).parent
 
 

@@ -4,7 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from infra.pools import POOLS, fill
+from flows.ops.pools import POOLS
+from infra.pools import fill
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from flows.ops.daemon import start_daemon
 from infra.practice.errors import PracticeError
 
 LOG_BYTES = 1_000_000
@@ -127,22 +128,16 @@ def _find_or_start(home: Path, options: dict[str, float], deadline: float) -> di
 
 def _start(home: Path, options: dict[str, float]) -> subprocess.Popen[bytes]:
     """Start a server in a session of its own, away from the job's terminal and signals."""
-    log = home / "server.log"
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))
     command = [sys.executable, "-m", "infra.practice", "--home", str(home), "--port", "0", "--while-jobs"]
     for name, value in options.items():
         command += [f"--{name}", str(value)]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+    process = start_daemon(
+        command,
+        home / "server.log",
+        folder=ROOT,
+        environment={**os.environ, "PYTHONUNBUFFERED": "1"},
+        log_bytes=LOG_BYTES,
+    )
     _started.append(process)
     return process
 

@@ -53,13 +53,13 @@ class Installation:
 
     def up(self) -> str:
         """`make ui`: start what does not run; what it printed."""
-        done = self.command("flows.deployment", "ui", "--port", str(self.port))
+        done = self.command("flows.ops.local_server", "start", "--port", str(self.port))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def down(self) -> None:
         """`make ui-stop`."""
-        done = self.command("flows.deployment", "stop")
+        done = self.command("flows.ops.local_server", "stop")
         assert done.returncode == 0, done.stderr
 
     def ask(self, path: str, **body: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flows.prefect_home import set_aside_a_damaged_database
+from flows.ops.prefect_home import set_aside_a_damaged_database
 from infra.practice.process import read_record
 
 ROOT = Path(__file__).parents[2]

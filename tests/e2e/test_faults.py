@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from flows.deployment import DEAD_S
+from flows.ops.automations import DEAD_S
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 CRASHED_S = 120
@@ -202,9 +202,9 @@ def test_somebody_hears_of_failures_champions_and_silence(installed, webhook):
     installed.practice.fault("rules", count=-1)
     bad = installed.trigger("nightly/nightly", night="2026-12-07", model="convnet", preset="fast")
     assert installed.wait(bad, 60)["state_type"] == "FAILED"
-    assert "accept the rules" in hear(heard, "Night 2026-12-07 convnet fast: Failed")["body"]
+    assert "accept the rules" in hear(heard, "Nightly run 2026-12-07 convnet fast: Failed")["body"]
     installed.practice.clear_faults()
-    assert "Is the schedule active" in hear(heard, "No night has ended well for", 120)["body"]
+    assert "Check that the schedule is active" in hear(heard, "No successful nightly run for", 120)["body"]
 
 
 def test_a_training_alone_publishes_and_submits_nothing(installed):

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.ops.pools import POOLS
 from infra.cloud_check import CHECKOV_KNOWS, MOTO_DIFFERS, differences
-from infra.pools import POOLS
 
 ROOT = Path(__file__).parents[2]
 TERRAFORM = ROOT / "infra" / "terraform"

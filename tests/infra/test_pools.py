@@ -16,7 +16,8 @@ from uuid import UUID, uuid4
 import boto3
 import pytest
 
-from infra.pools import POOLS, fill
+from flows.ops.pools import POOLS
+from infra.pools import fill
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "123456789012"

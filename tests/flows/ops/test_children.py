@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.states import Crashed
 
-from flows.child import ChildError, run_children
+from flows.ops.children import ChildError, run_children
 from flows.train import OverdueError, capped
 
 pytestmark = pytest.mark.usefixtures("prefect_api")

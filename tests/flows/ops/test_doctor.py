@@ -12,20 +12,21 @@ import pytest
 import requests
 import torch
 
-from flows import doctor
-from flows.deployment import DEPLOYMENTS, POOLS
+from flows.ops.doctor import checks, machine, storage
+from flows.ops.doctor.finding import Finding
+from flows.ops.pools import DEPLOYMENTS, POOLS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RIGHTS = ("write", "read", "create-only", "list", "delete")
-Look = Callable[[], dict[str, doctor.Finding]]
+Look = Callable[[], dict[str, Finding]]
 
 
 @pytest.fixture
 def look() -> Look:
     """All findings by their names; of those that fail, each says what to do."""
 
-    def all_findings() -> dict[str, doctor.Finding]:
-        findings = list(doctor.examine())
+    def all_findings() -> dict[str, Finding]:
+        findings = list(checks.examine())
         assert all(finding.remedy for finding in findings if finding.state != "ok")
         assert len({finding.check for finding in findings}) == len(findings)
         return {finding.check: finding for finding in findings}
@@ -33,7 +34,7 @@ def look() -> Look:
     return all_findings
 
 
-def ill(found: dict[str, doctor.Finding]) -> dict[str, str]:
+def ill(found: dict[str, Finding]) -> dict[str, str]:
     """What is not well, and how it stands."""
     return {name: finding.state for name, finding in found.items() if finding.state != "ok"}
 
@@ -50,7 +51,7 @@ def ask(url: str, path: str, method: str = "POST", **body: object) -> requests.R
 @pytest.fixture(scope="module")
 def deployed(prefect_api: str) -> Iterator[str]:
     """A Prefect API with our pools and deployments, as `make deployments` leaves it; no worker."""
-    command = [sys.executable, "-m", "flows.deployment", "prepare"]
+    command = [sys.executable, "-m", "flows.ops.pools"]
     environment = os.environ | {"PREFECT_API_URL": prefect_api}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=200, capture_output=True)
     yield prefect_api
@@ -137,7 +138,7 @@ def test_a_wrong_key_is_told_without_it(job, look, monkeypatch, how):
 
     assert found["credentials"].state == "failed"
     assert "KAGGLE_API_TOKEN" in found["credentials"].remedy
-    assert (found["rules"].remedy, found["quota"].remedy) == ("first mend: credentials", "first mend: rules")
+    assert (found["rules"].remedy, found["quota"].remedy) == ("fix credentials first", "fix rules first")
     assert found["store: write"].state == found["home"].state == found["clock"].state == "ok"
     assert "0123456789abcdef" not in repr(found)
 
@@ -160,7 +161,7 @@ def test_rules_that_are_not_accepted_are_told(job, look):
     assert found["credentials"].state == "ok"
     assert found["rules"].state == "failed"
     assert "competitions/digit-recognizer/rules" in found["rules"].remedy
-    assert found["quota"].remedy == "first mend: rules"
+    assert found["quota"].remedy == "fix rules first"
 
 
 def test_a_spent_quota_is_a_warning(job, look):
@@ -219,7 +220,7 @@ def test_a_store_that_overwrites_is_told(job, bucket, look):
     found = look()
 
     assert found["store: create-only"].state == "failed"
-    assert "two runs could both post" in found["store: create-only"].remedy
+    assert "two runs could both submit" in found["store: create-only"].remedy
     assert left(bucket) == []
 
 
@@ -233,7 +234,7 @@ def test_an_api_that_does_not_answer_is_told(job, look, monkeypatch):
     assert found["Prefect API"].state == "failed"
     assert "http://127.0.0.1:9/api: no answer" in found["Prefect API"].found
     behind = ("pool gpu", "pool cpu", "deployments", "schedule")
-    assert [found[name].remedy for name in behind] == ["first mend: Prefect API"] * 4
+    assert [found[name].remedy for name in behind] == ["fix Prefect API first"] * 4
     assert "password" not in repr(found)
 
 
@@ -290,7 +291,7 @@ def test_a_paused_pool_and_schedule_are_told(job, worked, look):
 def test_a_full_disk_is_told(job, look, monkeypatch, free, state):
     """Too little for a night fails, little for many nights warns."""
     job()
-    monkeypatch.setattr(doctor, "free_bytes", lambda folder: free)
+    monkeypatch.setattr(machine, "free_bytes", lambda folder: free)
 
     home = look()["home"]
 
@@ -311,7 +312,7 @@ def test_a_home_that_can_not_be_written_is_told(job, look, monkeypatch, tmp_path
 def test_a_clock_that_is_off_is_told(job, bucket, look, monkeypatch, off, state):
     """Against the competition's clock and against S3's, in either direction."""
     job()
-    monkeypatch.setattr(doctor, "_now", lambda: time.time() + off)
+    monkeypatch.setattr(machine, "_now", lambda: time.time() + off)
 
     found = look()
 
@@ -325,7 +326,7 @@ def test_a_clock_that_is_off_is_told(job, bucket, look, monkeypatch, off, state)
 def test_a_gpu_that_is_asked_for_and_missing_is_told(job, look, monkeypatch):
     """Without MNIST_DEVICE=cuda its absence is a fact; with it a failure."""
     job()
-    assert "trains on its CPU" in look()["GPU"].found
+    assert "runs on its CPU" in look()["GPU"].found
     monkeypatch.setenv("MNIST_DEVICE", "cuda")
 
     assert "MNIST_DEVICE=auto" in look()["GPU"].remedy
@@ -351,7 +352,7 @@ def test_a_faulty_setting_hides_only_what_rests_on_it(job, look, monkeypatch, na
     assert found["settings"].state == "failed"
     assert name in f"{found['settings'].found}{found['settings'].remedy}"
     if unseen is not None:
-        assert {check for check, finding in found.items() if finding.found == "not looked at"} == unseen
+        assert {check for check, finding in found.items() if finding.found == "skipped"} == unseen
 
 
 def test_a_server_that_nobody_chose_is_a_warning(job, look, monkeypatch):
@@ -369,14 +370,14 @@ def test_a_server_that_nobody_chose_is_a_warning(job, look, monkeypatch):
 def test_a_check_that_breaks_takes_no_other_one_along(job, look, monkeypatch, how):
     """An error that nobody foresaw and an answer that never comes are lines like others, without texts."""
     job()
-    monkeypatch.setattr(doctor, "CHECK_S", 5.0)
+    monkeypatch.setattr(checks, "CHECK_S", 5.0)
 
     def break_it(store):
         if how == "hangs":
             time.sleep(8)
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(doctor, "open_store", break_it)
+    monkeypatch.setattr(storage, "open_store", break_it)
 
     found = look()
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from flows import oncall
 from flows.nightly import nightly
+from flows.ops import status as oncall
 from flows.settings import SettingsError
 
 NIGHT = "2026-11-23"

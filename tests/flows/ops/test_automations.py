@@ -7,7 +7,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.events.schemas.automations import AutomationCore
 
-from flows.deployment import _core, automations
+from flows.ops.automations import automations, definition
 from flows.settings import read_settings
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -30,10 +30,10 @@ def test_an_automation_that_is_read_back_is_the_one_that_was_made():
     dead = next(automation for automation in wanted if "dead" in automation.name)
     found = asyncio.run(read_back(dead))
 
-    assert _core(found) == _core(dead)
+    assert definition(found) == definition(dead)
     turned = dead.model_dump(mode="json")
     for name in ("after", "expect"):
         turned["trigger"][name].reverse()
-    assert _core(AutomationCore.model_validate(turned)) == _core(dead)
+    assert definition(AutomationCore.model_validate(turned)) == definition(dead)
     turned["trigger"]["within"] += 1
-    assert _core(AutomationCore.model_validate(turned)) != _core(dead)
+    assert definition(AutomationCore.model_validate(turned)) != definition(dead)

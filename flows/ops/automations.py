@@ -1,0 +1,199 @@
+"""What the Prefect server does by itself: mark dead runs as crashed, and send notifications."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from flows.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from prefect.events.schemas.automations import AutomationCore
+
+DEAD_S = 105
+"""Seconds without a heartbeat after which a run counts as dead. Runs send one every 30 s (prefect.yaml),
+which is Prefect's minimum, so an API outage of one minute does not count."""
+
+
+class Name(StrEnum):
+    """The automations of this job, by the name that the server shows."""
+
+    DEAD = "Mark a dead run as crashed"
+    FAILED = "Notify: a nightly run failed"
+    CHAMPION = "Notify: new champion"
+    SILENT = "Notify: no successful nightly run"
+
+
+async def apply_automations(settings: Settings, deployments: Sequence[str]) -> None:
+    """Create, update or remove the automations on the server that PREFECT_API_URL names.
+
+    Args:
+        settings: `notify` and `silence_s`.
+        deployments: names of those whose runs send heartbeats.
+
+    Raises:
+        SettingsError: the server has no block of the name in MNIST_NOTIFY.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    async with get_client() as client:
+        block = None
+        if settings.notify is not None:
+            kind, name = settings.notify.split("/")
+            try:
+                block = (await client.read_block_document_by_name(name, kind)).id
+            except ObjectNotFound:
+                raise SettingsError(
+                    f"MNIST_NOTIFY: this server has no block {settings.notify}",
+                    f"create it in the UI (Blocks → +) or with `prefect block create {kind}`",
+                ) from None
+        ids = [(await client.read_deployment_by_name(name)).id for name in deployments]
+        wanted = {automation.name: automation for automation in automations(settings, block, ids)}
+        for name in Name:
+            found = await client.read_automations_by_name(name)
+            if name not in wanted:
+                for automation in found:
+                    await client.delete_automation(automation.id)
+            elif not found:
+                await client.create_automation(wanted[name])
+            elif definition(found[0]) != definition(wanted[name]):
+                # Only if it differs: an update makes the server forget which runs it is waiting for.
+                await client.update_automation(found[0].id, wanted[name])
+
+
+def definition(automation: Any) -> dict[str, Any]:
+    """Return an automation's own fields, without those that the server adds."""
+    from prefect.events.schemas.automations import AutomationCore
+
+    core = AutomationCore.model_validate(automation.model_dump(mode="json"))
+    return core.model_dump(exclude={"trigger": {"id"}})  # as Python: JSON would order its sets at random
+
+
+def automations(
+    settings: Settings, block: UUID | None, deployments: Sequence[UUID]
+) -> list["AutomationCore"]:
+    """Return the automations, known by their names.
+
+    Args:
+        settings: `silence_s`.
+        block: id of the block that sends notifications; None: nobody is notified, and only dead runs are
+            looked for.
+        deployments: ids of those whose runs send heartbeats; runs started manually, and other jobs on the
+            same server, are left alone.
+    """
+    dead = _dead_run(deployments)
+    if block is None:
+        return [dead]
+    return [dead, _failed_run(block), _new_champion(block), _no_success(block, settings.silence_s)]
+
+
+def _dead_run(deployments: Sequence[UUID]) -> "AutomationCore":
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    return AutomationCore(
+        name=Name.DEAD,
+        description=f"A run whose process sent no heartbeat for {DEAD_S} s.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": [f"prefect.deployment.{deployment}" for deployment in deployments]}
+            ),
+            for_each={"prefect.resource.id"},
+            # Both: with its database locked the server loses an event now and then, and a run may be killed
+            # before its second heartbeat.
+            after={"prefect.flow-run.Running", "prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", "prefect.flow-run.AwaitingRetry", *ends},
+            threshold=1,
+            within=timedelta(seconds=DEAD_S),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name=None,
+                state=StateType.CRASHED,
+                force=False,
+                message=f"no heartbeat for {DEAD_S} s: its process or machine is gone; run it again",
+            )
+        ],
+    )
+
+
+def _failed_run(block: UUID) -> "AutomationCore":
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    return AutomationCore(
+        name=Name.FAILED,
+        trigger=EventTrigger(
+            **_nightly_runs(),
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=_notification(
+            block,
+            "Nightly run {{ flow_run.name }}: {{ flow_run.state.name }}",
+            "{{ flow_run.state.message }}\n{{ flow_run | ui_url }}",
+        ),
+    )
+
+
+def _new_champion(block: UUID) -> "AutomationCore":
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    return AutomationCore(
+        name=Name.CHAMPION,
+        trigger=EventTrigger(
+            expect={"mnist.champion.promoted", "mnist.champion.rolled-back"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=_notification(block, "Champion {{ event.payload.version }}", "{{ event.payload.reason }}"),
+    )
+
+
+def _no_success(block: UUID, silence_s: float) -> "AutomationCore":
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    hours = f"{silence_s / 3600:.3g} h"
+    return AutomationCore(
+        name=Name.SILENT,
+        description=f"No nightly run has completed for {hours} (MNIST_SILENCE_S).",
+        trigger=EventTrigger(
+            **_nightly_runs(),
+            expect={"prefect.flow-run.Completed"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=silence_s),
+        ),
+        actions=_notification(
+            block,
+            f"No successful nightly run for {hours}",
+            "Check that the schedule is active and a worker online in each pool, and how the last run ended.",
+        ),
+    )
+
+
+def _nightly_runs() -> dict[str, Any]:
+    """Return what restricts a trigger to the runs of the flow `nightly`."""
+    from prefect.events.schemas.events import ResourceSpecification
+
+    return {
+        "match": ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+        "match_related": ResourceSpecification(
+            {"prefect.resource.role": "flow", "prefect.resource.name": "nightly"}
+        ),
+    }
+
+
+def _notification(block: UUID, subject: str, body: str) -> list[Any]:
+    from prefect.events.actions import SendNotification
+
+    return [SendNotification(block_document_id=block, subject=subject, body=body)]

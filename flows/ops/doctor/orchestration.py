@@ -1,0 +1,186 @@
+"""Checks of Prefect: the API, pools with their workers, deployments and the schedule."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flows.ops.doctor.finding import Finding, Findings, State
+from flows.ops.pools import DEPLOYMENTS
+from flows.ops.prefect_home import running_server
+from flows.settings import Settings
+from mnist_core.errors import MnistError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
+CALL_S = 8.0
+"""Longest time that the API may be silent, in seconds."""
+
+
+def check_api(settings: Settings) -> Findings:
+    """Check that the API answers, and that its version matches the client's."""
+    url = _api_url(settings)
+    if url is None:
+        remedy = "none needed for manual runs; for the schedule run `make ui` or set PREFECT_API_URL"
+        yield Finding.warning("Prefect API", "not set: a run starts a temporary one", remedy)
+    else:
+        yield asyncio.run(_check_version(url))
+
+
+def check_pool(pool: str, settings: Settings) -> Findings:
+    """Check that the pool exists and has an online worker."""
+    if url := _api_url(settings):
+        yield asyncio.run(_check_pool(url, pool))
+
+
+def check_deployments(settings: Settings) -> Findings:
+    """Check that the deployments exist."""
+    if url := _api_url(settings):
+        yield asyncio.run(_check_deployments(url))
+
+
+def check_schedule(settings: Settings) -> Findings:
+    """Check that the schedule of the nightly run is active."""
+    if url := _api_url(settings):
+        yield asyncio.run(_check_schedule(url))
+
+
+def _api_url(settings: Settings) -> str | None:
+    """Return the API that a run would use: the one set, or the server of `make ui`; None: a temporary one."""
+    home = settings.home.absolute() / "prefect"
+    if url := os.environ.get("PREFECT_API_URL") or running_server(home):
+        return url
+    if "PREFECT_HOME" not in os.environ:
+        return None
+    from prefect.settings import PREFECT_API_URL  # of a profile in that home
+
+    return PREFECT_API_URL.value()
+
+
+@asynccontextmanager
+async def _connect(url: str) -> "AsyncIterator[PrefectClient]":
+    """Give Prefect's client, which tries once and waits for `CALL_S`.
+
+    Raises:
+        MnistError: the API does not answer, or refuses.
+    """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
+
+    once = {PREFECT_API_URL: url, PREFECT_API_REQUEST_TIMEOUT: CALL_S, PREFECT_CLIENT_MAX_RETRIES: 0}
+    where = _without_user(url)
+    try:
+        with temporary_settings(once):
+            async with get_client() as client:
+                yield client
+    except PrefectHTTPStatusError as error:
+        status = error.response.status_code
+        remedy = (
+            "check PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+            if status in (401, 403)
+            else "check PREFECT_API_URL, which ends in /api or in /workspaces/ID"
+        )
+        raise MnistError(f"{where}: HTTP {status}", remedy) from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        raise MnistError(
+            f"{where}: no answer ({type(error).__name__})",
+            "start its server (`make ui`, or in the cloud the service `server`), or check PREFECT_API_URL",
+        ) from None
+
+
+def _without_user(url: str) -> str:
+    """Return a URL without user, password and query, which may be secret."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
+async def _check_version(url: str) -> Finding:
+    from prefect.client.base import ServerType
+
+    name = "Prefect API"
+    async with _connect(url) as client:
+        ours = client.client_version()
+        if client.server_type == ServerType.CLOUD:
+            await client.read_work_pools(limit=1)  # it states no version, and is always recent enough
+            return Finding.ok(name, f"Prefect Cloud, client {ours}")
+        theirs = await client.api_version()
+    found = f"{_without_user(url)}, version {theirs}"
+    if theirs == ours:
+        return Finding.ok(name, found)
+    same_major = theirs.split(".")[0] == ours.split(".")[0]
+    state = State.WARNING if same_major else State.FAILED
+    return Finding(name, state, f"{found}; the client is {ours}", "install the same version on both sides")
+
+
+async def _check_pool(url: str, pool: str) -> Finding:
+    from prefect.exceptions import ObjectNotFound
+
+    name = f"pool {pool}"
+    async with _connect(url) as client:
+        try:
+            found = await client.read_work_pool(pool)
+        except ObjectNotFound:
+            return Finding.failed(name, "does not exist", "create it with `make deployments`")
+        workers = await client.read_workers_for_work_pool(pool)
+    if found.is_paused:
+        return Finding.failed(name, "paused", f"`prefect work-pool resume {pool}`")
+    online = sum(worker.status == "ONLINE" for worker in workers)
+    if online:
+        return Finding.ok(name, f"{found.type}, {online} worker{'s' if online > 1 else ''} online")
+    offline = f" ({len(workers)} offline)" if workers else ""
+    remedy = (
+        f"start one with `prefect worker start --pool {pool}` or `make ui`, "
+        "or in the cloud the service `worker`"
+    )
+    return Finding.failed(name, f"no worker is online{offline}", remedy)
+
+
+async def _check_deployments(url: str) -> Finding:
+    from prefect.exceptions import ObjectNotFound
+
+    missing = []
+    async with _connect(url) as client:
+        for name in DEPLOYMENTS:
+            try:
+                await client.read_deployment_by_name(name)
+            except ObjectNotFound:
+                missing.append(name)
+    if missing:
+        found = f"missing: {', '.join(missing)}"
+        return Finding.failed("deployments", found, "create them with `make deployments`")
+    return Finding.ok("deployments", ", ".join(DEPLOYMENTS))
+
+
+async def _check_schedule(url: str) -> Finding:
+    from prefect.exceptions import ObjectNotFound
+
+    name, check = DEPLOYMENTS[0], "schedule"
+    async with _connect(url) as client:
+        try:
+            deployment = await client.read_deployment_by_name(name)
+        except ObjectNotFound:
+            return Finding.skipped(check, "deployments")
+    if deployment.paused:
+        return Finding.warning(check, f"{name} is paused: no run starts by itself", "resume it in the UI")
+    active = [_when(schedule.schedule) for schedule in deployment.schedules if schedule.active]
+    if active:
+        return Finding.ok(check, ", ".join(active))
+    if not deployment.schedules:
+        return Finding.warning(check, "missing: no run starts by itself", "create it with `make deployments`")
+    resume = f"`prefect deployment schedule resume {name} {deployment.schedules[0].id}`"
+    return Finding.warning(check, "paused: no run starts by itself", resume)
+
+
+def _when(schedule: Any) -> str:
+    cron = getattr(schedule, "cron", None)
+    return f"active: {cron} {schedule.timezone or 'UTC'}" if cron else "active"

@@ -1,0 +1,252 @@
+"""A Prefect server with two workers on this machine, for one home.
+
+`python -m flows.ops.local_server start` starts them and prints the address; `stop` ends them.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.ops.daemon import start_daemon
+from flows.ops.pools import POOLS, QUIET, ROOT, DeploymentError, prepare, run
+from flows.settings import read_settings
+
+START_S, STOP_S = 300, 15
+"""Seconds that a process may take to answer, and to end before it is killed."""
+RETENTION_D = 90
+"""Days that the server keeps finished runs with their logs and artifacts; events it keeps for 7."""
+SERVER = {
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RETENTION_D * 86400),
+}
+WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_CLIENT_MAX_RETRIES": "7"}
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that `start` started.
+
+    Attributes:
+        pid: its number, and that of its group.
+        began: when it started, which tells it from a later process with the same number; empty: it has ended.
+    """
+
+    pid: int
+    began: str
+
+    @classmethod
+    def find(cls, pid: int) -> "Process":
+        """Return the process that has this number now."""
+        command = ["ps", "-o", "lstart=,stat=", "-p", str(pid)]
+        environment = os.environ | {"LC_ALL": "C"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        words = done.stdout.split()
+        zombie = bool(words) and words[-1].startswith("Z")
+        return cls(pid, "" if zombie else " ".join(words[:-1]))
+
+    def is_alive(self) -> bool:
+        """Return whether it still runs."""
+        return bool(self.began) and Process.find(self.pid) == self
+
+    def end(self) -> None:
+        """End it with its group. Prefect's worker does not always stop when asked, so it may be killed."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + STOP_S
+            if self.is_alive():
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.pid, number)
+            while self.is_alive() and time.monotonic() < deadline:
+                time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class LocalServer:
+    """The processes of one home, and the files that know them.
+
+    Attributes:
+        home: Prefect's folder in MNIST_HOME.
+    """
+
+    home: Path
+
+    @property
+    def url_file(self) -> Path:
+        """The file with the API's address; absent while `start` has not started a server here."""
+        return self.home / "ui-url"
+
+    def processes(self) -> dict[str, Process]:
+        """Return the processes that were started: `server`, and each worker by its pool."""
+        try:
+            recorded = json.loads((self.home / "processes.json").read_text())
+            return {name: Process(**process) for name, process in recorded.items()}
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def is_alive(self, name: str) -> bool:
+        """Return whether the server or a worker runs."""
+        process = self.processes().get(name)
+        return process is not None and process.is_alive()
+
+    def start(self, name: str, variables: dict[str, str], *arguments: str) -> None:
+        """Start `prefect …` as a daemon and record its process; variables that are set already win."""
+        started = start_daemon(
+            [sys.executable, "-m", "prefect", *arguments],
+            self.home / f"{name}.log",
+            folder=ROOT,
+            environment=variables | os.environ,
+        )
+        recorded = self.processes() | {name: Process.find(started.pid)}
+        partial = self.home / "processes.json.new"
+        partial.write_text(json.dumps({key: asdict(process) for key, process in recorded.items()}))
+        partial.replace(self.home / "processes.json")
+
+    def end(self, name: str) -> None:
+        """End the server or a worker, if it runs."""
+        process = self.processes().get(name)
+        if process is not None:
+            process.end()
+
+    def end_all(self) -> None:
+        """End workers and server and forget them."""
+        self.url_file.unlink(missing_ok=True)
+        for name in sorted(self.processes(), key="server".__eq__):  # the server last: workers sign off there
+            self.end(name)
+        (self.home / "processes.json").unlink(missing_ok=True)
+
+
+@app.command()
+def start(
+    port: Annotated[int, typer.Option(help="Port of the server on 127.0.0.1 (default: 4200).")] = 4200,
+) -> None:
+    """Start a server, pools, deployments and two workers; print the address. Safe to repeat."""
+    settings = read_settings()
+    home = settings.home.absolute()
+    server = LocalServer(home / "prefect")
+    server.home.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{port}/api"
+    os.environ.update(QUIET, PREFECT_HOME=str(server.home), PREFECT_API_URL=url, MNIST_HOME=str(home))
+    _start_server(server, url, port)
+    prepare()
+    paused = asyncio.run(_pause_schedule(not settings.kaggle_is_set, server.home / "schedule-paused"))
+    for pool in POOLS:
+        if not server.is_alive(pool):
+            server.start(pool, WORKER, "worker", "start", "--pool", pool, "--type", "process", "--name", pool)
+    asyncio.run(_wait_for_workers(server))
+    typer.echo(f"Prefect UI: http://127.0.0.1:{port} (stop it with `make ui-stop`)")
+    if not settings.kaggle_is_set:
+        typer.echo(
+            "The schedule is paused: set MNIST_KAGGLE to `live` or `practice` and run this command again."
+        )
+    elif paused:
+        typer.echo("The schedule is paused: resume it in the UI, under the deployment nightly.")
+
+
+@app.command()
+def stop() -> None:
+    """Stop the server and the workers that `start` started in this home, and no others."""
+    LocalServer(read_settings().home.absolute() / "prefect").end_all()
+
+
+def _start_server(server: LocalServer, url: str, port: int) -> None:
+    """Start the server, unless it answers already.
+
+    Raises:
+        DeploymentError: it does not start, or another one has the port.
+    """
+    if _answers(url):
+        if not server.is_alive("server"):
+            raise DeploymentError(
+                f"port {port} is used by another server", "choose another port with `make ui UI_PORT=…`"
+            )
+        return
+    if server.url_file.exists() and server.url_file.read_text() == url:
+        server.end("server")  # only it: the workers wait for the next one, and so do their runs
+    else:
+        server.end_all()
+    server.start("server", SERVER, "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    deadline = time.monotonic() + START_S
+    while not _answers(url):
+        if not server.is_alive("server") or time.monotonic() > deadline:
+            server.end_all()
+            raise DeploymentError("the server does not start", f"read {server.home / 'server.log'}")
+        time.sleep(0.3)
+    server.url_file.write_text(url)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310  (loopback)
+            return True
+    except OSError:
+        return False
+
+
+async def _pause_schedule(pause: bool, marker: Path) -> bool:
+    """Pause the schedule, or resume it if this function paused it; a user's pause is left alone.
+
+    Args:
+        pause: which of the two.
+        marker: a file that exists while this function's own pause lasts.
+
+    Returns:
+        Whether no schedule is active.
+    """
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+        deployment = await client.read_deployment_by_name("nightly/nightly")
+        active = any(schedule.active for schedule in deployment.schedules)
+        if active == pause and (pause or marker.exists()):
+            if pause:
+                marker.touch()
+            for schedule in deployment.schedules:
+                await client.update_deployment_schedule(
+                    deployment.id, schedule.id, active=not pause, parameters=schedule.parameters
+                )
+            active = not pause
+        if not pause:
+            marker.unlink(missing_ok=True)
+    return not active
+
+
+async def _wait_for_workers(server: LocalServer) -> None:
+    """Wait until the server knows an online worker in each pool.
+
+    Raises:
+        DeploymentError: a worker ends, or is not online in time.
+    """
+    from prefect.client.orchestration import get_client
+
+    deadline = time.monotonic() + START_S
+    async with get_client() as client:
+        for pool in POOLS:
+            while not any(
+                worker.status == "ONLINE" for worker in await client.read_workers_for_work_pool(pool)
+            ):
+                if not server.is_alive(pool) or time.monotonic() > deadline:
+                    raise DeploymentError(
+                        f"the worker of pool {pool} does not start", f"read {server.home / f'{pool}.log'}"
+                    )
+                await asyncio.sleep(0.3)
+
+
+def main() -> None:
+    """Run the command; one of our errors is one line and exit 1."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

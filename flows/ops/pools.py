@@ -1,0 +1,106 @@
+"""Work pools and deployments: what any Prefect server needs before it can run the job.
+
+`python -m flows.ops.pools` creates them, and the automations, on the server that PREFECT_API_URL names.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.settings import read_settings
+from mnist_core.errors import MnistError
+
+ROOT = Path(__file__).parents[2]
+POOLS = {"gpu": "trains: one run at a time", "cpu": "nightly runs and submissions"}
+DEPLOYMENTS = ("nightly/nightly", "train/gpu", "submit/cpu")
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_CLI_PROMPT": "false",
+}
+"""Variables that keep Prefect from sending statistics and from asking questions."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class DeploymentError(MnistError):
+    """The server or a worker does not start, or refuses what it is given."""
+
+
+def enter_project_folder() -> dict[str, str]:
+    """Change to the folder that holds this package, in a clone or an image: the pull step of prefect.yaml."""
+    os.chdir(ROOT)
+    return {"directory": str(ROOT)}
+
+
+@app.command()
+def prepare(
+    templates: Annotated[
+        Path | None,
+        typer.Option(help="Folder with base job templates, as POOL.json (default: local processes)."),
+    ] = None,
+    pool_type: Annotated[str, typer.Option(help="Type of the pools: process or ecs.")] = "process",
+) -> None:
+    """Create pools, deployments and automations on the server that PREFECT_API_URL names; safe to repeat."""
+    from flows.ops.automations import apply_automations
+
+    settings = read_settings()
+    os.environ.update(QUIET)
+    asyncio.run(_create_pools(templates, pool_type))
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise DeploymentError(f"prefect deploy --all: {(done.stderr + done.stdout).strip()[-2000:]}")
+    asyncio.run(apply_automations(settings, DEPLOYMENTS))
+
+
+async def _create_pools(templates: Path | None, pool_type: str) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    async with get_client() as client:
+        for pool, description in POOLS.items():
+            template = (
+                json.loads((templates / f"{pool}.json").read_text())
+                if templates is not None
+                else ProcessWorker.get_default_base_job_template()
+            )
+            wanted = WorkPoolCreate(
+                name=pool,
+                type=pool_type,
+                description=description,
+                base_job_template=template,
+                concurrency_limit=1 if pool == "gpu" else None,
+            )
+            with contextlib.suppress(ObjectAlreadyExists):
+                await client.create_work_pool(wanted)
+
+
+def main() -> None:
+    """Run the command; one of our errors is one line and exit 1."""
+    run(app)
+
+
+def run(command: typer.Typer) -> None:
+    """Run a command line; one of our errors is one line on stderr and exit 1."""
+    try:
+        command()
+    except MnistError as error:
+        typer.echo(f"failed: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
