@@ -79,12 +79,12 @@ def publish(
     import numpy as np
 
     from mnist_core import evaluate, export
-    from mnist_core.images import confusion_picture, sheet
+    from mnist_core.drawing import confusion_picture, error_captions, sheet
 
     labels, probabilities = held_out.labels, held_out.probabilities
     evaluation = evaluate(probabilities, labels)
-    hardest, predicted = evaluation.hardest[:HARDEST], probabilities.argmax(1)
-    captions = [f"{labels[i]}→{predicted[i]} {probabilities[i, labels[i]]:.2f}" for i in hardest]
+    hardest = evaluation.hardest[:HARDEST]
+    captions = error_captions(labels[hardest], probabilities[hardest])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         np.savez(folder / "held_out.npz", rows=held_out.rows, labels=labels, probabilities=probabilities)

@@ -19,19 +19,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mnist_core.bundle import export, load, load_learner, to_learner
     from mnist_core.digits import Digits, read_test, read_train, write_csv
+    from mnist_core.drawing import sheet
     from mnist_core.errors import BundleError, DataError, MnistError, ModelError, SubmissionError
     from mnist_core.evaluation import Comparison, Evaluation, calibrate, compare, evaluate
+    from mnist_core.folders import read_digits, read_pngs, write_pngs
     from mnist_core.folds import assign_folds
-    from mnist_core.images import (
-        from_image,
-        read_digits,
-        read_image,
-        read_pngs,
-        sheet,
-        to_fastai,
-        to_pil,
-        write_pngs,
-    )
+    from mnist_core.images import from_image, read_image, to_fastai, to_pil
     from mnist_core.inference import Model, open_model, predict
     from mnist_core.manifest import read_manifest
     from mnist_core.models import MODELS, build
@@ -83,19 +76,12 @@ __all__ = [
 _NAMES = {
     "bundle": ("export", "load", "load_learner", "to_learner"),
     "digits": ("Digits", "read_test", "read_train", "write_csv"),
+    "drawing": ("sheet",),
     "errors": ("BundleError", "DataError", "MnistError", "ModelError", "SubmissionError"),
     "evaluation": ("Comparison", "Evaluation", "calibrate", "compare", "evaluate"),
+    "folders": ("read_digits", "read_pngs", "write_pngs"),
     "folds": ("assign_folds",),
-    "images": (
-        "from_image",
-        "read_digits",
-        "read_image",
-        "read_pngs",
-        "sheet",
-        "to_fastai",
-        "to_pil",
-        "write_pngs",
-    ),
+    "images": ("from_image", "read_image", "to_fastai", "to_pil"),
     "inference": ("Model", "open_model", "predict"),
     "manifest": ("read_manifest",),
     "models": ("MODELS", "build"),

@@ -96,13 +96,13 @@ def convert(
     if not to_csv and (out.is_file() or out.suffix.lower() == ".csv"):
         raise typer.BadParameter(f"{source} is no folder, so OUT is one for PNGs; {out} is a file")
     with _progress("read") as progress:
-        digits = read_digits(source, progress)
+        digits = read_digits(source, progress=progress)
     note = ""
     if to_csv:
         write_csv(digits, out)
     else:
         with _progress("write") as progress:
-            written = write_pngs(digits, out, progress)
+            written = write_pngs(digits, out, progress=progress)
         note = f", {written:,} of them written now" if written < len(digits) else ""
     _say(f"{out}: {len(digits):,} digits{note} in {perf_counter() - start:.1f} s")
 
@@ -256,7 +256,7 @@ def submission(
     name = read_manifest(bundle)["model"]
     with ThreadPoolExecutor(1) as pool, _progress("read") as progress:
         opening = pool.submit(open_model, bundle)  # while the digits are read
-        digits = read_digits(source, progress)
+        digits = read_digits(source, progress=progress)
         model = opening.result()
     if digits.labels is not None:
         raise DataError(f"{source}: has labels, and a submission is for digits without; take test.csv")
@@ -316,7 +316,7 @@ def sheet(
     with _progress("read") as progress:
         read = _read_labelled if order is Order.HARDNESS else _read
         digits = read(source, progress)
-    from mnist_core.images import sheet as draw
+    from mnist_core.drawing import sheet as draw
 
     chosen, captions = _chosen(digits, columns * rows, order, bundle)
     if gap is None:
@@ -328,7 +328,7 @@ def sheet(
 def _read(source: Path, progress: Callable[[int, int, str], None]) -> Digits:
     from mnist_core import read_digits
 
-    return read_digits(source, progress)
+    return read_digits(source, progress=progress)
 
 
 def _read_labelled(source: Path, progress: Callable[[int, int, str], None]) -> Digits:
@@ -421,12 +421,12 @@ def _chosen(
             probabilities = open_model(bundle).predict(digits.pixels, progress=progress)
     if order is Order.HARDNESS:
         from mnist_core import evaluate
+        from mnist_core.drawing import error_captions
 
         assert labels is not None
         assert probabilities is not None
-        predicted = probabilities.argmax(1)
         hardest = evaluate(probabilities, labels).hardest[:count]
-        return hardest, [f"{labels[i]}→{predicted[i]} {probabilities[i, labels[i]]:.2f}" for i in hardest]
+        return hardest, error_captions(labels[hardest], probabilities[hardest])
     if labels is None:
         if probabilities is None:
             raise DataError("these digits have no labels to go by; name a learner with --bundle")

@@ -13,9 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 from mnist_core.__main__ import main
 from mnist_core.bundle import export, load, load_learner
 from mnist_core.digits import Digits, read_test, read_train, write_csv
+from mnist_core.drawing import sheet
 from mnist_core.evaluation import evaluate
+from mnist_core.folders import read_digits, read_pngs, write_pngs
 from mnist_core.folds import assign_folds
-from mnist_core.images import from_image, read_digits, read_pngs, sheet, write_pngs
+from mnist_core.images import from_image
 from mnist_core.inference import predict
 from mnist_core.models import MODELS
 from mnist_core.models.convnet import ConvNet
@@ -472,7 +474,7 @@ def test_hardness_needs_labels(cli, bundle, files, tmp_path):
         ("convert gone.csv out", "gone.csv: there is no such file or folder"),
         ("convert empty out.csv", "empty: holds no PNG"),
         ("predict bundle gone.png", "gone.png: there is no such file"),
-        ("predict bundle text.png", "text.png: is no picture"),
+        ("predict bundle text.png", "text.png: is not a picture"),
         ("predict bundle blank.png", "blank.png: the picture is blank"),
         ("predict bundle empty", "empty: is a folder"),
         ("predict bundle test.csv --row 31", "test.csv: has 30 rows, so there is no row 31"),

@@ -13,7 +13,8 @@ from PIL import Image
 
 from mnist_core.bundle import export, load, load_learner
 from mnist_core.digits import Digits, read_test, write_csv
-from mnist_core.images import from_image, read_image, read_pngs, to_fastai, write_pngs
+from mnist_core.folders import read_pngs, write_pngs
+from mnist_core.images import from_image, read_image, to_fastai
 from mnist_core.inference import predict
 from mnist_core.training import fit
 
