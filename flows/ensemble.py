@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from flows.kaggle.download import TRAIN_ROWS, Data
+from flows.kaggle.download import Data
 from flows.publish import HeldOut, publish, read_held_out
 from flows.registry import Registry, Work
 from mnist_core.errors import MnistError
@@ -177,5 +177,5 @@ def _publish(
         "preset": work.preset,
         "seconds": {step: round(sum(each[step] for each in spent), 3) for step in ("read", "train")},
     }
-    pixels = read_train(data.train_csv, rows=TRAIN_ROWS).pixels[together.rows]
+    pixels = read_train(data.train_csv, rows=data.spec.train_rows).pixels[together.rows]
     return publish(Ensemble(nets, temperature), calibrated, pixels, work, registry, facts, learner=False)

@@ -3,7 +3,6 @@
 import base64
 from dataclasses import dataclass
 
-from flows.kaggle.download import TEST_ROWS
 from flows.registry import Registry
 
 LAST = 90
@@ -46,6 +45,7 @@ def read(registry: Registry, last: int = LAST) -> list[Entry]:
     promoted = {champion["version"] for champion in champions}
     taken_back = {champion.get("alarm") or champion.get("rollback") for champion in champions}
     entries = []
+    rows = registry.spec.test_rows
     for night in registry.nights(last):
         version = night["version"]
         scored = registry.score(version)
@@ -57,7 +57,7 @@ def read(registry: Registry, last: int = LAST) -> list[Entry]:
                 version=version,
                 decision=night["decision"],
                 valid=None if valid is None else (valid, *night["valid_interval"]),
-                public=None if score is None else (score, *wilson(round(score * TEST_ROWS), TEST_ROWS)),
+                public=None if score is None else (score, *wilson(round(score * rows), rows)),
                 champion=version in promoted,
                 taken_back=version in taken_back,
             )

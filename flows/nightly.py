@@ -9,7 +9,6 @@ from prefect import flow
 from flows import report
 from flows.ensemble import assemble, members_of, parts
 from flows.kaggle.competition import connect
-from flows.kaggle.download import TEST_ROWS
 from flows.kaggle.errors import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
 from flows.ops.children import run_children
 from flows.publish import read_held_out
@@ -354,7 +353,7 @@ def roll_back(registry: Registry, version: str) -> str | None:
     else:
         return None
     differ = int((_labels(registry, version) != _labels(registry, earlier)).sum())
-    bound = 4 * math.sqrt(differ) / TEST_ROWS
+    bound = 4 * math.sqrt(differ) / registry.spec.test_rows
     if score["public_score"] >= scored["public_score"] - bound:
         return None
     alarm = (
@@ -375,4 +374,4 @@ def roll_back(registry: Registry, version: str) -> str | None:
 def _labels(registry: Registry, version: str) -> Any:
     csv = registry.predictions(version)
     assert csv is not None  # a version is predicted before its gate
-    return submission.read_csv(csv)
+    return submission.read_csv(csv, registry.spec)

@@ -27,6 +27,7 @@ from typing import Any
 from flows.store.base import Store, StoreError
 from flows.store.lists import append, get_json, get_object, latest, put_json, put_object
 from mnist_core.errors import MnistError
+from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
 log = logging.getLogger("mnist")
 INTENT_S = 180.0
@@ -88,6 +89,11 @@ class Registry:
         self.store = store
         self.place = place
         self._champions: dict[str, dict[str, Any]] = {}  # an entry never changes, so it is read once
+
+    @property
+    def spec(self) -> CompetitionSpec:
+        """The specification of the competition that the place belongs to."""
+        return SPECS.get(self.place.split("/")[1], DIGIT_RECOGNIZER)
 
     def location(self, kind: str, name: str) -> str:
         """Where a person finds an entry, such as `versions` and a version's name."""

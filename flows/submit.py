@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import report
 from flows.kaggle.competition import Competition, connect
-from flows.kaggle.download import TEST_ROWS, Data
+from flows.kaggle.download import Data
 from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionRefusedError
 from flows.kaggle.submissions import submission_token
 from flows.records import Submission
@@ -34,7 +34,7 @@ def predict_version(version: str, data: Data, registry: Registry) -> None:
     from mnist_core import open_model, read_test
     from mnist_core.inference import BACKENDS, pick_backend
 
-    digits = read_test(data.test_csv, rows=TEST_ROWS)
+    digits = read_test(data.test_csv, rows=data.spec.test_rows)
     manifest = registry.version(version)
     assert manifest is not None
     backend = pick_backend(manifest)
@@ -44,14 +44,14 @@ def predict_version(version: str, data: Data, registry: Registry) -> None:
     with report.progress(f"predict {len(digits):,} digits") as progress:
         labels = model.predict(digits.pixels, progress=progress).argmax(1)
     log.info("predicted %s digits of %s by %s", f"{len(digits):,}", version, backend)
-    registry.put_predictions(version, submission.to_csv(labels))
+    registry.put_predictions(version, submission.to_csv(labels, data.spec))
 
 
 @task(name="post", cache_policy=NO_CACHE, persist_result=False)
 def _post(version: str, competition: Competition, registry: Registry) -> Submission:
     csv = registry.predictions(version)
     assert csv is not None
-    submission.read_csv(csv)
+    submission.read_csv(csv, competition.spec)
     token = submission_token(competition.name, csv)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "submission.csv"

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from flows import report
 from flows.ensemble import FOLDS, assemble, number_of, parts
 from flows.kaggle.competition import Competition, connect
-from flows.kaggle.download import TRAIN_ROWS, Data
+from flows.kaggle.download import Data
 from flows.kaggle.errors import SubmissionUnknownError
 from flows.publish import HeldOut, publish, seed_of
 from flows.registry import Registry, Work
@@ -125,7 +125,7 @@ def fit_and_publish(
 
     seconds: dict[str, float] = {}
     with clocked(seconds, "read"):
-        digits = read_train(data.train_csv, rows=TRAIN_ROWS)
+        digits = read_train(data.train_csv, rows=data.spec.train_rows)
     assert digits.labels is not None
     fold = assign_folds(digits.labels, data.digest)
     number = number_of(work, registry, settings.members)

@@ -1,5 +1,6 @@
 """Fixtures that several folders use: practice servers, each a process of its own, and a Prefect API."""
 
+import fcntl
 import json
 import os
 import signal
@@ -19,13 +20,17 @@ import requests
 
 from infra.practice import data
 from infra.practice.process import read_record
+from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
 ROOT = Path(__file__).parents[1]
 
 
 @dataclass
 class PracticeServer:
-    """A practice server that a test started, and short ways to ask it things past the Kaggle client."""
+    """A practice server that a test started, and short ways to call it without the Kaggle client.
+
+    Calls are about one competition, the one that it was started with.
+    """
 
     home: Path
     process: "subprocess.Popen[bytes]" = field(repr=False)
@@ -33,11 +38,17 @@ class PracticeServer:
     username: str
     key: str = field(repr=False)
     token: str = field(repr=False)
+    spec: CompetitionSpec = DIGIT_RECOGNIZER
 
     @property
     def pid(self) -> int:
         """The server's process."""
         return self.process.pid
+
+    @property
+    def archive(self) -> Path:
+        """The competition's zip, if the server deals split 0."""
+        return self.home / "split-0" / data.zip_name(self.spec)
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """A plain request with the account's username and key; no environment, no proxy, no retry."""
@@ -48,7 +59,7 @@ class PracticeServer:
 
     def call(self, rpc: str, **fields: Any) -> requests.Response:
         """One call of the competition's service."""
-        asked = {"competitionName": "digit-recognizer", **fields}
+        asked = {"competitionName": self.spec.name, **fields}
         return self.request("POST", f"/v1/competitions.CompetitionApiService/{rpc}", json=asked)
 
     def submit(
@@ -104,22 +115,52 @@ class PracticeServer:
 
 
 @pytest.fixture(scope="session")
-def practice_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the competition's zip of split 0 is made (once for the session) and nothing else is."""
-    home = tmp_path_factory.mktemp("practice-files")
-    data.make_zip(home / "split-0", 0)
-    return home
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Make a folder of files once for all workers: `make_once("bundle", fill)` returns the filled folder.
+
+    Each worker process has a session of its own, so a lock in the folder that all of them share decides who
+    makes it; a folder is complete once it has its final name.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        made = shared / f"made-{name}"
+        with (shared / f"made-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                part = tmp_path_factory.mktemp(name)
+                fill(part)
+                part.rename(made)
+        return made
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def seed_practice_home(practice_files: Path) -> Callable[[Path], Path]:
-    """A function that gives a home the zip of split 0 (as a hard link), so that a start takes a second."""
+def practice_zip(make_once: Callable[..., Path]) -> Callable[[CompetitionSpec], Path]:
+    """Return a competition's zip of split 0, made once for the session: `practice_zip(DIGITS_MINI)`."""
 
-    def seed(home: Path) -> Path:
-        linked = home / "split-0" / data.ZIP_NAME
+    def zip_of(spec: CompetitionSpec) -> Path:
+        folder = make_once(f"zip-{spec.name}", lambda part: data.make_zip(part, 0, spec))
+        return folder / data.zip_name(spec)
+
+    return zip_of
+
+
+@pytest.fixture(scope="session")
+def seed_practice_home(
+    practice_zip: Callable[[CompetitionSpec], Path],
+) -> Callable[..., Path]:
+    """Give a home a competition's zip of split 0 (as a hard link), so that a server starts in a second."""
+
+    def seed(home: Path, competition: str = DIGIT_RECOGNIZER.name) -> Path:
+        made = practice_zip(SPECS[competition])
+        linked = home / "split-0" / made.name
         if not linked.exists():
             linked.parent.mkdir(parents=True, exist_ok=True)
-            os.link(practice_files / "split-0" / data.ZIP_NAME, linked)
+            os.link(made, linked)
         return home
 
     return seed
@@ -127,14 +168,20 @@ def seed_practice_home(practice_files: Path) -> Callable[[Path], Path]:
 
 @pytest.fixture(scope="session")
 def _practice_starter(
-    seed_practice_home: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+    seed_practice_home: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., PracticeServer]:
     def start(
-        home: Path | None = None, *, port: int = 0, faults: tuple[str, ...] = (), **options: float
+        home: Path | None = None,
+        *,
+        competition: str = DIGIT_RECOGNIZER.name,
+        port: int = 0,
+        faults: tuple[str, ...] = (),
+        **options: float,
     ) -> PracticeServer:
-        home = seed_practice_home(home or tmp_path_factory.mktemp("practice"))
+        home = seed_practice_home(home or tmp_path_factory.mktemp("practice"), competition)
         options = {"score_seconds": 0.2, **options}
         command = [sys.executable, "-m", "infra.practice", "--home", str(home), "--port", str(port)]
+        command += ["--competition", competition]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         for fault in faults:
@@ -143,12 +190,12 @@ def _practice_starter(
         with log.open("ab") as output:
             process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
         deadline = time.monotonic() + 60
-        while not (record := read_record(home)) or record["pid"] != process.pid:
+        while not (record := read_record(home)) or record.pid != process.pid:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
         account = json.loads((home / "credentials.json").read_text())
-        return PracticeServer(home, process, record["url"], **account)
+        return PracticeServer(home, process, record.url, **account, spec=SPECS[competition])
 
     return start
 
@@ -157,7 +204,7 @@ def _practice_starter(
 def start_practice(
     _practice_starter: Callable[..., PracticeServer],
 ) -> Iterator[Callable[..., PracticeServer]]:
-    """Start practice servers: `start_practice(home=…, port=…, daily_limit=…, faults=("slow:1",))`.
+    """Start practice servers: `start_practice(home=…, competition=…, daily_limit=…, faults=("slow:1",))`.
 
     All options of `python -m infra.practice`, with underscores; a fresh home unless given; a score takes
     0.2 s. All of them have ended after the test.

@@ -163,8 +163,8 @@ def _import_kaggle() -> Any:
         vars(stand_in)["__version__"] = importlib.metadata.version("kaggle")
         sys.modules["kaggle"] = stand_in
     with contextlib.redirect_stdout(io.StringIO()):
-        import kaggle.api.kaggle_api_extended as extended
-    return extended
+        # Not `import … as`: once the package itself was imported, its `api` is an object, not the module.
+        return importlib.import_module("kaggle.api.kaggle_api_extended")
 
 
 def refused(where: str, competition: str, error: Any) -> CompetitionError:

@@ -21,13 +21,14 @@ from pydantic import SecretStr
 
 from flows.kaggle.client import Progress, client, refused
 from flows.kaggle.credentials import Credentials, find_credentials
-from flows.kaggle.download import FILES, KEEP_DATA_S, PLACE_DIGITS, Data, data_digest, disk_explained, unpack
+from flows.kaggle.download import KEEP_DATA_S, PLACE_DIGITS, Data, data_digest, disk_explained, unpack
 from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionUnknownError
 from flows.kaggle.submissions import LOOK_AGAIN_S, quota_returns, submission_of, submission_token
 from flows.records import Status, Submission
 from flows.settings import Settings
 from flows.store.folder import free_bytes
 from mnist_core.errors import MnistError
+from mnist_core.spec import DIGIT_RECOGNIZER, SPECS
 
 LIVE_URL = "https://api.kaggle.com"
 
@@ -46,6 +47,7 @@ class Competition:
     def __init__(self, api: Any, name: str, server: str, home: Path, url: str) -> None:
         self._api = api
         self.name = name
+        self.spec = SPECS.get(name, DIGIT_RECOGNIZER)  # a competition of another name with the same files
         self.server = server
         self.url = url
         self._folder = home / "data" / server.replace(":", "_") / name
@@ -72,7 +74,7 @@ class Competition:
         with self._explained("list the files"):
             files = self._api.competition_list_files(self.name, page_size=100).files
         listed = {file.name: [file.total_bytes, str(file.creation_date)] for file in files}
-        missing = [name for name in FILES if name not in listed]
+        missing = [name for name in self.spec.files if name not in listed]
         if missing:
             raise CompetitionError(
                 f"competition {self.name} has no {' and no '.join(missing)}; "
@@ -92,10 +94,10 @@ class Competition:
         try:
             record = json.loads((self._folder / "current.json").read_text())
             folder = self._folder / record["digest"][:PLACE_DIGITS]
-            same = record["listed"] == listed and data_digest(folder) == record["digest"]
+            same = record["listed"] == listed and data_digest(folder, self.spec) == record["digest"]
         except (OSError, ValueError, KeyError):
             return None
-        return Data(folder, record["digest"]) if same else None
+        return Data(folder, record["digest"], self.spec) if same else None
 
     def _download_anew(self, listed: dict[str, list[Any]], progress: Progress | None) -> Data:
         for leftover in self._folder.glob("unpack-*"):  # of a process that was killed
@@ -112,8 +114,8 @@ class Competition:
         archive = partial / f"{self.name}.zip"
         unpacked = Path(tempfile.mkdtemp(dir=self._folder, prefix="unpack-"))
         try:
-            unpack(archive, unpacked)
-            digest = data_digest(unpacked)
+            unpack(archive, unpacked, self.spec)
+            digest = data_digest(unpacked, self.spec)
             folder = self._folder / digest[:PLACE_DIGITS]
             shutil.rmtree(folder, ignore_errors=True)  # files that were changed, else they would be kept
             unpacked.rename(folder)
@@ -131,7 +133,7 @@ class Competition:
         ):  # earlier data, which no running job reads any more
             if other != folder and other.stat().st_mtime < time.time() - KEEP_DATA_S:
                 shutil.rmtree(other, ignore_errors=True)
-        return Data(folder, digest)
+        return Data(folder, digest, self.spec)
 
     # Submissions
 
@@ -276,10 +278,12 @@ def connect(settings: Settings) -> Competition:
     """
     server = server_name(settings)
     if settings.kaggle == "practice":
-        from infra.practice import find_or_start
+        from infra.practice import PracticeOptions, find_or_start
 
         practice = find_or_start(
-            settings.home / "practice", split_seed=settings.split_seed, daily_limit=settings.daily_limit
+            settings.home / "practice",
+            PracticeOptions(split_seed=settings.split_seed, daily_limit=settings.daily_limit),
+            competition=settings.competition,
         )
         url = practice.url
         credentials = Credentials("practice", practice.username, SecretStr(practice.key))

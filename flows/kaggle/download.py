@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.kaggle.errors import CompetitionError
+from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
-FILES = ("train.csv", "test.csv", "sample_submission.csv")
-TRAIN_ROWS, TEST_ROWS = 42_000, 28_000
 PLACE_DIGITS = 16
 """Hex digits of the data digest that name a place."""
 KEEP_DATA_S = 7 * 86400
@@ -24,34 +23,36 @@ class Data:
     """The competition's files on this machine.
 
     Attributes:
-        folder: holds train.csv, test.csv and sample_submission.csv.
-        digest: sha256, in hex, over the sha256 of train.csv and test.csv.
+        folder: holds the files that the specification names.
+        digest: sha256, in hex, over the sha256 of the training and test files.
+        spec: rows, columns and classes of the competition.
     """
 
     folder: Path
     digest: str
+    spec: CompetitionSpec = DIGIT_RECOGNIZER
 
     @property
     def train_csv(self) -> Path:
-        """The 42,000 labelled rows."""
-        return self.folder / "train.csv"
+        """The labelled rows."""
+        return self.folder / self.spec.train_file
 
     @property
     def test_csv(self) -> Path:
-        """The 28,000 rows without labels."""
-        return self.folder / "test.csv"
+        """The rows without labels."""
+        return self.folder / self.spec.test_file
 
 
-def data_digest(folder: Path) -> str:
-    """sha256, in hex, over the sha256 of train.csv and test.csv in a folder."""
+def data_digest(folder: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> str:
+    """Return sha256, in hex, over the sha256 of the training and test files in a folder."""
     total = hashlib.sha256()
-    for name in ("train.csv", "test.csv"):
+    for name in (spec.train_file, spec.test_file):
         with (folder / name).open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> None:
     """Unpack the three files of a zip that holds them, whole, and nothing that leaves its folder."""
     try:
         with zipfile.ZipFile(archive) as bundle:
@@ -59,11 +60,11 @@ def unpack(archive: Path, folder: Path) -> None:
             unsafe = [
                 n for n in names if n.startswith(("/", "\\")) or ".." in Path(n.replace("\\", "/")).parts
             ]
-            missing = [name for name in FILES if name not in names]
+            missing = [name for name in spec.files if name not in names]
             if unsafe or missing:
                 fault = f"the path {unsafe[0]!r} leaves it" if unsafe else f"{missing[0]} is missing"
                 raise CompetitionError(f"{archive}: {fault}; nothing was unpacked, check MNIST_COMPETITION")
-            for name in FILES:
+            for name in spec.files:
                 with bundle.open(name) as source, (folder / name).open("xb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)  # reading to the end checks the CRC
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:

@@ -1,4 +1,4 @@
-"""`python -m infra.practice`: a practice competition in the foreground, for people."""
+"""`python -m infra.practice`: a practice server in the foreground."""
 
 import logging
 from pathlib import Path
@@ -7,25 +7,39 @@ from typing import Annotated
 import typer
 
 from infra.practice.errors import PracticeError
+from infra.practice.options import PracticeOptions
 from mnist_core.errors import MnistError
+from mnist_core.spec import DIGIT_RECOGNIZER, SPECS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+DEFAULT = PracticeOptions()
 
 
 @app.command()
 def practice(
-    home: Annotated[Path, typer.Option(help="Its submissions, zips and credentials.")] = Path(
+    home: Annotated[Path, typer.Option(help="Folder of its submissions, zips and credentials.")] = Path(
         ".mnist/practice"
     ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
-    split_seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Which split it deals.")] = 0,
-    daily_limit: Annotated[int, typer.Option(min=0, help="Submissions a day.")] = 10,
-    day_seconds: Annotated[float, typer.Option(min=0.1, help="Length of a day.")] = 86400,
-    score_seconds: Annotated[float, typer.Option(min=0, help="From PENDING to a score.")] = 1.0,
+    competition: Annotated[
+        str, typer.Option(help=f"Opened at once: {' or '.join(SPECS)}; the others open on their first call.")
+    ] = DIGIT_RECOGNIZER.name,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8765,
+    split_seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split into training and test rows.")
+    ] = DEFAULT.split_seed,
+    daily_limit: Annotated[
+        int, typer.Option(min=0, help="Submissions a day and competition.")
+    ] = DEFAULT.daily_limit,
+    day_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Length of a day in seconds.")
+    ] = DEFAULT.day_seconds,
+    score_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds from a submission to its score.")
+    ] = DEFAULT.score_seconds,
     fault: Annotated[list[str] | None, typer.Option(help="name[:count[:rpc]], repeatable.")] = None,
     while_jobs: Annotated[bool, typer.Option("--while-jobs", hidden=True)] = False,
 ) -> None:
-    """The digit-recognizer competition on loopback, for the real Kaggle client. Ctrl-C ends it."""
+    """Serve the built-in competitions on loopback for the real Kaggle client. Ctrl-C stops it."""
     from infra.practice.faults import Fault, make_fault
     from infra.practice.server import serve
 
@@ -37,20 +51,22 @@ def practice(
             raise typer.BadParameter(f"{text}: {error}", param_hint="--fault") from error
 
     def announce(url: str) -> None:
-        typer.echo(f"Practice competition digit-recognizer, split {split_seed}, at {url}")
+        typer.echo(f"Practice server with {', '.join(SPECS)} (split {split_seed}) at {url}")
         typer.echo("Point a job or a Kaggle client at it with")
         typer.echo(f"  export MNIST_KAGGLE={url}")
         typer.echo(f"  export KAGGLE_API_TOKEN={home.resolve() / 'access_token'}")
         typer.echo(f"or with KAGGLE_USERNAME and KAGGLE_KEY from {home.resolve() / 'credentials.json'}")
 
+    if competition not in SPECS:
+        raise typer.BadParameter(
+            f"{competition!r} is not one of {', '.join(SPECS)}", param_hint="--competition"
+        )
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     serve(
         home,
+        SPECS[competition],
+        PracticeOptions(split_seed, daily_limit, day_seconds, score_seconds),
         port=port,
-        split_seed=split_seed,
-        daily_limit=daily_limit,
-        day_seconds=day_seconds,
-        score_seconds=score_seconds,
         faults=[read_fault(text) for text in fault or []],
         announce=announce,
         while_jobs=while_jobs,
@@ -58,7 +74,7 @@ def practice(
 
 
 def main() -> None:
-    """Run the command; an error of ours is one line and exit 1."""
+    """Run the command; an expected error is one line and exit code 1."""
     try:
         app()
     except MnistError as error:

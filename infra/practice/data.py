@@ -1,6 +1,6 @@
-"""The 70,000 digits of MNIST, dealt into the competition's train.csv and test.csv.
+"""The 70,000 digits of MNIST, dealt into a competition's training and test files.
 
-Only this module opens the file that holds all labels. The solution lives in memory, in the server alone.
+Only this module opens the file that holds all labels. The solution lives in the server's memory alone.
 """
 
 import hashlib
@@ -16,18 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.practice.errors import PracticeError
+from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 MNIST = Path(__file__).parent / "data" / "mnist.npz"
 SHA256 = "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64"
 
-TRAIN_ROWS = (4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188)
-"""Rows of Kaggle's train.csv for each digit 0..9."""
-TEST_ROWS = 28_000
+TRAIN_SHARES = (4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188)
+"""Rows of each digit 0..9 in Kaggle's train.csv; a smaller competition keeps their proportions."""
 
-ZIP_NAME = "digit-recognizer.zip"
-CSV_NAMES = ("sample_submission.csv", "test.csv", "train.csv")
-MADE = (2019, 12, 11, 2, 1, 32)
-"""The date inside the zip: always the same, so that the same split gives the same bytes."""
+ZIP_DATE = (2019, 12, 11, 2, 1, 32)
+"""Date of the files in a zip: fixed, so that the same split gives the same bytes."""
 
 
 @dataclass(frozen=True)
@@ -39,67 +37,95 @@ class Split:
 
 
 def read_pixels(npz: Path | None = None) -> NDArray[np.uint8]:
-    """All digits, uint8 (70000, 784): MNIST's 60,000 for training, then its 10,000 for testing."""
+    """Return all digits, uint8 (70000, 784): MNIST's 60,000 for training, then its 10,000 for testing."""
     with _open(npz) as mnist:
-        return np.concatenate([mnist["x_train"], mnist["x_test"]]).reshape(-1, 28 * 28)
+        pixels = np.concatenate([mnist["x_train"], mnist["x_test"]])
+    return pixels.reshape(len(pixels), -1)
 
 
 def read_labels(npz: Path | None = None) -> NDArray[np.uint8]:
-    """All labels, uint8 (70000,), in the order of the pixels."""
+    """Return all labels, uint8 (70000,), in the order of the pixels."""
     with _open(npz) as mnist:
         return np.concatenate([mnist["y_train"], mnist["y_test"]])
 
 
-def deal(labels: NDArray[np.uint8], split_seed: int) -> Split:
-    """Deal the 70,000 digits as Kaggle did: the same number of train rows per digit, both parts shuffled.
+def deal(labels: NDArray[np.uint8], split_seed: int, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> Split:
+    """Deal the digits as Kaggle did: a fixed number of train rows of each digit, both parts shuffled.
 
-    `RandomState` and not `default_rng`: NumPy promises its stream for ever (NEP 19), and a zip made under one
-    version of NumPy is scored under another.
+    `RandomState` and not `default_rng`: NumPy promises never to change its stream (NEP 19), and a zip made
+    with one version of NumPy is scored with another.
     """
     random = np.random.RandomState(split_seed)
     order = random.permutation(len(labels))
-    in_train = np.zeros(len(labels), dtype=bool)
-    for digit, rows in enumerate(TRAIN_ROWS):
-        in_train[order[labels[order] == digit][:rows]] = True
-    return Split(random.permutation(order[in_train[order]]), random.permutation(order[~in_train[order]]))
+    rows_left = np.bincount(labels) - TRAIN_SHARES
+    train_rows, test_rows = apportion(spec.train_rows, TRAIN_SHARES), apportion(spec.test_rows, rows_left)
+    in_train, in_test = np.zeros(len(labels), dtype=bool), np.zeros(len(labels), dtype=bool)
+    for digit in range(spec.class_count):
+        of_digit = order[labels[order] == digit]
+        in_train[of_digit[: train_rows[digit]]] = True
+        in_test[of_digit[train_rows[digit] :][: test_rows[digit]]] = True
+    return Split(random.permutation(order[in_train[order]]), random.permutation(order[in_test[order]]))
 
 
-def solve(split_seed: int, npz: Path | None = None) -> NDArray[np.uint8]:
-    """The labels of test.csv, uint8 (28000,): what the server scores with and never hands out."""
+def apportion(total: int, shares: tuple[int, ...] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Divide a total in proportion to shares, in whole numbers (largest remainders are rounded up)."""
+    exact = total * np.asarray(shares) / np.sum(shares)
+    parts = np.floor(exact).astype(np.int64)
+    parts[np.argsort(parts - exact, kind="stable")[: total - parts.sum()]] += 1
+    return parts
+
+
+def solve(
+    split_seed: int, spec: CompetitionSpec = DIGIT_RECOGNIZER, npz: Path | None = None
+) -> NDArray[np.uint8]:
+    """Return the labels of the test file, uint8 (N,): the server scores with them and never sends them."""
     labels = read_labels(npz)
-    return labels[deal(labels, split_seed).test]
+    return labels[deal(labels, split_seed, spec).test]
 
 
-def make_zip(folder: Path, split_seed: int, npz: Path | None = None) -> Path:
-    """The competition's zip in this folder, made on the first call and kept.
+def make_zip(
+    folder: Path, split_seed: int, spec: CompetitionSpec = DIGIT_RECOGNIZER, npz: Path | None = None
+) -> Path:
+    """Return the competition's zip in this folder; the first call makes it.
 
-    It is written under a temporary name, synced, then renamed: what a killed process left never counts,
-    and the next call removes it. One process at a time may call this for a folder.
+    It is written under a temporary name, synced, then renamed, so that a killed process leaves no half zip;
+    the next call removes what it left. Only one process at a time may call this for a folder.
     """
-    made = folder / ZIP_NAME
+    made = folder / zip_name(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.glob(".*.tmp"):
+    for left_over in folder.glob(f".{made.name}.*.tmp"):
         left_over.unlink()
-    if made.exists() and sorted(sizes(made)) == sorted(CSV_NAMES):
+    if made.exists() and sorted(sizes(made)) == sorted(spec.files):
         return made
     pixels, labels = read_pixels(npz), read_labels(npz)
-    split = deal(labels, split_seed)
-    names = ",".join(f"pixel{i}" for i in range(28 * 28))
+    split = deal(labels, split_seed, spec)
     train = np.concatenate([labels[split.train, None], pixels[split.train]], axis=1)
+    texts = {
+        spec.sample_file: _sample(spec),
+        spec.test_file: _csv(spec.columns(labelled=False), pixels[split.test]),
+        spec.train_file: _csv(spec.columns(labelled=True), train),
+    }
     part = temporary(made)
     with part.open("wb") as file:
         with zipfile.ZipFile(file, "w") as archive:
-            _add(archive, "sample_submission.csv", _sample())
-            _add(archive, "test.csv", f"{names}\r\n".encode() + b"".join(_csv(pixels[split.test])))
-            _add(archive, "train.csv", f"label,{names}\r\n".encode() + b"".join(_csv(train)))
+            for name, lines in texts.items():
+                info = zipfile.ZipInfo(name, date_time=ZIP_DATE)
+                info.external_attr = 0o644 << 16
+                text = b"".join(lines)
+                archive.writestr(info, text, compress_type=zipfile.ZIP_DEFLATED, compresslevel=1)
         file.flush()
         os.fsync(file.fileno())
     part.rename(made)
     return made
 
 
+def zip_name(spec: CompetitionSpec) -> str:
+    """Return the name under which Kaggle serves a competition's files."""
+    return f"{spec.name}.zip"
+
+
 def sizes(archive: Path) -> dict[str, int]:
-    """Names and unpacked sizes in bytes of a zip's files; nothing where it is no whole zip."""
+    """Return the names and unpacked sizes in bytes of a zip's files; nothing if it is not a whole zip."""
     try:
         with zipfile.ZipFile(archive) as opened:
             return {info.filename: info.file_size for info in opened.infolist()}
@@ -108,9 +134,10 @@ def sizes(archive: Path) -> dict[str, int]:
 
 
 def unpack(archive: Path, name: str) -> Path:
-    """One file of the zip, unpacked beside it on the first call and kept."""
-    made = archive.with_name(name)
+    """Return one file of the zip, unpacked on the first call into a folder that is named like the zip."""
+    made = archive.with_suffix("") / name
     if not made.exists():
+        made.parent.mkdir(exist_ok=True)
         part = temporary(made)
         with zipfile.ZipFile(archive) as opened, opened.open(name) as packed, part.open("wb") as file:
             while chunk := packed.read(1 << 20):
@@ -120,7 +147,7 @@ def unpack(archive: Path, name: str) -> Path:
 
 
 def temporary(path: Path) -> Path:
-    """A name in the same folder for a file that is renamed to `path` when it is whole."""
+    """Return a name in the same folder for a file that is renamed to `path` once it is complete."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
@@ -130,27 +157,27 @@ def _open(npz: Path | None) -> np.lib.npyio.NpzFile:
         raw = path.read_bytes()
     except OSError as error:
         raise PracticeError(
-            f"{path} can not be read ({error.strerror}): the practice competition runs from a checkout, "
-            "which holds it; images do not. Elsewhere set MNIST_KAGGLE to `live` or to a server's address"
+            f"{path}: cannot read the practice competition's digits ({error.strerror}); they come with a "
+            "checkout of the repository and are not in container images",
+            "run from a checkout, or set MNIST_KAGGLE to `live` or to a server's address",
         ) from error
     if hashlib.sha256(raw).hexdigest() != SHA256:
-        raise PracticeError(f"{path} is damaged (sha256 differs): restore it with `git checkout {path.name}`")
+        raise PracticeError(
+            f"{path} is damaged (its sha256 differs)", f"restore it with `git checkout {path.name}`"
+        )
     opened: np.lib.npyio.NpzFile = np.load(io.BytesIO(raw))
     return opened
 
 
-def _add(archive: zipfile.ZipFile, name: str, text: bytes) -> None:
-    info = zipfile.ZipInfo(name, date_time=MADE)
-    info.external_attr = 0o644 << 16
-    archive.writestr(info, text, compress_type=zipfile.ZIP_DEFLATED, compresslevel=1)
+def _sample(spec: CompetitionSpec) -> Iterator[bytes]:
+    yield f"{','.join(spec.submission_header)}\r\n".encode()
+    for row in range(spec.first_id, spec.first_id + spec.test_rows):
+        yield b"%d,0\r\n" % row
 
 
-def _sample() -> bytes:
-    return b"ImageId,Label\r\n" + b"".join(b"%d,0\r\n" % (row + 1) for row in range(TEST_ROWS))
-
-
-def _csv(cells: NDArray[np.uint8]) -> Iterator[bytes]:
-    """CSV lines of uint8 (N, columns): each byte looks up its padded text, then the padding is dropped."""
+def _csv(names: list[str], cells: NDArray[np.uint8]) -> Iterator[bytes]:
+    """Yield a header and CSV lines of uint8 (N, columns): each byte is looked up as text padded with NULs."""
+    yield f"{','.join(names)}\r\n".encode()
     comma = _texts(",", width=4).view(np.uint32)[:, 0]
     end = _texts("\r\n", width=5)
     for start in range(0, len(cells), 1000):

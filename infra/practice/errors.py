@@ -1,7 +1,7 @@
-"""The error of the practice competition."""
+"""The error of the practice server."""
 
 from mnist_core.errors import MnistError
 
 
 class PracticeError(MnistError):
-    """The practice competition can not be started or used; the text names the file, port or setting."""
+    """The practice server cannot be started or used; the text names the file, port or setting."""

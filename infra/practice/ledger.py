@@ -1,4 +1,4 @@
-"""Submissions and uploads in one SQLite file: what was answered survives `kill -9`."""
+"""Submissions and uploads in one SQLite file: what the server acknowledged survives `kill -9`."""
 
 import sqlite3
 import zlib
@@ -9,25 +9,26 @@ from infra.practice.errors import PracticeError
 
 FIRST_REF = 40_000_001
 UPLOAD_LIFE_MS = 24 * 3600 * 1000
+FORMAT = 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS uploads (
     token TEXT PRIMARY KEY, file_name TEXT NOT NULL, length INTEGER NOT NULL, started_ms INTEGER NOT NULL,
-    body BLOB -- NULL until the PUT arrived, deflated after
+    body BLOB -- NULL until the PUT has arrived; deflated
 ) STRICT;
 CREATE TABLE IF NOT EXISTS submissions (
-    ref INTEGER PRIMARY KEY, file_name TEXT NOT NULL, description TEXT NOT NULL, posted_ms INTEGER NOT NULL,
-    length INTEGER NOT NULL, body BLOB NOT NULL, -- deflated
-    score TEXT NOT NULL, error TEXT NOT NULL,    -- found when posted, told from ready_ms on
+    ref INTEGER PRIMARY KEY, competition TEXT NOT NULL, file_name TEXT NOT NULL, description TEXT NOT NULL,
+    posted_ms INTEGER NOT NULL, length INTEGER NOT NULL, body BLOB NOT NULL, -- deflated
+    score TEXT NOT NULL, error TEXT NOT NULL,    -- computed when posted, shown from ready_ms on
     ready_ms INTEGER,                            -- NULL: never
-    listed_ms INTEGER NOT NULL                   -- in the list from here on
+    listed_ms INTEGER NOT NULL                   -- when it appears in the list
 ) STRICT;
 """
 
 
 @dataclass(frozen=True)
 class Upload:
-    """Bytes that were announced, and, once they arrived, put."""
+    """An announced upload, with its bytes once they have arrived."""
 
     token: str
     file_name: str
@@ -40,6 +41,7 @@ class Submission:
     """A stored submission. Times are milliseconds since the epoch."""
 
     ref: int
+    competition: str
     file_name: str
     description: str
     posted_ms: int
@@ -50,7 +52,7 @@ class Submission:
     listed_ms: int
 
     def status(self, now_ms: int) -> str:
-        """What Kaggle would call it now."""
+        """Return Kaggle's name for its state at this time."""
         if self.ready_ms is None or now_ms < self.ready_ms:
             return "PENDING"
         return "ERROR" if self.error else "COMPLETE"
@@ -60,35 +62,40 @@ COLUMNS = ", ".join(Submission.__dataclass_fields__)
 
 
 def open_ledger(path: Path, now_ms: int) -> sqlite3.Connection:
-    """Open or make the file, and forget uploads that nobody submitted within a day.
+    """Open or create the file, and drop uploads that were not submitted within a day.
 
     Each statement is a transaction of its own, on disk when it returns.
     """
     try:
         ledger = sqlite3.connect(path, isolation_level=None)
         ledger.execute("PRAGMA synchronous = FULL")
-        ledger.executescript(SCHEMA)
+        (tables,) = ledger.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (found,) = ledger.execute("PRAGMA user_version").fetchone()
+        if tables and found != FORMAT:
+            raise sqlite3.DatabaseError(f"its format is {found}, not {FORMAT}")
+        ledger.executescript(f"{SCHEMA} PRAGMA user_version = {FORMAT};")
         ledger.execute("DELETE FROM uploads WHERE started_ms < ?", (now_ms - UPLOAD_LIFE_MS,))
     except sqlite3.Error as error:
         raise PracticeError(
-            f"{path} holds no submissions ({error}): move it away, and the server starts a new one"
+            f"{path} does not hold this server's submissions ({error})",
+            "move it away, and the server starts a new one",
         ) from error
     return ledger
 
 
 def announce_upload(ledger: sqlite3.Connection, upload: Upload, now_ms: int) -> None:
-    """Remember an upload that was started."""
+    """Store an upload that was announced."""
     row = (upload.token, upload.file_name, upload.length, now_ms)
     ledger.execute("INSERT INTO uploads (token, file_name, length, started_ms) VALUES (?, ?, ?, ?)", row)
 
 
 def store_upload(ledger: sqlite3.Connection, token: str, body: bytes) -> None:
-    """Keep the bytes of an upload; again is harmless."""
+    """Store the bytes of an upload; storing them twice is harmless."""
     ledger.execute("UPDATE uploads SET body = ? WHERE token = ?", (zlib.compress(body, 1), token))
 
 
 def find_upload(ledger: sqlite3.Connection, token: str) -> Upload | None:
-    """The upload of this token, if it waits to be submitted."""
+    """Return the upload of this token if it has not been submitted yet."""
     row = ledger.execute(
         "SELECT token, file_name, length, body FROM uploads WHERE token = ?", (token,)
     ).fetchone()
@@ -98,20 +105,19 @@ def find_upload(ledger: sqlite3.Connection, token: str) -> Upload | None:
     return Upload(token, file_name, length, None if body is None else zlib.decompress(body))
 
 
-def store_submission(ledger: sqlite3.Connection, upload: Upload, submission: Submission) -> int:
-    """Store a submission in place of its upload, in one transaction; the answer is its ref.
+def store_submission(ledger: sqlite3.Connection, upload: Upload, body: bytes, submission: Submission) -> int:
+    """Replace an upload by its submission in one transaction, and return the submission's ref.
 
-    `submission.ref` is ignored: refs count up from 40,000,001.
+    `submission.ref` is ignored: refs count up from 40,000,001, across competitions.
     """
-    assert upload.body is not None
-    body = zlib.compress(upload.body, 1)
     fields = [getattr(submission, name) for name in Submission.__dataclass_fields__][1:]
+    values = ", ".join("?" * (len(fields) + 2))
     ledger.execute("BEGIN IMMEDIATE")
     try:
         (ref,) = ledger.execute("SELECT coalesce(max(ref) + 1, ?) FROM submissions", (FIRST_REF,)).fetchone()
         ledger.execute(
-            f"INSERT INTO submissions ({COLUMNS}, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names
-            (ref, *fields, body),
+            f"INSERT INTO submissions ({COLUMNS}, body) VALUES ({values})",  # noqa: S608 - our own names
+            (ref, *fields, zlib.compress(body, 1)),
         )
         ledger.execute("DELETE FROM uploads WHERE token = ?", (upload.token,))
     except BaseException:
@@ -121,13 +127,14 @@ def store_submission(ledger: sqlite3.Connection, upload: Upload, submission: Sub
     return int(ref)
 
 
-def list_submissions(ledger: sqlite3.Connection) -> list[Submission]:
-    """All submissions, newest first."""
-    rows = ledger.execute(f"SELECT {COLUMNS} FROM submissions ORDER BY ref DESC")  # noqa: S608 - our own names
-    return [Submission(*row) for row in rows]
+def list_submissions(ledger: sqlite3.Connection, competition: str) -> list[Submission]:
+    """Return all submissions to a competition, newest first."""
+    query = f"SELECT {COLUMNS} FROM submissions WHERE competition = ? ORDER BY ref DESC"  # noqa: S608 - our own names
+    return [Submission(*row) for row in ledger.execute(query, (competition,))]
 
 
-def read_body(ledger: sqlite3.Connection, ref: int) -> bytes | None:
-    """The file that was submitted under this ref."""
-    row = ledger.execute("SELECT body FROM submissions WHERE ref = ?", (ref,)).fetchone()
-    return row and zlib.decompress(row[0])
+def find_submission(ledger: sqlite3.Connection, ref: int) -> Submission | None:
+    """Return the submission of this ref, whichever its competition."""
+    query = f"SELECT {COLUMNS} FROM submissions WHERE ref = ?"  # noqa: S608 - our own names
+    row = ledger.execute(query, (ref,)).fetchone()
+    return None if row is None else Submission(*row)

@@ -1,9 +1,9 @@
 """Find or start the one practice server of a home.
 
-Every job process holds a shared lock on `jobs.lock` as long as it lives; the kernel takes it back however
-the process ends. The server asks for that lock alone, twice a second: when it gets it, no job is left, and it
-ends with the lock in hand, so that a job that comes at this moment waits and then starts a fresh one.
-`start.lock` lets one job at a time look and start; `server.lock` tells whether a server lives.
+Each job holds a shared lock on `jobs.lock` as long as it lives; the kernel releases it however the process
+ends. The server tries to lock that file exclusively, twice a second: when it succeeds, no job is left, and it
+ends while it holds the lock, so a job that starts at that moment waits and then starts a new server.
+`start.lock` lets one job at a time look for a server and start one; `server.lock` shows whether one is alive.
 """
 
 import fcntl
@@ -16,11 +16,13 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlsplit
 
 from flows.ops.daemon import start_daemon
 from infra.practice.errors import PracticeError
+from infra.practice.options import PracticeOptions
+from mnist_core.spec import DIGIT_RECOGNIZER, SPECS
 
 LOG_BYTES = 1_000_000
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,12 +31,12 @@ _here = threading.Lock()
 _jobs: dict[Path, IO[str]] = {}
 """Open `jobs.lock` files: held until this process ends. Children that are exec'ed do not inherit them."""
 _started: list[subprocess.Popen[bytes]] = []
-"""Servers that this process started: kept, so that none is reported as forgotten while it runs on."""
+"""Servers that this process started: kept, so that Python does not warn about them while they run on."""
 
 
 @dataclass(frozen=True)
 class Practice:
-    """A running practice competition and the account to use it with."""
+    """A running practice server and the account to use it with."""
 
     url: str
     username: str
@@ -42,65 +44,86 @@ class Practice:
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class ServerRecord:
+    """A running server's description of itself."""
+
+    url: str
+    pid: int
+    instance: str
+    options: PracticeOptions
+
+
 def find_or_start(
     home: Path,
+    options: PracticeOptions = PracticeOptions(),  # noqa: B008 - frozen
     *,
-    split_seed: int = 0,
-    daily_limit: int = 10,
-    day_seconds: float = 86400,
-    score_seconds: float = 1.0,
+    competition: str = DIGIT_RECOGNIZER.name,
     timeout_s: float = 120,
 ) -> Practice:
-    """The practice competition of this home, started where none runs; it ends when no job is left.
+    """Return the practice server of this home; start it if none runs. It ends when no job is left.
 
-    The first start in a home makes the competition's zip, which takes a few seconds. From this call on the
-    process counts as a job until it ends, `kill -9` included.
+    The first use of a competition in a home makes its zip, which takes a few seconds for the large one. From
+    this call on the process counts as a job until it ends, `kill -9` included.
+
+    Args:
+        home: the server's submissions, zips and credentials.
+        options: how it deals, counts and scores.
+        competition: opened before the server answers, so that what is wrong with it is reported here.
+        timeout_s: for other jobs that start and servers that end, and for the server to answer.
 
     Raises:
-        PracticeError: the server runs with other settings, or does not start; the text has its log's end.
+        PracticeError: there is no such competition, the server runs with other options, or it does not start
+            (the text has the end of its log).
     """
-    asked = {"splitSeed": split_seed, "dailyLimit": daily_limit, "daySeconds": day_seconds}
-    options = {
-        "split-seed": split_seed,
-        "daily-limit": daily_limit,
-        "day-seconds": day_seconds,
-        "score-seconds": score_seconds,
-    }
+    if competition not in SPECS:
+        raise PracticeError(
+            f"the practice server has no competition {competition!r}",
+            f"set MNIST_COMPETITION to one of {', '.join(SPECS)}",
+        )
     deadline = time.monotonic() + timeout_s
     try:
         home = home.resolve()
         home.mkdir(parents=True, exist_ok=True)
         with _here:
-            _hold_job(home, deadline)
+            _register_job(home, deadline)
             with (home / "start.lock").open("a") as lock:
                 _flock(lock, fcntl.LOCK_EX, deadline, "another job to start the practice server")
-                found = _find_or_start(home, options, deadline)
+                found = _find_or_start(home, options, competition, deadline)
         account = json.loads((home / "credentials.json").read_text())
     except OSError as error:
-        raise PracticeError(f"the practice competition's home {home} can not be used: {error}") from error
-    _check(home, asked, found)
-    return Practice(found["url"], account["username"], account["key"], account["token"])
+        raise PracticeError(f"the practice server's home {home} cannot be used: {error}") from error
+    for setting, running, asked in options.conflicts(found.options):
+        raise PracticeError(
+            f"the practice server of {home} runs with {setting}={running:g}, not {asked:g}",
+            f"set {setting}={running:g}, or stop the jobs that use it (server process {found.pid}), "
+            "or use another MNIST_HOME",
+        )
+    return Practice(found.url, account["username"], account["key"], account["token"])
 
 
-def read_record(home: Path) -> dict[str, Any] | None:
-    """What the server of this home says of itself, with its `url`; None where none answers."""
+def read_record(home: Path) -> ServerRecord | None:
+    """Return the record of this home's server; None if none answers."""
     try:
         record = json.loads((home / "server.json").read_text())
         url = urlsplit(record["url"])
         connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=5)
         try:
             connection.request("GET", "/practice")
-            said = json.loads(connection.getresponse().read())
+            answer = json.loads(connection.getresponse().read())
         finally:
             connection.close()
-        # The port of a dead server may be somebody else's by now.
-        return {**said, "url": record["url"]} if said["instance"] == record["instance"] else None
+        # The port of a dead server may belong to another program by now.
+        if answer["instance"] != record["instance"]:
+            return None
+        options = PracticeOptions.from_json(answer["options"])
+        return ServerRecord(record["url"], answer["pid"], answer["instance"], options)
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         return None
 
 
 def server_lives(home: Path) -> bool:
-    """Whether a server holds this home, be it still starting or already ending."""
+    """Return whether a server holds this home, even if it is still starting or already ending."""
     with (home / "server.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -109,14 +132,14 @@ def server_lives(home: Path) -> bool:
     return False
 
 
-def _find_or_start(home: Path, options: dict[str, float], deadline: float) -> dict[str, Any]:
+def _find_or_start(home: Path, options: PracticeOptions, competition: str, deadline: float) -> ServerRecord:
     process: subprocess.Popen[bytes] | None = None
     while True:
         found = read_record(home)
         if found:
             return found
         if process is None and not server_lives(home):
-            process = _start(home, options)
+            process = _start(home, options, competition)
         if process is not None and process.poll() is not None:
             raise PracticeError(f"the practice server did not start; {_log_end(home)}")
         if time.monotonic() > deadline:
@@ -126,11 +149,10 @@ def _find_or_start(home: Path, options: dict[str, float], deadline: float) -> di
         time.sleep(0.1)
 
 
-def _start(home: Path, options: dict[str, float]) -> subprocess.Popen[bytes]:
+def _start(home: Path, options: PracticeOptions, competition: str) -> subprocess.Popen[bytes]:
     """Start a server in a session of its own, away from the job's terminal and signals."""
     command = [sys.executable, "-m", "infra.practice", "--home", str(home), "--port", "0", "--while-jobs"]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
+    command += ["--competition", competition, *options.arguments()]
     process = start_daemon(
         command,
         home / "server.log",
@@ -142,11 +164,11 @@ def _start(home: Path, options: dict[str, float]) -> subprocess.Popen[bytes]:
     return process
 
 
-def _hold_job(home: Path, deadline: float) -> None:
+def _register_job(home: Path, deadline: float) -> None:
     """Hold `jobs.lock` shared for the life of this process."""
     path = home / "jobs.lock"
     held = _jobs.get(path)
-    # The home may have been removed and made again since.
+    # The home may have been removed and created again since.
     if held and path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat()):
         return
     file = path.open("a")
@@ -166,20 +188,9 @@ def _flock(file: IO[str], kind: int, deadline: float, what: str) -> None:
             return
 
 
-def _check(home: Path, asked: dict[str, float], found: dict[str, Any]) -> None:
-    settings = {"splitSeed": "MNIST_SPLIT_SEED", "dailyLimit": "daily_limit", "daySeconds": "day_seconds"}
-    for name, value in asked.items():
-        if found[name] != value:
-            raise PracticeError(
-                f"the practice competition of {home} runs with {settings[name]}={found[name]:g}, "
-                f"not {value:g}: set {settings[name]}={found[name]:g}, or end the jobs that use it "
-                f"(server process {found['pid']}), or use another MNIST_HOME"
-            )
-
-
 def _log_end(home: Path) -> str:
     try:
         lines = (home / "server.log").read_text(errors="replace").splitlines()
     except OSError:
-        return f"{home / 'server.log'} can not be read"
+        return f"{home / 'server.log'} cannot be read"
     return f"{home / 'server.log'} ends: " + " | ".join(lines[-5:])

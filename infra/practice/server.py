@@ -1,4 +1,4 @@
-"""The process that serves the practice competition: its home, port, account, and end."""
+"""The process of a practice server: its home, port, account and end."""
 
 import asyncio
 import fcntl
@@ -16,13 +16,16 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from infra.practice import data, ledger
+from infra.practice.app import build_app
+from infra.practice.competition import Credentials, Server, now_ms
 from infra.practice.errors import PracticeError
 from infra.practice.faults import Fault
-from infra.practice.protocol import Competition, Credentials, build_app
+from infra.practice.options import PracticeOptions
+from mnist_core.spec import CompetitionSpec
 
 
 class PracticeProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, which lets the faults at the connection by `scope["state"]["transport"]`."""
+    """uvicorn's HTTP/1.1, which hands the connection to the faults as `scope["state"]["transport"]`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -31,53 +34,52 @@ class PracticeProtocol(H11Protocol):
 
 def serve(
     home: Path,
+    spec: CompetitionSpec,
+    options: PracticeOptions,
     *,
     port: int,
-    split_seed: int,
-    daily_limit: int,
-    day_seconds: float,
-    score_seconds: float,
     faults: list[Fault],
     announce: Callable[[str], None],
     while_jobs: bool = False,
 ) -> None:
-    """Serve the competition of this home on loopback until a signal, or until no job is left.
+    """Serve the competitions of this home on loopback until a signal, or until no job is left.
 
     Args:
         home: submissions, zips and credentials; one server at a time.
+        spec: the competition that is opened before the server answers; others open on their first call.
+        options: how it deals, counts and scores.
         port: 0 takes any free one.
+        faults: what goes wrong from the start.
         announce: called with the address once it is taken.
-        while_jobs: end when nobody holds `jobs.lock`, with that lock held, so that a job that comes at this
-            moment waits until this server is gone.
+        while_jobs: end when nobody holds `jobs.lock`. The lock is held during the end, so that a job that
+            starts at this moment waits until this server is gone.
 
     Raises:
-        PracticeError: the home can not be written or has a server, the port is taken, the data are damaged.
+        PracticeError: the home cannot be written or has a server, the port is taken, the data are damaged.
     """
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / "server.lock").open("a")
         jobs = (home / "jobs.lock").open("a") if while_jobs else None
     except OSError as error:
-        raise PracticeError(
-            f"home {home} can not be written ({error.strerror}): choose another one"
-        ) from error
+        raise PracticeError(f"home {home} cannot be written ({error.strerror})", "choose another") from error
     with lock:
         _take_home(lock, home)
         with _bind(port) as listener:
-            at = _prepare(home, split_seed, daily_limit, day_seconds, score_seconds, faults)
+            server = _prepare(home, spec, options, faults)
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             listener.listen(128)
-            record = {"url": url, "pid": os.getpid(), "instance": at.instance}
+            record = {"url": url, "pid": os.getpid(), "instance": server.instance}
             _write(home / "server.json", json.dumps(record))
             announce(url)
             config = uvicorn.Config(
-                build_app(at),
+                build_app(server),
                 http=PracticeProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
-                timeout_graceful_shutdown=0,  # what is under way has 0.1 s
+                timeout_graceful_shutdown=0,  # requests in progress have 0.1 s
             )
             asyncio.run(_run(uvicorn.Server(config), listener, jobs))
 
@@ -96,14 +98,14 @@ async def _end_with_the_jobs(server: uvicorn.Server, jobs: IO[str]) -> None:
 
 
 def _take_home(lock: IO[str], home: Path) -> None:
-    # A job that looks whether a server lives holds the lock for a moment: hence more than one try.
+    # A job that checks whether a server is alive holds the lock for a moment, so more than one try is needed.
     for _ in range(10):
         if _lock(lock):
             return
         time.sleep(0.1)
     raise PracticeError(
-        f"a practice server runs in home {home} already (see {home / 'server.json'}): use or end that one, "
-        "or choose another --home"
+        f"a practice server already runs in home {home} (see {home / 'server.json'})",
+        "use that one, stop it, or choose another --home",
     )
 
 
@@ -123,41 +125,27 @@ def _bind(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise PracticeError(
-            f"port {port} on 127.0.0.1 is taken or refused ({error.strerror}): choose another --port, or 0"
+            f"port {port} on 127.0.0.1 is taken or refused ({error.strerror})", "choose another --port, or 0"
         ) from error
     return listener
 
 
-def _prepare(
-    home: Path,
-    split_seed: int,
-    daily_limit: int,
-    day_seconds: float,
-    score_seconds: float,
-    faults: list[Fault],
-) -> Competition:
-    folder = home / f"split-{split_seed}"
+def _prepare(home: Path, spec: CompetitionSpec, options: PracticeOptions, faults: list[Fault]) -> Server:
+    folder = home / f"split-{options.split_seed}"
     try:
-        data.make_zip(folder, split_seed)
-        return Competition(
-            folder=folder,
-            credentials=_credentials(home),
-            solution=data.solve(split_seed),
-            submissions=ledger.open_ledger(folder / "submissions.sqlite3", time.time_ns() // 1_000_000),
-            split_seed=split_seed,
-            daily_limit=daily_limit,
-            day_seconds=day_seconds,
-            score_seconds=score_seconds,
-            faults=faults,
-        )
+        folder.mkdir(exist_ok=True)
+        submissions = ledger.open_ledger(folder / "submissions.sqlite3", now_ms())
+        server = Server(folder, _credentials(home), options, submissions, faults)
+        server.open(spec)
     except OSError as error:
         raise PracticeError(
-            f"home {home} can not be used ({error}): make room, or choose another one"
+            f"home {home} cannot be used ({error})", "free disk space, or choose another"
         ) from error
+    return server
 
 
 def _credentials(home: Path) -> Credentials:
-    """The account of this home; the token also alone, in the form that KAGGLE_API_TOKEN takes as a path."""
+    """Return this home's account; its token is also a file of its own, as KAGGLE_API_TOKEN accepts it."""
     path = home / "credentials.json"
     if not path.exists():
         made = Credentials("practice", secrets.token_hex(16), f"KGAT_{secrets.token_hex(16)}")
@@ -166,11 +154,11 @@ def _credentials(home: Path) -> Credentials:
     try:
         return Credentials(**json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
-        raise PracticeError(f"{path} holds no credentials: remove it, and new ones are made") from error
+        raise PracticeError(f"{path} holds no credentials", "remove it, and new ones are made") from error
 
 
 def _write(path: Path, text: str) -> None:
-    """A whole file or none, readable by its owner only."""
+    """Write a whole file or none, which only its owner may read."""
     part = data.temporary(path)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)

@@ -59,7 +59,7 @@ def practise(home: Path) -> PracticeServer:
     while not (record := read_record(home)):
         assert process.poll() is None, (home / "server.log").read_text()
         time.sleep(0.2)
-    return PracticeServer(home, process, record["url"], **json.loads((home / "credentials.json").read_text()))
+    return PracticeServer(home, process, record.url, **json.loads((home / "credentials.json").read_text()))
 
 
 def one_night(installed: Installation, number: int, night: str, plan: str | None) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from infra.practice.process import find_or_start
+from infra.practice import PracticeOptions, find_or_start
 from tests.conftest import PracticeServer
 
 ROOT = Path(__file__).parents[2]
@@ -153,13 +153,13 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def installed(
-    tmp_path_factory: pytest.TempPathFactory, seed_practice_home: Callable[[Path], Path]
+    tmp_path_factory: pytest.TempPathFactory, seed_practice_home: Callable[..., Path]
 ) -> Iterator[Installation]:
     """An installation for a module: one epoch of training, a low floor, the schedule paused."""
     home = tmp_path_factory.mktemp("installation") / "home"
     practice_home = home / "practice"
     practice_home.mkdir(parents=True)
-    practice = find_or_start(seed_practice_home(practice_home), score_seconds=0.2)
+    practice = find_or_start(seed_practice_home(practice_home), PracticeOptions(score_seconds=0.2))
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     settings = {
         "HOME": str(home.parent), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",

@@ -73,9 +73,9 @@ def practice_ended(home: Path) -> bool:
     """Whether the practice server of a home ends within 20 seconds."""
     record = read_record(home / "practice")
     deadline = time.monotonic() + 20
-    while record and Path(f"/proc/{record['pid']}").exists() and time.monotonic() < deadline:
+    while record and Path(f"/proc/{record.pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    return not record or not Path(f"/proc/{record['pid']}").exists()
+    return not record or not Path(f"/proc/{record.pid}").exists()
 
 
 def test_a_whole_night_from_nothing(environment, tmp_path):

@@ -16,30 +16,50 @@ from flows.kaggle.download import Data, data_digest
 from flows.registry import Registry, Work
 from flows.settings import Settings, read_settings
 from flows.store.open import open_store
+from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 NIGHT = "2026-11-23"
 
 
 @pytest.fixture(scope="session")
-def unpacked(practice_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The competition's CSV files of split 0, for tests that need digits and no server."""
-    folder = tmp_path_factory.mktemp("unpacked")
-    with zipfile.ZipFile(practice_files / "split-0" / "digit-recognizer.zip") as bundle:
-        bundle.extractall(folder)
-    return folder
+def unpack(make_once: Callable[..., Path], practice_zip: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a folder with a competition's CSV files of split 0: `unpack(DIGITS_MINI)`."""
+
+    def folder_of(spec: CompetitionSpec) -> Path:
+        def fill(folder: Path) -> None:
+            with zipfile.ZipFile(practice_zip(spec)) as archive:
+                archive.extractall(folder)
+
+        return make_once(f"unpacked-{spec.name}", fill)
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")
-def bundle(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle trained for one epoch on 6,000 rows, with everything that a version has."""
+def unpacked(unpack: Callable[..., Path]) -> Path:
+    """The competition's CSV files of split 0, for tests that need digits and no server."""
+    return unpack(DIGIT_RECOGNIZER)
+
+
+@pytest.fixture(scope="session")
+def make_bundle(make_once: Callable[..., Path], unpack: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a bundle trained on a competition's rows for a few seconds, with all that a version has."""
+
+    def bundle_of(spec: CompetitionSpec) -> Path:
+        return make_once(f"bundle-{spec.name}", lambda folder: _train(folder, unpack(spec)))
+
+    return bundle_of
+
+
+def _train(folder: Path, unpacked: Path) -> None:
     from mnist_core import assign_folds, evaluate, export, fit, predict, read_train
 
-    folder = tmp_path_factory.mktemp("bundle")
     digits = read_train(unpacked / "train.csv")
     assert digits.labels is not None
     fold = assign_folds(digits.labels, data_digest(unpacked))
     held_out = np.flatnonzero(fold == 0)
-    net = fit(digits, "convnet", "fast", rows=np.flatnonzero(fold != 0)[:6000], seed=1, epochs=1)
+    seen = np.flatnonzero(fold != 0)[:6000]
+    net = fit(digits, "convnet", "fast", rows=seen, seed=1, epochs=6000 // len(seen))
     probabilities = predict(net, digits.pixels[held_out])
     evaluation = evaluate(probabilities, digits.labels[held_out])
     np.savez(
@@ -55,7 +75,12 @@ def bundle(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "valid_accuracy": evaluation.accuracy, "valid_interval": list(evaluation.interval), "seconds": {},
         },
     )  # fmt: skip
-    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(make_bundle: Callable[..., Path]) -> Path:
+    """A bundle with everything that a version has."""
+    return make_bundle(DIGIT_RECOGNIZER)
 
 
 @dataclass
@@ -82,6 +107,11 @@ class Job:
         competition = self.competition
         return Registry(open_store(str(self.settings.store)), competition.place(competition.download()))
 
+    @property
+    def bundle(self) -> Path:
+        """The session's bundle of this job's competition."""
+        return self.request.getfixturevalue("make_bundle")(self.server.spec)  # type: ignore[no-any-return]
+
     def publish(self, *, night: str = NIGHT, attempt: int = 1, errors: int = 0, **facts: Any) -> str:
         """Publish the session's bundle as this night's version, so that the night need not train.
 
@@ -93,7 +123,7 @@ class Job:
         registry = self.registry
         folder = self.home / f"bundle-{night}-{attempt}"
         folder.mkdir()
-        for path in self.request.getfixturevalue("bundle").iterdir():
+        for path in self.bundle.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
         if errors:
             held_out = dict(np.load(folder / "held_out.npz"))
@@ -128,7 +158,7 @@ class Job:
         probabilities[np.arange(len(rows)), said] = 0.91
         folder = self.home / f"member-{seed}"
         folder.mkdir()
-        net, _ = load(self.request.getfixturevalue("bundle"))
+        net, _ = load(self.bundle)
         net.layers[-1].weight.mul_(1 + seed / 1e4)
         np.savez(folder / "held_out.npz", rows=rows, labels=labels[rows], probabilities=probabilities)
         for name in ("hardest.png", "confusion.png"):
@@ -148,7 +178,10 @@ def job(
     start_practice: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Job]:
-    """Start a practice server with these options and point the settings at it: `job(daily_limit=0)`."""
+    """Start a practice server with these options and point the settings at it.
+
+    `job(daily_limit=0)`, `job(competition="digits-mini")`.
+    """
     for name in list(os.environ):
         if name.startswith(("MNIST_", "KAGGLE_")):
             monkeypatch.delenv(name)
@@ -162,6 +195,7 @@ def job(
             "NO_PROXY": "127.0.0.1",  # Prefect's event stream would try the proxy
             "MNIST_HOME": str(tmp_path / "home"),
             "MNIST_KAGGLE": server.url,
+            "MNIST_COMPETITION": server.spec.name,
             "KAGGLE_USERNAME": server.username,
             "KAGGLE_KEY": server.key,
             "MNIST_FLOOR": "0.5",

@@ -69,35 +69,35 @@ def test_wrong_credentials_are_refused(client, kind):
     assert caught.value.response.json() == {"code": 401, "message": "Unauthenticated"}
 
 
-def test_the_zip_arrives_whole_and_is_not_fetched_again(client, practice_files, tmp_path):
+def test_the_zip_arrives_whole_and_is_not_fetched_again(client, shared_practice, tmp_path):
     """The client gets the bytes that were made, and keeps them on the next call."""
     api = client()
 
     api.competition_download_files(NAME, path=str(tmp_path), quiet=True)
 
-    got = tmp_path / data.ZIP_NAME
-    assert got.read_bytes() == (practice_files / "split-0" / data.ZIP_NAME).read_bytes()
+    got = tmp_path / shared_practice.archive.name
+    assert got.read_bytes() == shared_practice.archive.read_bytes()
     before = got.stat().st_ino, got.stat().st_mtime_ns
     api.competition_download_files(NAME, path=str(tmp_path), quiet=True)
     assert (got.stat().st_ino, got.stat().st_mtime_ns) == before
 
 
-def test_a_cut_download_is_resumed(client, shared_practice, practice_files, tmp_path):
+def test_a_cut_download_is_resumed(client, shared_practice, tmp_path):
     """The client comes back with Range and If-Range and gets the rest."""
     shared_practice.fault("cut-download")
 
     client().competition_download_files(NAME, path=str(tmp_path), quiet=True)
 
-    original = practice_files / "split-0" / data.ZIP_NAME
-    assert (tmp_path / data.ZIP_NAME).read_bytes() == original.read_bytes()
+    original = shared_practice.archive
+    assert (tmp_path / shared_practice.archive.name).read_bytes() == original.read_bytes()
     assert shared_practice.request("GET", "/practice/faults").json() == []
 
 
-def test_single_files_can_be_downloaded(client, practice_files, tmp_path):
+def test_single_files_can_be_downloaded(client, shared_practice, tmp_path):
     """Each file alone, unpacked."""
     client().competition_download_file(NAME, "test.csv", path=str(tmp_path), quiet=True)
 
-    with zipfile.ZipFile(practice_files / "split-0" / data.ZIP_NAME) as archive:
+    with zipfile.ZipFile(shared_practice.archive) as archive:
         assert (tmp_path / "test.csv").read_bytes() == archive.read("test.csv")
 
 

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 from infra.practice import PracticeError, data
+from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI
 
 ROOT = Path(__file__).parents[2]
+ZIP_NAME = "digit-recognizer.zip"
 
 
 @pytest.fixture(scope="module")
-def archive(practice_files):
+def archive(practice_zip):
     """The zip of split 0."""
-    return practice_files / "split-0" / data.ZIP_NAME
+    return practice_zip(DIGIT_RECOGNIZER)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def test_train_and_test_are_the_seventy_thousand(tables):
     assert dealt.max() == 255
     rows = sorted(row.tobytes() for row in dealt.astype(np.uint8))
     assert rows == sorted(row.tobytes() for row in whole)
-    assert tuple(np.bincount(train[:, 0])) == data.TRAIN_ROWS
+    assert tuple(np.bincount(train[:, 0])) == data.TRAIN_SHARES
 
 
 def test_both_parts_are_shuffled(tables):
@@ -93,7 +95,42 @@ def test_a_seed_deals_one_split_for_ever():
     for seed in (0, 7):
         split = data.deal(labels, seed)
         assert np.array_equal(np.sort(np.concatenate([split.train, split.test])), np.arange(70_000))
-        assert tuple(np.bincount(labels[split.train])) == data.TRAIN_ROWS
+        assert tuple(np.bincount(labels[split.train])) == data.TRAIN_SHARES
+
+
+def test_the_bytes_of_a_zip_never_change(archive):
+    """The data digest names a namespace of the store: another zip would orphan every version in it."""
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+
+    assert digest == "85e69d712de30f87717e837fc05c4d591ee601428b57434727a793f095ab958b"
+
+
+def test_a_small_competition_is_dealt_in_the_same_proportions(practice_zip):
+    """It has the rows and files of its specification, each digit's share, and no digit twice."""
+    labels = data.read_labels()
+    split = data.deal(labels, 0, DIGITS_MINI)
+    with zipfile.ZipFile(practice_zip(DIGITS_MINI)) as opened:
+        lines = {name: opened.read(name).splitlines() for name in opened.namelist()}
+
+    rows = np.concatenate([split.train, split.test])
+    assert len(set(rows)) == len(rows) == DIGITS_MINI.train_rows + DIGITS_MINI.test_rows
+    for part, total in ((split.train, DIGITS_MINI.train_rows), (split.test, DIGITS_MINI.test_rows)):
+        exact = total * np.bincount(labels) / len(labels)
+        assert np.abs(np.bincount(labels[part]) - exact).max() < 2
+    assert set(lines) == set(DIGITS_MINI.files)
+    assert len(lines["train.csv"]) == DIGITS_MINI.train_rows + 1
+    assert len(lines["test.csv"]) == len(lines["sample_submission.csv"]) == DIGITS_MINI.test_rows + 1
+    assert [int(line.split(b",")[0]) for line in lines["train.csv"][1:]] == labels[split.train].tolist()
+    assert np.array_equal(data.solve(0, DIGITS_MINI), labels[split.test])
+
+
+@pytest.mark.parametrize(
+    ("total", "shares", "parts"),
+    [(10, (5, 3, 2), [5, 3, 2]), (4, (1, 1, 1), [2, 1, 1]), (7, (50, 30, 20), [4, 2, 1])],
+)
+def test_a_total_is_apportioned_in_whole_numbers(total, shares, parts):
+    """The parts add up, and the largest remainders are rounded up."""
+    assert data.apportion(total, shares).tolist() == parts
 
 
 def test_the_zip_is_kept(archive):
@@ -107,14 +144,14 @@ def test_a_half_made_zip_never_counts(archive, tmp_path):
     """What a killed process left is removed, a zip cut short is made again, with the same bytes."""
     folder = tmp_path / "split-0"
     folder.mkdir()
-    left_over = data.temporary(folder / data.ZIP_NAME)
+    left_over = data.temporary(folder / ZIP_NAME)
     left_over.write_bytes(b"half")
-    (folder / data.ZIP_NAME).write_bytes(archive.read_bytes()[:1_000_000])
+    (folder / ZIP_NAME).write_bytes(archive.read_bytes()[:1_000_000])
 
     made = data.make_zip(folder, 0)
 
     assert made.read_bytes() == archive.read_bytes()
-    assert [path.name for path in folder.iterdir()] == [data.ZIP_NAME]
+    assert [path.name for path in folder.iterdir()] == [ZIP_NAME]
 
 
 def test_a_process_killed_while_it_makes_the_zip_leaves_none(tmp_path):
@@ -128,12 +165,15 @@ def test_a_process_killed_while_it_makes_the_zip_leaves_none(tmp_path):
     maker.kill()
     maker.wait()
 
-    assert not (tmp_path / data.ZIP_NAME).exists()
+    assert not (tmp_path / ZIP_NAME).exists()
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"PK not this", r"mnist.npz is damaged \(sha256"), (None, r"mnist.npz can not be read.*MNIST_KAGGLE")],
+    [
+        (b"PK not this", r"mnist.npz is damaged \(its sha256"),
+        (None, r"mnist.npz: cannot read the practice competition.*checkout.*MNIST_KAGGLE"),
+    ],
 )
 def test_bad_data_are_named_with_the_remedy(tmp_path, content, says):
     """A damaged or absent data file is refused before anything is dealt."""
@@ -142,4 +182,4 @@ def test_bad_data_are_named_with_the_remedy(tmp_path, content, says):
         npz.write_bytes(content)
 
     with pytest.raises(PracticeError, match=says):
-        data.solve(0, npz)
+        data.solve(0, npz=npz)

@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 JOB = """
 import json, sys
 from pathlib import Path
-from infra.practice import PracticeError, find_or_start
+from infra.practice import PracticeError, PracticeOptions, find_or_start
 try:
-    found = find_or_start(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    found = find_or_start(Path(sys.argv[1]), PracticeOptions(**json.loads(sys.argv[2])))
 except PracticeError as error:
     print(json.dumps({"error": str(error)}), flush=True)
 else:
@@ -34,7 +34,7 @@ def home(tmp_path, seed_practice_home):
     yield seed_practice_home(tmp_path / "home")
     record = read_record(tmp_path / "home")
     if record:
-        os.kill(record["pid"], signal.SIGKILL)
+        os.kill(record.pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_jobs_at_the_same_time_get_the_same_server(home, start_job):
     for job in jobs[:2]:
         job.communicate()
     time.sleep(1.2)
-    assert read_record(home)["url"] == found[0]["url"]
+    assert read_record(home).url == found[0]["url"]
     jobs[2].communicate()
     assert wait_for_the_end(home) < 6
 
@@ -111,7 +111,7 @@ def test_it_ends_after_kill_9_and_a_fresh_one_remembers(home, start_job):
     """A job dies without farewell; the next gets a fresh server, the same account and submissions."""
     job = start_job()
     found = said(job)
-    ref, instance = submit(found), read_record(home)["instance"]
+    ref, instance = submit(found), read_record(home).instance
     job.kill()
     assert wait_for_the_end(home) < 6
     assert (home / "server.json").exists()
@@ -119,7 +119,7 @@ def test_it_ends_after_kill_9_and_a_fresh_one_remembers(home, start_job):
     again = said(start_job())
 
     assert list_refs(again) == [ref]
-    assert read_record(home)["instance"] != instance
+    assert read_record(home).instance != instance
     assert again["token"] == found["token"]
 
 
@@ -143,7 +143,7 @@ def test_a_job_that_comes_while_the_server_ends_is_served(home, start_job):
 def test_a_killed_server_is_replaced(home, start_job):
     """The next job starts another one, also while an older job lives."""
     said(start_job())
-    os.kill(read_record(home)["pid"], signal.SIGKILL)
+    os.kill(read_record(home).pid, signal.SIGKILL)
     wait_for_the_end(home)
 
     assert list_refs(said(start_job())) == []
@@ -156,8 +156,8 @@ def test_another_split_is_refused_while_one_runs(home, start_job):
     error = said(start_job(split_seed=1))["error"]
 
     assert "MNIST_SPLIT_SEED=0" in error
-    assert str(read_record(home)["pid"]) in error
-    assert "daily_limit=10" in said(start_job(daily_limit=3))["error"]
+    assert str(read_record(home).pid) in error
+    assert "MNIST_DAILY_LIMIT=10" in said(start_job(daily_limit=3))["error"]
 
 
 def test_a_persons_server_is_found_and_left_alone(home, start_job, start_practice):

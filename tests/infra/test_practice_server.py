@@ -11,10 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import requests
+from starlette.testclient import TestClient
 
 from infra.practice import data, ledger
 from infra.practice.__main__ import main
+from infra.practice.app import build_app
+from infra.practice.options import PracticeOptions
 from infra.practice.scoring import cut_score
+from infra.practice.server import _prepare
+from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI, SPECS
 
 GOOD = b"ImageId,Label\n" + b"".join(b"%d,0\n" % row for row in range(1, 28_001))
 
@@ -28,7 +33,7 @@ def test_every_call_wants_credentials(shared_practice):
             assert (answer.status_code, answer.json()["code"]) == (401, 401)
     for method in ("GET", "POST", "DELETE"):
         assert shared_practice.request(method, "/practice/faults", auth=None).status_code == 401
-    assert shared_practice.request("GET", "/practice", auth=None).json()["competition"] == "digit-recognizer"
+    assert shared_practice.request("GET", "/practice", auth=None).json()["competitions"] == list(SPECS)
 
 
 def test_requests_that_make_no_sense_are_answered(shared_practice):
@@ -62,9 +67,9 @@ def test_an_upload_has_the_length_that_was_announced(shared_practice):
     assert shared_practice.call("CreateSubmission", blobFileTokens=started["token"]).status_code == 400
 
 
-def test_a_download_is_signed_and_can_be_resumed(shared_practice, practice_files):
+def test_a_download_is_signed_and_can_be_resumed(shared_practice):
     """302 to an address that needs no credentials, with all headers that a resuming client asks for."""
-    whole = (practice_files / "split-0" / data.ZIP_NAME).read_bytes()
+    whole = shared_practice.archive.read_bytes()
     redirect = shared_practice.request(
         "POST",
         "/v1/competitions.CompetitionApiService/DownloadDataFiles",
@@ -100,7 +105,7 @@ def test_a_download_is_signed_and_can_be_resumed(shared_practice, practice_files
 def test_the_solution_is_never_written_or_served(start_practice):
     """No file of the home, packed or unpacked, holds the labels of test.csv in order, in any plain form."""
     server = start_practice()
-    for name in data.CSV_NAMES:
+    for name in DIGIT_RECOGNIZER.files:
         assert server.call("DownloadDataFile", fileName=name).status_code == 200
     server.scored(server.submit(GOOD).json()["ref"])
     labels = data.solve(0)[:300]
@@ -182,6 +187,47 @@ def test_what_was_answered_survives_kill_9(start_practice):
     assert again.call("CreateSubmission", blobFileTokens=started["token"]).json()["ref"] == found["ref"] + 1
 
 
+def test_competitions_of_one_server_are_kept_apart(start_practice):
+    """Each has its files, its solution, its quota and its list; a ref belongs to one of them."""
+    server = start_practice(competition=DIGITS_MINI.name, daily_limit=1, score_seconds=0)
+    small = b"ImageId,Label\n" + b"".join(b"%d,0\n" % row for row in range(1, DIGITS_MINI.test_rows + 1))
+    first = server.submit(small, "small").json()["ref"]
+    assert server.submit(small, "small").status_code == 400
+
+    server.spec = DIGIT_RECOGNIZER
+    assert server.submissions() == []
+    second = server.submit(GOOD, "large").json()["ref"]
+
+    assert second == first + 1
+    assert [found["ref"] for found in server.submissions()] == [second]
+    for ref, spec in ((first, DIGITS_MINI), (second, DIGIT_RECOGNIZER)):
+        right = int(np.count_nonzero(data.solve(0, spec) == 0))
+        assert server.scored(ref)["publicScore"] == cut_score(right, spec.test_rows)
+    names = [file["name"] for file in server.call("ListDataFiles").json()["files"]]
+    assert sorted(names) == sorted(DIGIT_RECOGNIZER.files)
+    assert data.sizes(server.home / "split-0" / "digits-mini.zip")["test.csv"] < 1_000_000
+
+
+def test_a_competition_that_cannot_be_opened_is_reported(monkeypatch, seed_practice_home, tmp_path):
+    """Its first call gets a 500 with the file's name and the remedy; the others go on."""
+    home = seed_practice_home(tmp_path / "home", DIGITS_MINI.name)
+    server = _prepare(home, DIGITS_MINI, PracticeOptions(), [])
+    client = TestClient(build_app(server))
+    client.auth = (server.credentials.username, server.credentials.key)
+    monkeypatch.setattr(data, "MNIST", tmp_path / "absent.npz")
+
+    answers = {
+        spec.name: client.post(
+            "/v1/competitions.CompetitionApiService/ListDataFiles", json={"competitionName": spec.name}
+        )
+        for spec in (DIGIT_RECOGNIZER, DIGITS_MINI)
+    }
+
+    assert answers["digits-mini"].status_code == 200
+    assert answers["digit-recognizer"].status_code == 500
+    assert "absent.npz: cannot read" in answers["digit-recognizer"].json()["message"]
+
+
 def test_two_submissions_at_once_do_not_overdraw_the_quota(start_practice):
     """Of many requests for the last place one gets it."""
     server = start_practice(daily_limit=1)
@@ -249,8 +295,8 @@ def test_a_port_or_home_in_use_is_said(run_command, shared_practice, tmp_path):
 
     for home, asked, says in (
         (tmp_path, port, f"port {port}"),
-        (shared_practice.home, 0, "runs in home"),
-        (file / "home", 0, "can not be written"),
+        (shared_practice.home, 0, "already runs in home"),
+        (file / "home", 0, "cannot be written"),
     ):
         code, said = run_command("--home", home, "--port", asked)
         assert (code, said.count("\n")) == (1, 1)
@@ -278,7 +324,7 @@ def test_a_damaged_memory_ends_the_start(run_command, seed_practice_home, tmp_pa
     code, said = run_command("--home", home, "--port", 0)
 
     assert code == 1
-    assert f"{file} holds no submissions" in said
+    assert f"{file} does not hold this server's submissions" in said
     assert file.exists()
 
 

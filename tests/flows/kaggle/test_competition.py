@@ -20,6 +20,7 @@ from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionUnk
 from flows.kaggle.submissions import quota_returns
 from flows.settings import SettingsError
 from mnist_core import submission
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 ALL_THREES = submission.to_csv([3] * 28_000)
 
@@ -93,7 +94,7 @@ def test_a_bad_zip_is_refused(job, monkeypatch, fault):
         archive = Path(path) / f"{name}.zip"
         archive.parent.mkdir(parents=True)
         with zipfile.ZipFile(archive, "w") as bundle:
-            for file in module.FILES[1:] if fault == "missing" else module.FILES:
+            for file in DIGIT_RECOGNIZER.files[fault == "missing" :]:
                 bundle.writestr(file, f"content of {file}\n" * 50)
             if fault == "../train.csv":
                 bundle.writestr("../train.csv", "evil")
