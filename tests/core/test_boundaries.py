@@ -42,6 +42,23 @@ ENVIRONMENT_AND_CLOCK = {
 }
 HEAVY = {"fastai", "fastcore", "torchvision"}
 
+# What only mnist_core/spec.py may say about a competition.
+NUMBERS = {28, 784, 28_000, 42_000}
+STRINGS = {"label", "Label", "train.csv", "test.csv", "sample_submission.csv", "0123456789"}
+PARTS = ("digit-recognizer", "ImageId")
+EXCEPTIONS = {
+    ("mnist_core/__main__.py", "label"): "a key of `predict --json`",
+}
+UNFINISHED = (
+    "flows/",
+    "infra/",
+    "mnist_core/__main__.py",
+    "mnist_core/bundle.py",
+    "mnist_core/inference.py",
+    "mnist_core/models/",
+)
+"""Files that still have such literals."""
+
 
 def imports(tree):
     """Give the full names of all that a file imports, wherever it does."""
@@ -94,6 +111,58 @@ def test_the_walk_sees_what_it_looks_for():
 
     assert {"prefect.flows", "os.getenv"} <= set(imports(tree))
     assert {"os.environ", "datetime.datetime.now", "time.time"} <= set(uses(tree))
+
+
+def competition_literals(tree):
+    """Give the literals of a file that say what a competition is: rows, shape, names, number of classes."""
+    prose = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in prose:
+                yield from {text} & STRINGS
+                yield from (part for part in PARTS if part in text)
+            case ast.Constant(value=bytes(text)):
+                yield from (part for part in PARTS if part.encode() in text)
+            case ast.Constant(value=int(number)) if number in NUMBERS:
+                yield str(number)
+            case ast.Call(func=ast.Name("range"), args=[ast.Constant(10)]):
+                yield "range(10)"
+            case ast.keyword("minlength", ast.Constant(10)):
+                yield "minlength=10"
+            case ast.Tuple([*_, ast.Constant(10)]):  # the shape of an array with a column for each class
+                yield "(…, 10)"
+
+
+def test_a_competition_is_defined_in_one_place():
+    """Rows, picture shape, classes, columns and names are literals of mnist_core/spec.py alone."""
+    top = ROOT.parent
+    found = {
+        (file.relative_to(top).as_posix(), literal)
+        for folder in ("mnist_core", "flows", "infra")
+        for file in (top / folder).rglob("*.py")
+        for literal in competition_literals(ast.parse(file.read_text()))
+        if file != ROOT / "spec.py"
+    }
+
+    assert {entry for entry in found - EXCEPTIONS.keys() if not entry[0].startswith(UNFINISHED)} == set()
+    assert EXCEPTIONS.keys() <= found, "this exception is no longer needed"
+
+
+def test_the_search_for_literals_finds_each_kind():
+    """The check above would notice each of the ways to write it, and ignores docstrings."""
+    tree = ast.parse(
+        '"""28 and train.csv."""\n'
+        "shape = (2, 28)\npixels = 784\nname = f'{x}/digit-recognizer.zip'\nheader = b'ImageId,Label'\n"
+        "for i in range(10): np.bincount(x, minlength=10); np.zeros((n, 10)); open('train.csv')"
+    )
+
+    assert sorted(competition_literals(tree)) == [
+        *("(…, 10)", "28", "784", "ImageId", "digit-recognizer", "minlength=10", "range(10)", "train.csv"),
+    ]
 
 
 @pytest.mark.parametrize("file", FILES, ids=MODULES)
