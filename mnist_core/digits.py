@@ -6,6 +6,7 @@ at the first doubt; then `_read_by_line` reads it, and names the row, column and
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -117,15 +118,18 @@ def write_csv(digits: Digits, csv: Path) -> None:
     """
     if not len(digits):
         raise DataError(f"{csv}: there is no digit to write")
-    header = ",".join(digits.spec.columns(labelled=digits.labels is not None))
-    pixels = digits.pixels.reshape(len(digits), -1)
     try:
         with atomic_write(csv) as file:
-            file.write(header.encode() + b"\r\n")
-            for lines in _fast_csv.format_rows(pixels, digits.labels):
-                file.write(lines)
+            file.writelines(format_csv(digits))
     except OSError as error:
         raise DataError(f"{csv}: cannot be written: {error.strerror or error}") from error
+
+
+def format_csv(digits: Digits) -> Iterator[bytes]:
+    """Yield the file that `write_csv` writes: the header, then many rows at a time."""
+    columns = digits.spec.columns(labelled=digits.labels is not None)
+    yield f"{','.join(columns)}\r\n".encode()
+    yield from _fast_csv.format_rows(digits.pixels.reshape(len(digits), -1), digits.labels)
 
 
 def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool, rows: int | None) -> Digits:

@@ -21,6 +21,7 @@ import typer
 from flows.ops.daemon import start_daemon
 from flows.ops.pools import POOLS, QUIET, ROOT, DeploymentError, prepare, run
 from flows.settings import read_settings
+from mnist_core._atomic import atomic_write
 
 START_S, STOP_S = 300, 15
 """Seconds that a process may take to answer, and to end before it is killed."""
@@ -109,9 +110,8 @@ class LocalServer:
             environment=variables | os.environ,
         )
         recorded = self.processes() | {name: Process.find(started.pid)}
-        partial = self.home / "processes.json.new"
-        partial.write_text(json.dumps({key: asdict(process) for key, process in recorded.items()}))
-        partial.replace(self.home / "processes.json")
+        with atomic_write(self.home / "processes.json") as file:
+            file.write(json.dumps({key: asdict(process) for key, process in recorded.items()}).encode())
 
     def end(self, name: str) -> None:
         """End the server or a worker, if it runs."""

@@ -5,8 +5,7 @@ Only this module opens the file that holds all labels. The solution lives in the
 
 import hashlib
 import io
-import os
-import secrets
+import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.practice.errors import PracticeError
+from mnist_core._atomic import PART, atomic_write
+from mnist_core.digits import Digits, format_csv
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 MNIST = Path(__file__).parent / "data" / "mnist.npz"
@@ -88,34 +89,29 @@ def make_zip(
 ) -> Path:
     """Return the competition's zip in this folder; the first call makes it.
 
-    It is written under a temporary name, synced, then renamed, so that a killed process leaves no half zip;
-    the next call removes what it left. Only one process at a time may call this for a folder.
+    A killed process leaves no half zip under this name; the next call removes what it left. Only one process
+    at a time may call this for a folder.
     """
     made = folder / zip_name(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.glob(f".{made.name}.*.tmp"):
+    for left_over in folder.glob(f".{made.name}.*{PART}"):
         left_over.unlink()
     if made.exists() and sorted(sizes(made)) == sorted(spec.files):
         return made
     pixels, labels = read_pixels(npz), read_labels(npz)
     split = deal(labels, split_seed, spec)
-    train = np.concatenate([labels[split.train, None], pixels[split.train]], axis=1)
+    pixels = pixels.reshape(-1, *spec.shape)
     texts = {
         spec.sample_file: _sample(spec),
-        spec.test_file: _csv(spec.columns(labelled=False), pixels[split.test]),
-        spec.train_file: _csv(spec.columns(labelled=True), train),
+        spec.test_file: format_csv(Digits(pixels[split.test], spec=spec)),
+        spec.train_file: format_csv(Digits(pixels[split.train], labels[split.train].astype(np.int64), spec)),
     }
-    part = temporary(made)
-    with part.open("wb") as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, lines in texts.items():
-                info = zipfile.ZipInfo(name, date_time=ZIP_DATE)
-                info.external_attr = 0o644 << 16
-                text = b"".join(lines)
-                archive.writestr(info, text, compress_type=zipfile.ZIP_DEFLATED, compresslevel=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(made)
+    with atomic_write(made, sync=True) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, lines in texts.items():
+            info = zipfile.ZipInfo(name, date_time=ZIP_DATE)
+            info.external_attr = 0o644 << 16
+            text = b"".join(lines)
+            archive.writestr(info, text, compress_type=zipfile.ZIP_DEFLATED, compresslevel=1)
     return made
 
 
@@ -138,17 +134,9 @@ def unpack(archive: Path, name: str) -> Path:
     made = archive.with_suffix("") / name
     if not made.exists():
         made.parent.mkdir(exist_ok=True)
-        part = temporary(made)
-        with zipfile.ZipFile(archive) as opened, opened.open(name) as packed, part.open("wb") as file:
-            while chunk := packed.read(1 << 20):
-                file.write(chunk)
-        part.rename(made)
+        with zipfile.ZipFile(archive) as opened, opened.open(name) as packed, atomic_write(made) as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
     return made
-
-
-def temporary(path: Path) -> Path:
-    """Return a name in the same folder for a file that is renamed to `path` once it is complete."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _open(npz: Path | None) -> np.lib.npyio.NpzFile:
@@ -173,19 +161,3 @@ def _sample(spec: CompetitionSpec) -> Iterator[bytes]:
     yield f"{','.join(spec.submission_header)}\r\n".encode()
     for row in range(spec.first_id, spec.first_id + spec.test_rows):
         yield b"%d,0\r\n" % row
-
-
-def _csv(names: list[str], cells: NDArray[np.uint8]) -> Iterator[bytes]:
-    """Yield a header and CSV lines of uint8 (N, columns): each byte is looked up as text padded with NULs."""
-    yield f"{','.join(names)}\r\n".encode()
-    comma = _texts(",", width=4).view(np.uint32)[:, 0]
-    end = _texts("\r\n", width=5)
-    for start in range(0, len(cells), 1000):
-        rows = cells[start : start + 1000]
-        text = np.concatenate([comma[rows[:, :-1]].view(np.uint8), end[rows[:, -1]]], axis=1)
-        yield text[text != 0].tobytes()
-
-
-def _texts(suffix: str, width: int) -> NDArray[np.uint8]:
-    padded = b"".join(f"{value}{suffix}".encode().ljust(width, b"\0") for value in range(256))
-    return np.frombuffer(padded, dtype=np.uint8).reshape(256, width)

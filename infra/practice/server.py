@@ -15,12 +15,13 @@ from typing import IO
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from infra.practice import data, ledger
+from infra.practice import ledger
 from infra.practice.app import build_app
 from infra.practice.competition import Credentials, Server, now_ms
 from infra.practice.errors import PracticeError
 from infra.practice.faults import Fault
 from infra.practice.options import PracticeOptions
+from mnist_core._atomic import atomic_write
 from mnist_core.spec import CompetitionSpec
 
 
@@ -159,9 +160,5 @@ def _credentials(home: Path) -> Credentials:
 
 def _write(path: Path, text: str) -> None:
     """Write a whole file or none, which only its owner may read."""
-    part = data.temporary(path)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(path)
+    with atomic_write(path, sync=True, mode=0o600) as file:
+        file.write(text.encode())

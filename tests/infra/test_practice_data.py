@@ -144,7 +144,7 @@ def test_a_half_made_zip_never_counts(archive, tmp_path):
     """What a killed process left is removed, a zip cut short is made again, with the same bytes."""
     folder = tmp_path / "split-0"
     folder.mkdir()
-    left_over = data.temporary(folder / ZIP_NAME)
+    left_over = folder / f".{ZIP_NAME}.0123abcd.part"
     left_over.write_bytes(b"half")
     (folder / ZIP_NAME).write_bytes(archive.read_bytes()[:1_000_000])
 
@@ -158,7 +158,7 @@ def test_a_process_killed_while_it_makes_the_zip_leaves_none(tmp_path):
     """The zip appears under its name whole or not at all."""
     code = "import pathlib, sys; from infra.practice import data; data.make_zip(pathlib.Path(sys.argv[1]), 0)"
     maker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
-    while not list(tmp_path.glob(".*.tmp")):
+    while not list(tmp_path.glob(".*.part")):
         assert maker.poll() is None
         time.sleep(0.01)
 
