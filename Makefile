@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= $(if $(wildcard $(VENV)/ready-cpu),cpu,default)
 READY := $(VENV)/ready-$(TORCH)
-.PHONY: help setup nightly test chaos check bench bench-quick format lock ui ui-stop deployments e2e month image image-check \
+.PHONY: help setup nightly test chaos check docs bench bench-quick format lock ui ui-stop deployments e2e month image image-check \
 	cloud-check deploy clean
 .DEFAULT_GOAL := help
 
@@ -38,10 +38,19 @@ nightly: setup ## the whole job, once: download, train, store, predict, submit, 
 test: setup ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-check: setup ## format, lint, types
+check: setup ## format, lint, types, spelling, workflows, Dockerfile, documentation
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/hadolint Dockerfile
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
+
+docs: setup ## build the documentation into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 chaos: setup ## kill nights at every call, play every fault, run many at once: about an hour
 	OMP_NUM_THREADS=1 CHAOS=all $(BIN)/python -m pytest --numprocesses 2 --dist load --timeout 3600 -rP \
@@ -98,4 +107,4 @@ deploy: setup ## this commit into the cloud: images, Terraform, pools, deploymen
 	@infra/deploy.sh
 
 clean: ## remove .venv and caches; versions and history (MNIST_HOME) stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .hypothesis
