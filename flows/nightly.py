@@ -10,7 +10,7 @@ from flows import report
 from flows.ensemble import assemble, members_of, parts
 from flows.kaggle.competition import connect
 from flows.kaggle.errors import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
-from flows.ops.children import run_children
+from flows.ops.children import Limits, run_children
 from flows.publish import read_held_out
 from flows.registry import Registry, Work
 from flows.settings import (
@@ -240,7 +240,8 @@ def run_training(
     given |= {"device": device, "attempt": work.attempt}
     asked = [given | {"member": part.member} for part in todo]
     fallback = {"capacity_provider": settings.gpu_fallback} if settings.gpu_fallback else None
-    start = run_children("train/gpu", asked, settings.gpu_start_s, settings.train_cap_s, fallback)
+    limits = Limits(start_s=settings.gpu_start_s, cap_s=settings.train_cap_s)
+    start = run_children("train/gpu", asked, limits, fallback)
     spent = {"start": start}
     for part in todo:
         manifest = registry.version(registry.version_of(part) or "")
