@@ -1,4 +1,4 @@
-"""What mnist_core may know, what it imports when, and what it exports."""
+"""What mnist_core may know, what it imports and when, and what it exports."""
 
 import ast
 import json
@@ -61,7 +61,7 @@ UNFINISHED = (
 
 
 def imports(tree):
-    """Give the full names of all that a file imports, wherever it does."""
+    """Yield the full names of everything that a file imports, at any level."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -71,7 +71,7 @@ def imports(tree):
 
 
 def uses(tree):
-    """Give the dotted names that a file uses, with its `from … import …` spelt out."""
+    """Yield the dotted names that a file uses, with its `from … import …` spelt out."""
     homes = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
         for node in ast.walk(tree)
@@ -85,7 +85,7 @@ def uses(tree):
 
 
 def at_import(tree):
-    """Give the parts of a file that run on import: all but functions and what only checkers read."""
+    """Yield the parts of a file that run on import: all but functions and what only type checkers read."""
     for node in tree.body:
         checked_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         if not checked_only and not isinstance(node, ast.FunctionDef):
@@ -93,8 +93,8 @@ def at_import(tree):
 
 
 @pytest.mark.parametrize("file", FILES, ids=MODULES)
-def test_the_core_knows_nothing_of_the_outside(file):
-    """No file imports Prefect, Kaggle, S3, the flows or a network, or reads environment or date."""
+def test_the_library_knows_nothing_of_its_host(file):
+    """No file imports Prefect, Kaggle, S3, the flows or a network, or reads the environment or the date."""
     tree = ast.parse(file.read_text())
     names = {*imports(tree), *uses(tree)}
 
@@ -102,7 +102,7 @@ def test_the_core_knows_nothing_of_the_outside(file):
     assert not names & ENVIRONMENT_AND_CLOCK
 
 
-def test_the_walk_sees_what_it_looks_for():
+def test_the_check_finds_each_kind_of_import():
     """The check above would notice each of the ways to write it."""
     tree = ast.parse(
         "import os, time\nfrom datetime import datetime as d\nfrom os import getenv\n"
@@ -114,7 +114,7 @@ def test_the_walk_sees_what_it_looks_for():
 
 
 def competition_literals(tree):
-    """Give the literals of a file that say what a competition is: rows, shape, names, number of classes."""
+    """Yield the literals of a file that define a competition: rows, shape, names, number of classes."""
     prose = {
         id(node.value)
         for node in ast.walk(tree)
@@ -167,14 +167,14 @@ def test_the_search_for_literals_finds_each_kind():
 
 @pytest.mark.parametrize("file", FILES, ids=MODULES)
 def test_fastai_is_imported_only_where_it_is_used(file):
-    """fastai takes seconds and is not on every machine: functions import it, files do not."""
+    """fastai takes seconds to import and is optional, so functions import it, and modules do not."""
     names = [name for node in at_import(ast.parse(file.read_text())) for name in imports(node)]
 
     assert not {name for name in names if name.partition(".")[0] in HEAVY}
 
 
 def run(script):
-    """Run Python in a process of its own, and give the JSON that it prints."""
+    """Run Python in a process of its own, and return the JSON that it prints."""
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)
@@ -188,7 +188,7 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 def test_reading_digits_does_not_import_torch():
-    """Digits, CSV files and evaluation are numpy's."""
+    """Digits, CSV files and evaluation need only numpy."""
     script = (
         "import json, sys\n"
         "from mnist_core import Digits, assign_folds, compare, evaluate, read_train, to_csv, to_pil\n"
@@ -198,8 +198,8 @@ def test_reading_digits_does_not_import_torch():
     assert not {"torch", *HEAVY} & set(run(script))
 
 
-def test_inference_by_graph_does_not_import_torch(tmp_path):
-    """A bundle that has its graph is opened and predicts in numpy and ONNX Runtime."""
+def test_inference_with_a_graph_does_not_import_torch(tmp_path):
+    """A bundle with a graph is opened in ONNX Runtime and predicts without torch."""
     export(ConvNet((2, 2, 2, 2)), tmp_path, {}, learner=False)
     script = (
         "import json, sys\n"
@@ -215,7 +215,7 @@ def test_inference_by_graph_does_not_import_torch(tmp_path):
 
 
 def test_every_module_imports_without_fastai():
-    """Each file imports where neither fastai nor torchvision is installed, as on the CPU image."""
+    """Each module can be imported without fastai and torchvision, as in the CPU image."""
     script = f"""
 import json, sys
 from importlib import import_module
@@ -250,7 +250,7 @@ def test_every_exported_name_is_there():
     } <= set(mnist_core.__all__)
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error():
     """A misspelt name fails as with any module."""
     with pytest.raises(AttributeError, match="'mnist_core' has no attribute 'trian'"):
         mnist_core.trian  # noqa: B018, as reading it is the test

@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mnist_core.digits import Digits, read_test, read_train, write_csv
 from mnist_core.errors import DataError
+from mnist_core.spec import DIGITS_MINI
 
 
 @pytest.mark.usefixtures("only_fast")
@@ -55,8 +57,8 @@ def test_both_files_are_read_with_either_line_end(
         *(b"\xff\xfe", b"\0", b"5\0", b"\r5"),
     ],
 )
-def test_a_pixel_that_is_no_byte_is_refused(write_train_csv, bad):
-    """A corrupt pixel is named by file, row and column instead of wrapping around."""
+def test_a_pixel_out_of_range_is_refused(write_train_csv, bad):
+    """A corrupt pixel is reported by file, row and column instead of wrapping around."""
     csv = write_train_csv(row=3, column="pixel7", value=bad)
 
     with pytest.raises(DataError, match=r"train.csv: row 3 \(line 4\), column pixel7: .*0\.\.255") as caught:
@@ -68,14 +70,14 @@ def test_a_pixel_that_is_no_byte_is_refused(write_train_csv, bad):
 @pytest.mark.parametrize("column", ["label", "pixel0", "pixel1", "pixel783"])
 @pytest.mark.parametrize("row", [1, 5])
 @pytest.mark.parametrize("bad", ["256", "-5", "", "1.0"])
-def test_a_bad_value_is_found_at_the_edges_too(write_train_csv, row, column, bad):
+def test_a_wrong_value_is_found_at_the_edges(write_train_csv, row, column, bad):
     """The first and last row and column are checked as all others are."""
     with pytest.raises(DataError, match=rf"row {row} .*column {column}: found '{re.escape(bad)}'"):
         read_train(write_train_csv(row=row, column=column, value=bad))
 
 
 @pytest.mark.parametrize("bad", ["10", "11", "255"])
-def test_a_label_that_is_no_digit_is_refused(write_train_csv, bad):
+def test_a_label_out_of_range_is_refused(write_train_csv, bad):
     """10 fits into a byte, but is not a digit."""
     with pytest.raises(DataError, match=rf"row 2 .*column label: found '{bad}', expected an integer 0\.\.9"):
         read_train(write_train_csv(row=2, column="label", value=bad))
@@ -83,14 +85,14 @@ def test_a_label_that_is_no_digit_is_refused(write_train_csv, bad):
 
 @pytest.mark.parametrize("odd", ["007", "00", "0000255"])
 def test_leading_zeros_are_read(write_train_csv, odd):
-    """What the fast path doubts and the careful path finds right is read, not refused without a reason."""
+    """Numbers that only the slow reader accepts are read, and not refused without a reason."""
     digits = read_train(write_train_csv(row=3, column="pixel7", value=odd))
 
     assert digits.pixels[2, 0, 7] == int(odd)
 
 
 def test_mixed_line_ends_are_read(write_train_csv, synthetic, same):
-    """A file put together from two systems has both line ends, and is right."""
+    """A file put together on two systems has both line ends, and is right."""
     csv = write_train_csv(line_end="\n")
     csv.write_bytes(csv.read_bytes().replace(b"\n", b"\r\n", 3))
 
@@ -134,8 +136,8 @@ HEADER = ",".join(["label"] + [f"pixel{i}" for i in range(784)])
         (f"{HEADER}\n{ROW}\n".encode() + b"\0" * 4096, "row 2 .*1 values"),
     ],
 )
-def test_a_file_that_is_no_train_csv_is_refused(tmp_path, content, message):
-    """Each way in which a file can be wrong is said in words that help."""
+def test_a_file_that_is_not_a_train_csv_is_refused(tmp_path, content, message):
+    """Each way in which a file can be wrong has a message that names the place."""
     csv = tmp_path / "train.csv"
     csv.write_bytes(content if isinstance(content, bytes) else content.encode())
 
@@ -143,7 +145,7 @@ def test_a_file_that_is_no_train_csv_is_refused(tmp_path, content, message):
         read_train(csv)
 
 
-def test_train_csv_given_as_test_csv_is_recognised(write_train_csv):
+def test_train_csv_in_place_of_test_csv_is_recognised(write_train_csv):
     """The two files are easily swapped; the message says so."""
     with pytest.raises(DataError, match=r"found 'label', expected 'pixel0'; .*read_train"):
         read_test(write_train_csv())
@@ -151,14 +153,14 @@ def test_train_csv_given_as_test_csv_is_recognised(write_train_csv):
 
 @pytest.mark.parametrize(("name", "message"), [("gone.csv", "no such file"), ("", "is a folder")])
 def test_a_path_without_a_file_is_refused(tmp_path, name, message):
-    """A missing file and a folder are errors of ours that name the path."""
+    """A missing file and a folder are DataErrors that name the path."""
     with pytest.raises(DataError, match=f"{tmp_path.name}.*{message}"):
         read_train(tmp_path / name)
 
 
 @pytest.mark.parametrize("rows", [4, 6, 42_000])
 def test_another_number_of_rows_is_refused(write_train_csv, rows):
-    """A file that was cut off at the end of a line is found by the number of its rows."""
+    """A file that was cut off at the end of a line is recognised by its number of rows."""
     with pytest.raises(DataError, match=f"train.csv: 5 rows, expected {rows:,}"):
         read_train(write_train_csv(), rows=rows)
 
@@ -177,7 +179,7 @@ def test_digits_are_written_as_kaggle_writes_them(tmp_path, labelled, synthetic,
 
 
 def test_a_failed_write_says_so_and_leaves_nothing(tmp_path, synthetic):
-    """A folder in the place of the file is an error of ours, and no half file stays."""
+    """A folder in place of the file is a DataError, and no incomplete file stays."""
     (tmp_path / "digits.csv" / "full").mkdir(parents=True)
 
     with pytest.raises(DataError, match=r"digits.csv: cannot be written"):
@@ -204,7 +206,7 @@ def test_a_failed_write_says_so_and_leaves_nothing(tmp_path, synthetic):
     ],
 )
 def test_digits_refuse_other_arrays(pixels, labels, message):
-    """Digits are what their types say, from the moment they are made."""
+    """Arrays of another type, shape or range are refused when Digits are made."""
     with pytest.raises(DataError, match=message):
         Digits(pixels, labels)
 
@@ -214,8 +216,8 @@ def test_digits_refuse_other_arrays(pixels, labels, message):
     [slice(2, 5), slice(None, None, 2), np.array([4, 0, 0]), np.arange(6) % 2 == 1, np.array([], np.int64)],
     ids=["slice", "step", "indices", "mask", "none"],
 )
-def test_some_rows_are_digits_again(rows, synthetic):
-    """A selection keeps pixels and labels together, and stays contiguous."""
+def test_a_selection_of_rows_is_digits(rows, synthetic):
+    """A selection keeps pixels, labels and spec together, and is contiguous."""
     digits = synthetic(6)
 
     chosen = digits[rows]
@@ -225,15 +227,35 @@ def test_some_rows_are_digits_again(rows, synthetic):
     assert np.array_equal(chosen.pixels, digits.pixels[rows])
     assert np.array_equal(chosen.labels, digits.labels[rows])
     assert synthetic(6, labelled=False)[rows].labels is None
+    assert chosen.spec is digits.spec
+
+
+def test_another_competition_has_its_own_columns(tmp_path):
+    """Shape, classes and columns come from the spec, in both directions."""
+    spec = replace(DIGITS_MINI, shape=(2, 3), classes=("0", "1"), label_column="class", pixel_column="p{}")
+    digits = Digits(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), np.array([1, 0]), spec)
+
+    write_csv(digits, tmp_path / "small.csv")
+    read = read_train(tmp_path / "small.csv", spec)
+
+    assert (tmp_path / "small.csv").read_bytes().startswith(b"class,p0,p1,p2,p3,p4,p5\r\n1,0,1,2,3,4,5\r\n")
+    assert np.array_equal(read.pixels, digits.pixels)
+    assert read.labels.tolist() == [1, 0]
+    assert read.spec is spec
+    with pytest.raises(DataError, match=r"header, column 1: found 'class', expected 'label'"):
+        read_train(tmp_path / "small.csv")
+    (tmp_path / "small.csv").write_text("class,p0,p1,p2,p3,p4,p5\n2,0,1,2,3,4,5\n")
+    with pytest.raises(DataError, match=r"column class: found '2', expected an integer 0\.\.1"):
+        read_train(tmp_path / "small.csv", spec)
 
 
 def test_one_row_is_not_digits(synthetic):
-    """digits[3] would be ambiguous, and says what to write instead."""
+    """digits[3] would be ambiguous; the error says what to write instead."""
     with pytest.raises(TypeError, match=r"pixels\[i\]"):
         synthetic(6)[3]
 
 
-def test_digits_need_numpy_alone():
+def test_digits_need_only_numpy():
     """Reading digits starts fast: no torch, no fastai, no pandas, no pyarrow, no Pillow."""
     code = (
         "import sys, mnist_core.digits; "

@@ -23,7 +23,7 @@ def test_a_sheet_shows_each_digit_crisply(synthetic):
 
 
 def test_the_cover_is_digits_edge_to_edge(synthetic):
-    """Without gaps and scaling a sheet is the digits themselves, as on the cover of the blog."""
+    """Without gap and scale a sheet is the digits themselves, as on the cover of the original notebooks."""
     pixels = synthetic(25).pixels
 
     picture = sheet(pixels, columns=5, scale=1, gap=0).convert("L")
@@ -32,7 +32,7 @@ def test_the_cover_is_digits_edge_to_edge(synthetic):
     assert np.array_equal(np.asarray(picture), np.concatenate(rows))
 
 
-def test_captions_stand_under_their_digits(synthetic):
+def test_captions_are_under_their_digits(synthetic):
     """A caption adds ink below its digit, and none below a digit whose caption is empty."""
     pixels = synthetic(2).pixels
 
@@ -80,7 +80,7 @@ def test_a_sheet_of_nothing_is_refused(arguments, error):
 
 
 def test_errors_stand_out_in_the_confusion_picture():
-    """The diagonal is quiet however large, the most frequent error is darkest, a single one is pale."""
+    """The diagonal is pale however large its counts, the most frequent error is darkest."""
     confusion = np.diag(np.full(10, 800))
     confusion[4, 9], confusion[2, 7] = 14, 1
 
@@ -103,14 +103,14 @@ def test_a_confusion_picture_without_errors_is_drawn():
 @pytest.mark.parametrize(
     "wrong", [np.zeros((10, 10)), np.zeros((9, 10), np.int64), np.full((10, 10), -1), [[1] * 10] * 10]
 )
-def test_a_table_that_is_no_confusion_is_refused(wrong):
-    """Shares, other shapes and negative counts are refused."""
+def test_a_table_that_is_not_a_confusion_is_refused(wrong):
+    """Fractions, other shapes and negative counts are refused."""
     with pytest.raises(DataError, match="confusion"):
         confusion_picture(wrong)
 
 
 def test_pictures_need_no_fastai():
-    """The CPU image draws them without fastai and torch."""
+    """They are drawn without fastai and torch, as the CPU image needs it."""
     code = (
         "import sys, numpy; from mnist_core import drawing; "
         "drawing.confusion_picture(numpy.eye(10, dtype='int64')); "

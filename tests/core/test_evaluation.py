@@ -8,14 +8,14 @@ from mnist_core.evaluation import calibrate, compare, evaluate
 
 
 def probabilities_of(predicted, confidence=0.9):
-    """float32 (N, 10): each row gives one digit `confidence`, and the others the rest in equal parts."""
+    """Return float32 (N, 10): each row gives one class `confidence`, and the others equal parts."""
     rows = np.full((len(predicted), 10), (1 - confidence) / 9, np.float32)
     rows[np.arange(len(predicted)), predicted] = confidence
     return rows
 
 
-def test_a_small_evaluation_by_hand():
-    """Three of four right: counts, accuracy, and the table with true digits by row."""
+def test_a_small_evaluation():
+    """Three of four are right: counts, accuracy, and the table with true classes by row."""
     evaluation = evaluate(probabilities_of([3, 7, 9, 4]), np.array([3, 7, 4, 4]))
 
     assert (evaluation.n, evaluation.correct, evaluation.accuracy) == (4, 3, 0.75)
@@ -28,8 +28,8 @@ def test_a_small_evaluation_by_hand():
     }
 
 
-def test_hardest_first():
-    """Rows are in the order of the probability of their true digit; rows that are equal keep their order."""
+def test_the_hardest_rows_come_first():
+    """Rows are sorted by the probability of their true class; equal rows keep their order."""
     rows = np.zeros((5, 10), np.float32)
     rows[:, 8] = [0.5, 0.01, 0.5, 0.0, 0.97]
     rows[:, 1] = 1 - rows[:, 8]
@@ -76,14 +76,14 @@ def test_wilsons_interval(correct, n, low, high):
         (np.zeros((2, 10), np.float32), np.array([1, 2]), "row 0 is not a distribution"),
     ],
 )
-def test_what_can_not_be_evaluated_is_refused(rows, labels, message):
-    """Shapes that differ, labels that are none, and logits in the place of probabilities are errors."""
+def test_what_cannot_be_evaluated_is_refused(rows, labels, message):
+    """Shapes that differ, invalid labels, and logits in place of probabilities are errors."""
     with pytest.raises(DataError, match=message):
         evaluate(rows, labels)
 
 
-def test_a_small_comparison_by_hand():
-    """Ten rows: a alone is right on 3, b alone on 1."""
+def test_a_small_comparison():
+    """Of ten rows, only a is right on 3, and only b on 1."""
     labels = np.zeros(10, np.int64)
     a = np.array([0, 0, 0, 1, 0, 0, 1, 0, 0, 0])
     b = np.array([1, 1, 1, 0, 0, 0, 2, 0, 0, 0])
@@ -97,7 +97,7 @@ def test_a_small_comparison_by_hand():
 
 
 def test_the_standard_error_is_that_of_the_paired_rows():
-    """The formula is the deviation of (a right) - (b right) over the rows, divided by √n."""
+    """The formula is the standard deviation of (a right) - (b right) over the rows, divided by √n."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, 5000)
     a, b = (np.where(rng.random(5000) < wrong, (labels + 1) % 10, labels) for wrong in (0.02, 0.03))
@@ -110,7 +110,7 @@ def test_the_standard_error_is_that_of_the_paired_rows():
 
 
 def test_the_sides_can_be_swapped():
-    """b against a is a against b with another sign."""
+    """b against a gives what a against b gives, with the opposite sign."""
     labels = np.arange(10)
     a, b = labels.copy(), labels.copy()
     a[:2], b[3:9] = 9, 0
@@ -127,7 +127,7 @@ def test_the_sides_can_be_swapped():
     [(0, 0, 1.0), (5, 5, 1.0), (0, 1, 1.0), (1, 9, 0.021484375), (0, 10, 0.001953125), (40, 60, 0.0568879)],
 )
 def test_the_exact_p_value(only_a, only_b, p):
-    """Known values of the two-sided binomial test, and 1 where the two are even."""
+    """The p value has known values of the two-sided binomial test, and is 1 if both sides are even."""
     labels = np.zeros(100, np.int64)
     a, b = labels.copy(), labels.copy()
     b[:only_a] = 1
@@ -137,7 +137,7 @@ def test_the_exact_p_value(only_a, only_b, p):
 
 
 def test_a_comparison_of_very_different_models():
-    """Thousands of rows that differ neither overflow nor take long."""
+    """Thousands of rows that differ do not overflow and do not take long."""
     labels = np.zeros(28_000, np.int64)
 
     comparison = compare(labels, np.ones(28_000, np.int64), labels)
@@ -164,13 +164,13 @@ def test_rows_that_do_not_match_are_refused(a, b, labels, message):
         compare(np.array(a), np.array(b), np.array(labels))
 
 
-def test_a_model_that_is_too_sure_gets_a_temperature_above_one():
-    """Probabilities sharpened by 1/2 or softened by 2 come back to what they were; labels stay."""
+def test_an_overconfident_model_gets_a_temperature_above_one():
+    """Calibration finds the temperature by which probabilities were sharpened or softened."""
     random = np.random.default_rng(0)
-    honest = random.dirichlet(np.full(10, 0.2), 20_000)
-    labels = (honest.cumsum(1) > random.random((20_000, 1))).argmax(1)
+    calibrated = random.dirichlet(np.full(10, 0.2), 20_000)
+    labels = (calibrated.cumsum(1) > random.random((20_000, 1))).argmax(1)
 
     for temperature in (0.5, 2.0):
-        wrong = honest**temperature
+        wrong = calibrated**temperature
         wrong = (wrong / wrong.sum(1, keepdims=True)).astype(np.float32)
         assert calibrate(wrong, labels) == pytest.approx(temperature, rel=0.05)

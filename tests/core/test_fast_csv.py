@@ -16,7 +16,9 @@ from mnist_core.spec import DIGIT_RECOGNIZER
 @pytest.mark.usefixtures("only_fast")
 @pytest.mark.parametrize("block", [3141, 4096, 5000, 9999, 1 << 19])
 @pytest.mark.parametrize("cores", [1, 4])
-def test_blocks_and_threads_do_not_show(tmp_path, monkeypatch, block, cores, synthetic, csv_text, same):
+def test_blocks_and_threads_do_not_change_the_digits(
+    tmp_path, monkeypatch, block, cores, synthetic, csv_text, same
+):
     """The digits do not depend on where the file is cut into blocks, nor on the number of threads."""
     monkeypatch.setattr(_fast_csv, "_BLOCK", block)
     monkeypatch.setattr(_fast_csv, "cores", lambda: cores)
@@ -29,7 +31,7 @@ def test_blocks_and_threads_do_not_show(tmp_path, monkeypatch, block, cores, syn
 
 @pytest.mark.usefixtures("only_fast")
 def test_every_value_of_a_byte_is_read(tmp_path, csv_text):
-    """0 to 255 in numbers of one, two and three digits, in every neighbourhood."""
+    """Each value 0 to 255 is read before and after each other value."""
     values = np.array([[a, b] for a in range(256) for b in range(256)], np.uint8)
     pixels = np.zeros((168, 784), np.uint8)
     pixels.reshape(-1)[: values.size] = values.reshape(-1)

@@ -14,23 +14,23 @@ from mnist_core.images import to_pil
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_pngs_come_back_as_they_were(tmp_path, synthetic, labelled):
+def test_pngs_are_read_as_they_were_written(tmp_path, synthetic, labelled):
     """A folder of PNGs holds the digits without loss and in their order, 10.png after 9.png."""
     digits = synthetic(25, labelled=labelled)
-    told = []
+    reports = []
 
-    written = write_pngs(digits, tmp_path / "pngs", progress=lambda *report: told.append(report))
+    written = write_pngs(digits, tmp_path / "pngs", progress=lambda *report: reports.append(report))
     (tmp_path / "pngs" / ".DS_Store").touch()
-    read = read_pngs(tmp_path / "pngs", progress=lambda *report: told.append(report))
+    read = read_pngs(tmp_path / "pngs", progress=lambda *report: reports.append(report))
 
     assert written == 25
     assert np.array_equal(read.pixels, digits.pixels)
     assert np.array_equal(read.labels, digits.labels) if labelled else read.labels is None
-    assert told == [(25, 25, "write"), (25, 25, "read")]
+    assert reports == [(25, 25, "write"), (25, 25, "read")]
 
 
 def test_our_pngs_are_pngs(tmp_path, synthetic):
-    """Pillow finds 8-bit grey and the digit in them, and nothing to complain about."""
+    """Pillow reads them as 8-bit grey pictures of the digit, and finds no error."""
     digit = synthetic(1, labelled=False)
 
     write_pngs(digit, tmp_path)
@@ -42,8 +42,8 @@ def test_our_pngs_are_pngs(tmp_path, synthetic):
         assert np.array_equal(np.asarray(image), digit.pixels[0])
 
 
-def test_pngs_lie_where_fastai_looks_for_labels(tmp_path, synthetic):
-    """Labelled digits are in a folder named by the label, as the origin's DataBlock reads them."""
+def test_pngs_are_where_fastai_looks_for_labels(tmp_path, synthetic):
+    """Labelled digits are in a folder named by the label, as the first notebook's DataBlock reads them."""
     digits = synthetic(5)
 
     write_pngs(digits, tmp_path)
@@ -52,18 +52,18 @@ def test_pngs_lie_where_fastai_looks_for_labels(tmp_path, synthetic):
     assert found == sorted(f"{label}/{i}.png" for i, label in enumerate(digits.labels))
 
 
-def test_progress_is_told_all_along(tmp_path, synthetic):
-    """A long conversion can show how far it is."""
-    told = []
+def test_progress_is_reported_throughout(tmp_path, synthetic):
+    """A long conversion reports its progress every 500 digits."""
+    reports = []
 
-    write_pngs(synthetic(2001), tmp_path / "pngs", progress=lambda *report: told.append(report))
+    write_pngs(synthetic(2001), tmp_path / "pngs", progress=lambda *report: reports.append(report))
 
-    assert [done for done, _, _ in told] == [500, 1000, 1500, 2000, 2001]
+    assert [done for done, _, _ in reports] == [500, 1000, 1500, 2000, 2001]
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_an_interrupted_conversion_goes_on(tmp_path, synthetic, labelled):
-    """The second run writes what the first did not, keeps what it did, and the folder is as if never cut."""
+def test_an_interrupted_conversion_resumes(tmp_path, synthetic, labelled):
+    """The second run keeps what the first wrote and writes the rest."""
     digits = synthetic(10_000, labelled=labelled)
 
     def interrupt(done, total, note):
@@ -72,19 +72,19 @@ def test_an_interrupted_conversion_goes_on(tmp_path, synthetic, labelled):
     with pytest.raises(KeyboardInterrupt):
         write_pngs(digits, tmp_path, progress=interrupt)
     there = {png: png.stat().st_mtime_ns for png in tmp_path.rglob("*.png")}
-    told = []
-    written = write_pngs(digits, tmp_path, progress=lambda done, total, note: told.append(done))
+    reports = []
+    written = write_pngs(digits, tmp_path, progress=lambda done, total, note: reports.append(done))
 
     assert 500 <= len(there) < 10_000
     assert written == 10_000 - len(there)
-    assert told[-1] == 10_000
+    assert reports[-1] == 10_000
     assert all(png.stat().st_mtime_ns == time for png, time in there.items())
     assert np.array_equal(read_pngs(tmp_path).pixels, digits.pixels)
     assert not list(tmp_path.glob(".*"))
     assert write_pngs(digits, tmp_path) == 0
 
 
-def test_an_interrupted_folder_is_not_taken_for_a_whole_one(tmp_path, synthetic):
+def test_an_incomplete_folder_is_not_read(tmp_path, synthetic):
     """Half the digits, numbered without a gap, would read as a smaller data set."""
 
     def interrupt(done, total, note):
@@ -97,8 +97,8 @@ def test_an_interrupted_folder_is_not_taken_for_a_whole_one(tmp_path, synthetic)
         read_pngs(tmp_path)
 
 
-def test_a_killed_conversion_goes_on(tmp_path, synthetic):
-    """After SIGKILL in the middle of it no PNG is half, and the next run completes the folder."""
+def test_a_killed_conversion_resumes(tmp_path, synthetic):
+    """After SIGKILL no PNG is incomplete, and the next run completes the folder."""
     write_csv(synthetic(5000, labelled=False), tmp_path / "test.csv")
     script = (
         "import sys; from pathlib import Path; from mnist_core.folders import read_digits, write_pngs; "
@@ -113,20 +113,20 @@ def test_a_killed_conversion_goes_on(tmp_path, synthetic):
     there = list((tmp_path / "pngs").glob("*.png"))
 
     for png in there:
-        assert np.array_equal(read_image_as_it_is(png), digits.pixels[int(png.stem)])
+        assert np.array_equal(read_with_pillow(png), digits.pixels[int(png.stem)])
     assert write_pngs(digits, tmp_path / "pngs") == 5000 - len(there) > 0
     assert np.array_equal(read_pngs(tmp_path / "pngs").pixels, digits.pixels)
 
 
-def read_image_as_it_is(png):
-    """The pixels of a PNG as Pillow reads them."""
+def read_with_pillow(png):
+    """Return the pixels of a PNG as Pillow reads them."""
     with Image.open(png) as image:
         return np.asarray(image)
 
 
 @pytest.mark.parametrize("left", [0, 5, 20, 33, 60, -1], ids=lambda left: f"{left} bytes")
-def test_a_half_written_png_never_counts(tmp_path, synthetic, left):
-    """What a crash of the machine cut short, down to nothing, is written again."""
+def test_a_png_that_was_cut_short_is_written_again(tmp_path, synthetic, left):
+    """A file that a crash of the machine cut short, down to nothing, is replaced."""
     digits = synthetic(3, labelled=False)
     write_pngs(digits, tmp_path)
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:left])
@@ -135,7 +135,7 @@ def test_a_half_written_png_never_counts(tmp_path, synthetic, left):
     assert np.array_equal(read_pngs(tmp_path).pixels, digits.pixels)
 
 
-def test_a_png_of_zeros_never_counts(tmp_path, synthetic):
+def test_a_png_of_zeros_is_written_again(tmp_path, synthetic):
     """A disk that lost its power may leave a file of the right length with nothing in it."""
     digits = synthetic(3, labelled=False)
     write_pngs(digits, tmp_path)
@@ -144,8 +144,8 @@ def test_a_png_of_zeros_never_counts(tmp_path, synthetic):
     assert write_pngs(digits, tmp_path) == 1
 
 
-def test_the_same_digit_by_another_program_counts(tmp_path, synthetic):
-    """Pillow's PNG of a digit has other bytes and the same pixels: it stays."""
+def test_the_same_digit_by_another_program_is_kept(tmp_path, synthetic):
+    """Pillow's PNG of a digit has other bytes but the same pixels, and stays."""
     digits = synthetic(3, labelled=False)
     Image.fromarray(digits.pixels[1]).save(tmp_path / "1.png", compress_level=9)
     bytes_there = (tmp_path / "1.png").read_bytes()
@@ -155,7 +155,7 @@ def test_the_same_digit_by_another_program_counts(tmp_path, synthetic):
 
 
 @pytest.mark.parametrize(
-    ("lay", "message"),
+    ("add", "message"),
     [
         (lambda f: (f / "notes.txt").touch(), r"holds notes\.txt, which is not one of these digits"),
         (lambda f: (f / "4" / "9.png").touch(), r"holds 4/9\.png, which is not one of these digits"),
@@ -168,12 +168,12 @@ def test_the_same_digit_by_another_program_counts(tmp_path, synthetic):
     ],
     ids=["file", "number", "folder", "label", "digit", "text", "size", "blank"],
 )
-def test_pngs_are_not_mixed_with_others(tmp_path, synthetic, lay, message):
+def test_pngs_are_not_mixed_with_others(tmp_path, synthetic, add, message):
     """A folder that holds anything else is refused before a single PNG is written into it."""
     digits = Digits(synthetic(3).pixels, np.array([4, 4, 4]))
     write_pngs(digits, tmp_path)
     (tmp_path / "4" / "2.png").unlink()
-    lay(tmp_path)
+    add(tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
 
     with pytest.raises(DataError, match=message):
@@ -183,15 +183,15 @@ def test_pngs_are_not_mixed_with_others(tmp_path, synthetic, lay, message):
 
 
 def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path, synthetic):
-    """A path that is a file is named."""
+    """The message names a path that is a file."""
     (tmp_path / "file").touch()
 
     with pytest.raises(DataError, match="file: cannot be written"):
         write_pngs(synthetic(1), tmp_path / "file")
 
 
-def lay_out(folder, names, digits):
-    """Write digits under these names."""
+def write_layout(folder, names, digits):
+    """Write digits under these names with Pillow."""
     for name, digit in zip(names, digits, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(digit).save(folder / name)
@@ -210,15 +210,15 @@ def lay_out(folder, names, digits):
     ],
     ids=["mnist_png", "a part", "gaps", "by label", "names", "unlabelled names", "from 1"],
 )
-def test_folders_of_others_are_read(tmp_path, synthetic, names, labels):
-    """fastai's mnist_png and any folder by label: names are free, and numbers give the order."""
+def test_folders_by_other_programs_are_read(tmp_path, synthetic, names, labels):
+    """fastai's mnist_png and folders by label are read: names are free, and numbers give the order."""
     digits = synthetic(len(names)).pixels
     order = range(len(names))
     if names[0] == "training/0/10.png":
         order = [1, 0]
     if names[0] == "1.png":
         order = [0, 1, *range(3, 10), 2]
-    lay_out(tmp_path, names, digits)
+    write_layout(tmp_path, names, digits)
 
     read = read_pngs(tmp_path)
 
@@ -228,7 +228,7 @@ def test_folders_of_others_are_read(tmp_path, synthetic, names, labels):
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA"])
 def test_a_grey_png_of_any_mode_keeps_its_values(tmp_path, synthetic, mode):
-    """What is grey has the same value in every mode, and a folder's pictures are taken as they are."""
+    """Grey has the same value in every mode, and the pictures of a folder are not changed."""
     digit = synthetic(1).pixels[0]
     to_pil(digit).convert(mode).save(tmp_path / "0.png")
 
@@ -244,15 +244,15 @@ def test_black_and_white_becomes_0_and_255(tmp_path, synthetic):
 
 
 def test_colours_become_their_luminance(tmp_path):
-    """Red, green and blue weigh as the eye sees them (ITU-R 601)."""
+    """Red, green and blue are weighted as in ITU-R 601."""
     Image.new("RGB", (28, 28), (200, 100, 50)).save(tmp_path / "0.png")
 
     assert (read_pngs(tmp_path).pixels == 124).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_in_a_folder_is_background(tmp_path, mode):
-    """A transparent white pixel is no ink, whatever colour it would have."""
+def test_transparent_pixels_are_background(tmp_path, mode):
+    """A transparent pixel is background, whatever colour it has."""
     image = Image.new("RGBA", (28, 28), (255, 255, 255, 0))
     image.paste((255, 255, 255, 255), (0, 0, 28, 14))
     image.convert(mode).save(tmp_path / "0.png")
@@ -279,7 +279,7 @@ def test_what_is_transparent_in_a_folder_is_background(tmp_path, mode):
     ids=["text", "cut", "size", "16 bits", "txt", "subfolder", "beside", "folder", "part"],
 )
 def test_a_damaged_folder_is_refused(tmp_path, synthetic, damage, message):
-    """The file that is wrong is named."""
+    """The message names the file that is wrong."""
     write_pngs(Digits(synthetic(3).pixels, np.array([4, 4, 4])), tmp_path)
     damage(tmp_path)
 
@@ -297,7 +297,7 @@ def test_a_damaged_folder_is_refused(tmp_path, synthetic, damage, message):
     ids=["gap", "twice", "start"],
 )
 def test_unlabelled_numbers_have_no_gap(tmp_path, synthetic, change, message):
-    """Their order is that of a submission's rows: one lost PNG would shift all that follow."""
+    """They are in the order of a submission's rows: one lost PNG would shift all that follow."""
     write_pngs(synthetic(3, labelled=False), tmp_path)
     change(tmp_path)
 
@@ -306,7 +306,7 @@ def test_unlabelled_numbers_have_no_gap(tmp_path, synthetic, change, message):
 
 
 def test_a_folder_without_digits_is_refused(tmp_path):
-    """An empty folder and a missing one are told apart."""
+    """An empty folder and a missing one have different messages."""
     with pytest.raises(DataError, match="holds no PNG"):
         read_pngs(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
@@ -314,7 +314,7 @@ def test_a_folder_without_digits_is_refused(tmp_path):
 
 
 def test_digits_are_read_from_whatever_holds_them(tmp_path, synthetic):
-    """train.csv, test.csv and folders of either are told apart by what is in them."""
+    """train.csv, test.csv and folders of PNGs are recognised by their content."""
     train, test = synthetic(12), synthetic(12, labelled=False)
     write_csv(train, tmp_path / "any-name.csv")
     write_csv(test, tmp_path / "another.csv")

@@ -19,7 +19,7 @@ def test_folds_are_equal_and_stratified(full_size):
 
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_any_number_of_folds(count, synthetic):
-    """Folds of a number of rows that does not divide differ by one row at most."""
+    """If the number of rows is not divisible, folds differ by one row at most."""
     sizes = np.bincount(assign_folds(synthetic(100).labels, "ab", count), minlength=count)
 
     assert sizes.max() - sizes.min() <= 1

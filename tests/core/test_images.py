@@ -42,7 +42,7 @@ def test_only_one_digit_becomes_a_picture(make, wrong):
 
 
 def drawn(text="3", size=(200, 200), height=120, at=None, mode="L", ground=0, ink=255):
-    """A printed digit: `ink` on `ground`, its middle `at` a place of the picture, or in its middle."""
+    """Draw a printed digit: `ink` on `ground`, centred `at` a point, or in the middle of the picture."""
     image = Image.new(mode, size, ground)
     font = ImageFont.load_default(height)
     ImageDraw.Draw(image).text(at or (size[0] / 2, size[1] / 2), text, ink, font, anchor="mm")
@@ -50,25 +50,25 @@ def drawn(text="3", size=(200, 200), height=120, at=None, mode="L", ground=0, in
 
 
 def differs(a, b):
-    """Mean difference of two digits, levels of 255, where they fit best: a centre rounds either way."""
+    """Return the mean difference of two digits, of 255, at the best of nine shifts: centres are rounded."""
     moves = [np.roll(a, (down, right), (0, 1)).astype(int) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     return min(abs(moved - b).mean() for moved in moves)
 
 
 def box(digit):
-    """Height and width of the ink."""
+    """Return height and width of the ink."""
     rows, columns = np.flatnonzero(digit.any(1)), np.flatnonzero(digit.any(0))
     return rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
 
 
 def centre(digit):
-    """Row and column of the centre of mass."""
+    """Return row and column of the centre of mass."""
     return tuple((digit.sum(axis) * np.arange(28)).sum() / digit.sum() for axis in (1, 0))
 
 
 @pytest.mark.parametrize("text", list("0123456789"))
-def test_any_picture_becomes_a_digit_as_mnist_has_them(text):
-    """The ink fills 20 pixels one way and no more the other, its mass is in the middle, strokes are full."""
+def test_any_picture_becomes_a_digit_as_in_mnist(text):
+    """The ink fills 20 pixels one way and no more the other, is centred by mass, and its strokes are full."""
     digit = from_image(drawn(text))
 
     assert (digit.dtype, digit.shape) == (np.uint8, (28, 28))
@@ -79,7 +79,7 @@ def test_any_picture_becomes_a_digit_as_mnist_has_them(text):
 
 
 def test_a_digit_keeps_its_aspect():
-    """A 1 stays slim: it is scaled alike both ways."""
+    """A 1 stays slim: height and width are scaled alike."""
     tall, wide = box(from_image(drawn("1")))
 
     assert tall == 20
@@ -88,14 +88,14 @@ def test_a_digit_keeps_its_aspect():
 
 @pytest.mark.parametrize("text", list("0123456789"))
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "I", "F"])
-def test_a_picture_that_is_like_mnist_comes_back_as_it_is(text, mode):
-    """28 × 28, white on black, fitted and centred: bit for bit the same, in every mode that can hold it."""
+def test_a_picture_like_mnist_is_returned_unchanged(text, mode):
+    """A picture of 28 × 28, white on black, fitted and centred, is the same bit for bit, in every mode."""
     digit = from_image(drawn(text))
 
     assert np.array_equal(from_image(to_pil(digit).convert(mode)), digit)
 
 
-def test_a_negative_comes_back_bit_for_bit():
+def test_a_negative_gives_the_digit_bit_for_bit():
     """The same digit in black on white is the same digit."""
     digit = from_image(drawn("5"))
 
@@ -122,7 +122,7 @@ def test_a_negative_comes_back_bit_for_bit():
     ],
 )
 def test_black_on_white_is_the_same_digit(mode, ground, ink):
-    """Which of two colours is the ink is told by the border, in any mode."""
+    """The border decides which of two colours is the ink, in any mode."""
     white_on_black = from_image(drawn("2"))
 
     other = from_image(drawn("2", mode=mode, ground=ground, ink=ink))
@@ -132,8 +132,8 @@ def test_black_on_white_is_the_same_digit(mode, ground, ink):
 
 @pytest.mark.parametrize("ink", ["black", "white", "crimson"])
 @pytest.mark.parametrize("glass", [(0, 0, 0, 0), (255, 255, 255, 0)])
-def test_ink_on_a_transparent_ground_is_the_same_digit(ink, glass):
-    """Black ink on glass is no black picture, whatever colour the glass would have; nor is white ink."""
+def test_ink_on_a_transparent_background_is_the_same_digit(ink, glass):
+    """Ink of any colour is found, whatever colour the transparent pixels have."""
     image = drawn("6", mode="RGBA", ground=glass, ink=ink)
 
     assert differs(from_image(image), from_image(drawn("6"))) < 6
@@ -148,8 +148,8 @@ def test_a_palette_with_a_transparent_colour_is_read():
     assert differs(from_image(image), from_image(drawn("6"))) < 12
 
 
-def test_a_card_on_a_transparent_ground_is_no_ink():
-    """The ground of a white card with round corners goes on behind them: the digit on it is the ink."""
+def test_a_card_on_a_transparent_background_is_not_ink():
+    """Of a white card with round corners, the digit on it is the ink, and not the card."""
     image = Image.new("RGBA", (300, 260), (0, 0, 0, 0))
     ImageDraw.Draw(image).rounded_rectangle((20, 10, 270, 240), 40, "white")
     image.paste("black", (50, 25), drawn("4"))
@@ -168,13 +168,13 @@ def test_a_card_on_a_transparent_ground_is_no_ink():
         ((3000, 2000), 1500, None),
     ],
 )
-def test_size_and_place_do_not_matter(size, height, at):
+def test_size_and_position_do_not_matter(size, height, at):
     """A small digit in the corner of a large picture is the same digit."""
     assert differs(from_image(drawn("3", size, height, at)), from_image(drawn("3"))) < 12
 
 
 def test_thin_strokes_get_full_ink():
-    """A pen that is thin beside the digit's height leaves strokes, no shadow of them."""
+    """A pen that is thin compared to the digit's height leaves dark strokes, not pale ones."""
     image = Image.new("L", (600, 600), 255)
     ImageDraw.Draw(image).line([(200, 100), (400, 100), (250, 500)], 0, 6)
 
@@ -183,8 +183,8 @@ def test_thin_strokes_get_full_ink():
     assert np.median(digit.max(1)[digit.any(1)]) > 180
 
 
-def test_paper_and_jpeg_leave_no_dirt(tmp_path):
-    """The noise of paper, and what JPEG adds, is background: it neither moves the digit nor stays on it."""
+def test_noise_of_paper_and_jpeg_is_background(tmp_path):
+    """The noise of paper and of JPEG compression neither moves the digit nor stays on it."""
     rng = np.random.default_rng(0)
     paper = np.asarray(drawn("8", ground=190, ink=60)).astype(float) + rng.normal(0, 4, (200, 200))
     Image.fromarray(paper.clip(0, 255).astype(np.uint8)).save(tmp_path / "photo.jpg", quality=70)
@@ -196,8 +196,8 @@ def test_paper_and_jpeg_leave_no_dirt(tmp_path):
     assert not digit[-4:].any()
 
 
-def test_a_camera_held_sideways_is_heeded(tmp_path):
-    """A JPEG that says that it lies on its side is stood up."""
+def test_the_orientation_of_the_camera_is_respected(tmp_path):
+    """A JPEG whose EXIF data say that it lies on its side is turned upright."""
     exif = Image.Exif()
     exif[0x0112] = 6  # turn it clockwise to see it
     drawn("7").rotate(90).save(tmp_path / "7.jpg", exif=exif, quality=95)
@@ -220,13 +220,13 @@ def test_a_camera_held_sideways_is_heeded(tmp_path):
     ids=["black", "white", "colour", "glass", "tinted", "pixel", "nan", "paper"],
 )
 def test_a_blank_picture_is_refused(image):
-    """Nothing on it is an error, and no digit that a network would make up."""
+    """A picture with nothing on it is an error, and not a digit that a network would invent."""
     with pytest.raises(DataError, match="the picture is blank"):
         from_image(image)
 
 
 def test_a_picture_without_colours_is_refused():
-    """A mode that Pillow can not turn into grey is named."""
+    """The message names a mode that Pillow cannot turn into grey."""
     with pytest.raises(DataError, match="mode La"):
         from_image(Image.new("La", (28, 28)))
 
@@ -241,8 +241,8 @@ def test_a_picture_without_colours_is_refused():
         ("blank", "is blank"),
     ],
 )
-def test_a_file_that_is_no_digit_is_named(tmp_path, content, message):
-    """Missing, text, cut off, blank: the error starts with the file."""
+def test_a_file_that_is_not_a_digit_is_named(tmp_path, content, message):
+    """The error of a missing, damaged or blank file starts with its name."""
     file = tmp_path / "a.png"
     drawn().save(tmp_path / "whole.png")
     if content == "cut":
@@ -256,14 +256,14 @@ def test_a_file_that_is_no_digit_is_named(tmp_path, content, message):
         read_image(file)
 
 
-def test_a_folder_is_no_picture(tmp_path):
-    """One picture is asked for."""
+def test_a_folder_is_not_a_picture(tmp_path):
+    """A folder in place of a picture is an error."""
     with pytest.raises(DataError, match="is a folder"):
         read_image(tmp_path)
 
 
 def test_a_picture_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
-    """A file that would fill the memory is an error before it does."""
+    """A file that would fill the memory is refused before it does."""
     drawn().save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
 

@@ -12,13 +12,13 @@ from mnist_core.submission import read_csv, to_csv
 GOOD = b"ImageId,Label\n1,7\n2,0\n3,9\n"
 
 
-def test_labels_become_kaggles_file():
+def test_labels_become_a_submission_file():
     """Header, ids from 1, one label a row, LF: the same bytes each time."""
     assert to_csv(np.array([7, 0, 9]), rows=3) == GOOD
 
 
-def test_a_whole_submission_comes_back():
-    """28,000 labels, written and read."""
+def test_a_submission_is_read_as_it_was_written():
+    """28,000 labels are the same after writing and reading."""
     labels = np.random.default_rng(0).integers(0, 10, 28_000)
 
     text = to_csv(labels)
@@ -30,7 +30,7 @@ def test_a_whole_submission_comes_back():
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.float32, np.float64])
 def test_whole_numbers_of_any_type_are_labels(dtype):
-    """What a network or numpy hands over is written alike, 7.0 as 7."""
+    """Integers and whole floats of any type are written alike, 7.0 as 7."""
     assert to_csv(np.array([7, 0, 9], dtype), rows=3) == GOOD
 
 
@@ -50,7 +50,7 @@ def test_whole_numbers_of_any_type_are_labels(dtype):
         ([True, False, True], "bool"),
     ],
 )
-def test_labels_that_are_no_submission_are_refused(labels, message):
+def test_labels_that_are_not_a_submission_are_refused(labels, message):
     """A rounded regression's 10s and 11s, NaN and a wrong number never become a file."""
     with pytest.raises(SubmissionError, match=message):
         to_csv(np.array(labels), rows=3)
@@ -65,14 +65,14 @@ def test_labels_that_are_no_submission_are_refused(labels, message):
         ([np.nan, 1.0, 2.0], "must be rounded first"),
     ],
 )
-def test_what_is_wrong_with_a_label_decides_the_remedy(labels, remedy):
-    """Whole numbers outside 0..9 are a regression's: why they are refused is said, and how to clip them."""
+def test_the_remedy_depends_on_what_is_wrong_with_the_label(labels, remedy):
+    """Whole numbers outside 0..9 come from a regression: the message says why, and how to clip them."""
     with pytest.raises(SubmissionError, match=remedy):
         to_csv(np.array(labels), rows=3)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int8, np.float32])
-def test_whole_numbers_are_clipped_when_asked(dtype):
+def test_whole_numbers_are_clipped_on_request(dtype):
     """With clip, 10s and 11s become 9 and negative numbers 0; digits stay as they are."""
     labels = np.array([7, -1, 11, 10, 0, 9], dtype)
 
@@ -81,14 +81,14 @@ def test_whole_numbers_are_clipped_when_asked(dtype):
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, 10.5, 3.5])
-def test_clipping_does_not_hide_what_is_no_whole_number(wrong):
-    """NaN, infinities and fractions are refused with clip as without."""
+def test_clipping_does_not_hide_what_is_not_a_whole_number(wrong):
+    """NaN, infinities and fractions are refused with clip, too."""
     with pytest.raises(SubmissionError, match="ImageId 2: the label"):
         to_csv(np.array([1.0, wrong, 10.0]), rows=3, clip=True)
 
 
-def test_the_number_of_rows_is_the_competitions():
-    """Without another number, 28,000 are expected, of labels and of rows."""
+def test_the_number_of_rows_is_that_of_the_competition():
+    """By default 28,000 labels or rows are expected."""
     with pytest.raises(SubmissionError, match="27,999 labels, expected 28,000"):
         to_csv(np.zeros(27_999, np.int64))
     with pytest.raises(SubmissionError, match="3 rows, expected 28,000"):
@@ -152,8 +152,8 @@ def test_either_line_end_is_read(text):
         (GOOD + b"\n", "line 5, column ImageId: 4 rows, expected 3"),
     ],
 )
-def test_a_file_that_is_no_submission_is_refused(tmp_path, text, message):
-    """Line, column, value and remedy are named, of bytes and of a file alike."""
+def test_a_file_that_is_not_a_submission_is_refused(tmp_path, text, message):
+    """The message names line, column and value, of bytes and of a file alike."""
     file = tmp_path / "submission.csv"
     file.write_bytes(text)
 
@@ -163,7 +163,7 @@ def test_a_file_that_is_no_submission_is_refused(tmp_path, text, message):
         read_csv(text, rows=3)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
-    """A missing file is an error of ours with its path."""
+def test_a_missing_file_is_refused(tmp_path):
+    """A missing file is a SubmissionError with its path."""
     with pytest.raises(SubmissionError, match=r"gone.csv: cannot be read: No such file"):
         read_csv(tmp_path / "gone.csv")
