@@ -157,7 +157,7 @@ def _publish(
     import numpy as np
 
     from mnist_core import calibrate, load, read_train
-    from mnist_core.models.ensemble import Ensemble
+    from mnist_core.models.ensemble.net import Ensemble
 
     together, agreement = combine([held_out[name] for name in members])
     temperature = calibrate(together.probabilities, together.labels)

@@ -27,14 +27,13 @@ if TYPE_CHECKING:
     from mnist_core.images import from_image, read_image, to_fastai, to_pil
     from mnist_core.inference import Model, open_model, predict
     from mnist_core.manifest import read_manifest
-    from mnist_core.models import MODELS, build
+    from mnist_core.models.base import build, kinds
     from mnist_core.submission import to_csv
     from mnist_core.training import fit, pick_device
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "MODELS",
     "BundleError",
     "Comparison",
     "DataError",
@@ -53,6 +52,7 @@ __all__ = [
     "export",
     "fit",
     "from_image",
+    "kinds",
     "load",
     "load_learner",
     "open_model",
@@ -84,7 +84,7 @@ _NAMES = {
     "images": ("from_image", "read_image", "to_fastai", "to_pil"),
     "inference": ("Model", "open_model", "predict"),
     "manifest": ("read_manifest",),
-    "models": ("MODELS", "build"),
+    "models.base": ("build", "kinds"),
     "submission": ("to_csv",),
     "training": ("fit", "pick_device"),
 }

@@ -40,8 +40,8 @@ Source = Annotated[Path, typer.Argument(help="train.csv, test.csv, or a folder o
 Bundle = Annotated[Path, typer.Argument(help="Folder of an exported learner.")]
 
 
-EXTRA = {"resnet18": "origin", "scratch": "linear"}
-"""Recipes that are there to learn from, beside the presets of every model."""
+EXTRA = {"resnet18": "origin"}
+"""Recipes that do not go through `fit`, beside the presets of every model."""
 
 
 class Device(StrEnum):
@@ -140,14 +140,14 @@ def train(
     """
     if bundle.exists() and (not bundle.is_dir() or any(bundle.iterdir())):
         raise BundleError(f"{bundle}: is there already; name a new folder for the learner")
-    from mnist_core import MODELS, assign_folds, evaluate, export, fit, load, predict
+    from mnist_core import assign_folds, evaluate, export, fit, kinds, load, predict
 
-    if model not in MODELS:
-        raise typer.BadParameter(f"there is no model {model!r}, only {', '.join(MODELS)}")
-    presets = [*MODELS[model].PRESETS, *([EXTRA[model]] if model in EXTRA else [])]
+    if model not in kinds():
+        raise typer.BadParameter(f"there is no model {model!r}, only {', '.join(kinds())}")
+    presets = [*kinds()[model].presets, *([EXTRA[model]] if model in EXTRA else [])]
     if preset not in presets:
         raise typer.BadParameter(f"{model} has no preset {preset!r}, only {', '.join(presets)}")
-    if teacher is not None and model != "convnet":
+    if teacher is not None and not kinds()[model].teachable:
         raise typer.BadParameter(f"--teacher: a convnet learns from one, {model} does not")
     with _progress("read") as progress:
         digits = _read_labelled(source, progress)
@@ -161,8 +161,6 @@ def train(
     with _progress(f"train {model} {preset}") as progress:
         if preset == "origin":
             net, held_out = _fit_origin(digits, seed, device, epochs or 3, pretrained, progress)
-        elif preset == "linear":
-            net = _fit_linear(digits[~held_out], seed, device, epochs, progress)
         else:
             net = fit(
                 digits, model, preset, rows=~held_out, seed=seed, device=device, epochs=epochs,
@@ -375,7 +373,7 @@ def _fit_origin(
     import numpy as np
 
     from mnist_core import pick_device, write_pngs
-    from mnist_core.models.origin import fit_origin
+    from mnist_core.models.resnet.origin import fit_origin
 
     with tempfile.TemporaryDirectory() as folder:
         write_pngs(digits, Path(folder))
@@ -386,23 +384,6 @@ def _fit_origin(
     held_out = np.zeros(len(digits), bool)
     held_out[[int(Path(file).stem) for file in found.valid_files]] = True
     return found.net, held_out
-
-
-def _fit_linear(
-    digits: Digits, seed: int, device: str, epochs: int | None, progress: Callable[[int, int, str], None]
-) -> nn.Module:
-    """Train the linear model of `scratch`, the first of its two steps."""
-    from dataclasses import replace
-
-    from mnist_core import pick_device
-    from mnist_core.models import scratch
-
-    recipe = replace(scratch.LINEAR, epochs=epochs or scratch.LINEAR.epochs)
-    assert digits.labels is not None
-    net = scratch.fit(
-        digits.pixels, digits.labels, recipe, seed=seed, device=pick_device(device), progress=progress
-    )
-    return net.to("cpu").eval().requires_grad_(False)
 
 
 def _chosen(

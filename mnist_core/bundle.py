@@ -28,10 +28,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mnist_core import models
 from mnist_core.errors import BundleError, DataError, ModelError
 from mnist_core.images import to_fastai
 from mnist_core.manifest import FORMAT, LEARNER, MANIFEST, ONNX, WEIGHTS, read_manifest, read_unchanged
+from mnist_core.models.base import build
+from mnist_core.models.network import Network
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -136,7 +137,7 @@ def to_onnx(net: nn.Module) -> bytes:
     return content.getvalue()
 
 
-def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load(folder: Path) -> tuple[Network, dict[str, Any]]:
     """Open a bundle for inference, in plain torch: neither fastai nor torchvision nor a pickle is needed.
 
     Returns:
@@ -150,7 +151,7 @@ def load(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     manifest = read_manifest(folder)
     content = read_unchanged(folder, WEIGHTS, manifest)
     try:
-        net = models.build(manifest)
+        net = build(manifest["model"], manifest["sizes"])
         net.load_state_dict(safetensors.torch.load(content))
     except (ModelError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())

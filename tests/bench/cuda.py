@@ -32,6 +32,7 @@ import torch
 from infra.practice.data import deal, read_labels, read_pixels
 from mnist_core import Digits, export, fit, predict
 from mnist_core.models import convnet, ensemble
+from mnist_core.models.ensemble.net import fit as fit_ensemble
 from tests.bench.scores import machine, spread, tell
 
 SINGLE = {"fast": 10, "balanced": 5, "best": 10, "wide": 10}
@@ -98,7 +99,7 @@ def train(out: Path) -> None:
             keep(f"convnet-{preset}", on_the_gpu(net, pixels), seed=seed, seconds=seconds)
     for first in range(100, 100 + REPEATS * MEMBERS, MEMBERS):
         start = perf_counter()
-        teacher = ensemble.fit(labelled.pixels, labelled.labels, ENSEMBLE, seed=first, device="cuda")
+        teacher = fit_ensemble(labelled.pixels, labelled.labels, ENSEMBLE, seed=first, device="cuda")
         seconds = round(perf_counter() - start, 4)
         together = np.mean([on_the_gpu(net, pixels) for net in teacher.members], axis=0)
         keep("ensemble-best", together, seeds=list(range(first, first + MEMBERS)), seconds=seconds)

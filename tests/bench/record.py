@@ -35,8 +35,8 @@ from flows.kaggle.competition import connect
 from flows.settings import read_settings
 from mnist_core import fit, predict, read_test, read_train, to_csv, write_pngs
 from mnist_core.models import convnet, ensemble
-from mnist_core.models.ensemble import Ensemble
-from mnist_core.models.origin import fit_origin
+from mnist_core.models.ensemble.net import Ensemble
+from mnist_core.models.resnet.origin import fit_origin
 from tests.bench.scores import machine, product_gflops, spread, tell
 
 RECORDS = Path(__file__).parent / "records"

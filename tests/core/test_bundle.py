@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mnist_core import bundle, models
+from mnist_core import bundle
 from mnist_core.errors import BundleError, DataError, ModelError
 from mnist_core.images import to_fastai
 from mnist_core.inference import open_model, predict
+from mnist_core.models.convnet.net import ConvNet
 from mnist_core.training import fit
 
 OPENED_BY = {
@@ -35,7 +36,7 @@ def exported(request, synthetic, tmp_path_factory):
 @pytest.fixture
 def small(tmp_path):
     """The bundle of an untrained convnet, to be damaged. Its learner.pkl is bytes that no test opens."""
-    net = models.convnet.ConvNet((2, 2, 2, 2))
+    net = ConvNet((2, 2, 2, 2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             bundle, "to_learner", lambda _: SimpleNamespace(export=lambda f: f.write_bytes(b"pickle"))
@@ -73,7 +74,7 @@ def test_the_learner_agrees_with_the_weights(exported, synthetic):
 
 def test_the_learner_agrees_with_the_weights_on_two_thousand(synthetic):
     """The same for 2,000 digits and a network whose classes lie close together: an untrained one."""
-    net = models.convnet.ConvNet((4, 6, 8, 10)).eval()
+    net = ConvNet((4, 6, 8, 10)).eval()
     learner, digits = bundle.to_learner(net), synthetic(2000, seed=2).pixels
 
     theirs, _ = learner.get_preds(dl=learner.dls.test_dl([to_fastai(digit) for digit in digits]))
@@ -87,7 +88,7 @@ def test_every_byte_reaches_the_network_as_it_is(synthetic):
     """fastai's division by 255 and back changes none of the 256 values."""
     seen = []
     ramp = np.resize(np.arange(256, dtype=np.uint8), (28, 28))
-    learner = bundle.to_learner(models.convnet.ConvNet((2, 2, 2, 2)))
+    learner = bundle.to_learner(ConvNet((2, 2, 2, 2)))
     learner.model.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
 
     learner.predict(to_fastai(ramp))
@@ -254,7 +255,7 @@ def test_a_manifest_without_an_entry_is_refused(small, key):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sizes": {"widths": [2, 2, 2, 3], "shifts": False}},
+        {"sizes": {"widths": [2, 2, 2, 3], "shifts": False, "upright": False}},
         {"sizes": {}},
         {"model": "resnet18", "sizes": {}},
         {"model": "perceptron"},
@@ -275,7 +276,7 @@ def test_weights_that_do_not_fit_are_refused(small, changes):
 def test_facts_that_can_not_be_told_are_refused(tmp_path, facts):
     """A fact under a name that the manifest needs, or one that JSON can not say, leaves nothing behind."""
     with pytest.raises(BundleError, match="facts"):
-        bundle.export(models.convnet.ConvNet((2, 2, 2, 2)), tmp_path / "bundle", facts)
+        bundle.export(ConvNet((2, 2, 2, 2)), tmp_path / "bundle", facts)
     assert not (tmp_path / "bundle").exists()
 
 
@@ -288,7 +289,7 @@ def test_an_export_that_is_cut_short_leaves_no_manifest(small, monkeypatch):
     monkeypatch.setattr(bundle, "to_learner", fail)
 
     with pytest.raises(MemoryError):
-        bundle.export(models.convnet.ConvNet((2, 2, 2, 2)), small, {})
+        bundle.export(ConvNet((2, 2, 2, 2)), small, {})
     with pytest.raises(BundleError, match=r"manifest.json can not be read"):
         bundle.load(small)
 
@@ -296,7 +297,7 @@ def test_an_export_that_is_cut_short_leaves_no_manifest(small, monkeypatch):
 def test_a_graph_that_fixes_the_number_of_digits_is_refused(tmp_path):
     """len() of a batch becomes a constant of the graph; no bundle is made of such a network."""
 
-    class Counting(models.convnet.ConvNet):
+    class Counting(ConvNet):
         def forward(self, pixels):
             return super().forward(pixels) * torch.ones(len(pixels), 1)
 
@@ -308,7 +309,7 @@ def test_a_graph_that_fixes_the_number_of_digits_is_refused(tmp_path):
 def test_a_graph_that_gives_other_logits_is_refused(tmp_path):
     """What was drawn from the batch while the graph was written is found out by another batch."""
 
-    class Remembering(models.convnet.ConvNet):
+    class Remembering(ConvNet):
         def forward(self, pixels):
             return super().forward(pixels) + int(pixels.sum())
 
@@ -318,14 +319,14 @@ def test_a_graph_that_gives_other_logits_is_refused(tmp_path):
 
 def test_no_file_of_an_older_bundle_is_left(small):
     """Exported without a learner, the folder has no learner.pkl of other weights."""
-    bundle.export(models.convnet.ConvNet((2, 2, 2, 2)), small, {}, learner=False)
+    bundle.export(ConvNet((2, 2, 2, 2)), small, {}, learner=False)
 
     assert {path.name for path in small.iterdir()} == {"manifest.json", "model.onnx", "weights.safetensors"}
 
 
 def test_a_bundle_without_a_learner_says_how_to_make_one(tmp_path):
     """An ensemble that was put together where there is no fastai has no learner.pkl."""
-    bundle.export(models.convnet.ConvNet((2, 2, 2, 2)).eval(), tmp_path, {}, learner=False)
+    bundle.export(ConvNet((2, 2, 2, 2)).eval(), tmp_path, {}, learner=False)
 
     with pytest.raises(BundleError, match=r"to_learner\(load\(folder\)\[0\]\) makes one"):
         bundle.load_learner(tmp_path)

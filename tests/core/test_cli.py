@@ -19,9 +19,9 @@ from mnist_core.folders import read_digits, read_pngs, write_pngs
 from mnist_core.folds import assign_folds
 from mnist_core.images import from_image
 from mnist_core.inference import predict
-from mnist_core.models import MODELS
-from mnist_core.models.convnet import ConvNet
-from mnist_core.models.regression import Regression
+from mnist_core.models.base import kinds
+from mnist_core.models.convnet.net import ConvNet
+from mnist_core.models.regression.net import Regression
 from mnist_core.submission import read_csv
 
 
@@ -235,7 +235,7 @@ def test_predict_needs_no_unicode(bundle, files):
 # train
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", kinds())
 @pytest.mark.parametrize("kind", ["csv", "folder"])
 def test_train_exports_a_learner_and_says_how_good_it_is(cli, files, tmp_path, model, kind):
     """Any model, from a CSV or its PNGs: the bundle, its accuracy on fold 0, and the interval."""

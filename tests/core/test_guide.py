@@ -13,7 +13,7 @@ import typer
 import mnist_core
 from mnist_core.__main__ import app, main
 from mnist_core.digits import Digits, write_csv
-from mnist_core.models import MODELS
+from mnist_core.models.base import kinds
 
 GUIDE = (Path(mnist_core.__file__).parent / "README.md").read_text()
 BLOCKS = re.findall(r"^```(console|python)\n(.*?)^```$", GUIDE, re.M | re.S)
@@ -70,7 +70,7 @@ def test_every_command_and_model_is_in_the_guide():
     commands = set(typer.main.get_group(app).commands)
 
     assert {name for (name,) in filter(None, shown)} == commands
-    for model in MODELS:
+    for model in kinds():
         assert f"--model {model}" in GUIDE or f"`{model}`" in GUIDE
 
 

@@ -17,15 +17,16 @@ from mnist_core.bundle import export
 from mnist_core.digits import write_csv
 from mnist_core.errors import BundleError, DataError
 from mnist_core.inference import BACKENDS, open_model, pick_backend, predict
-from mnist_core.models import build, convnet
-from mnist_core.models.convnet import ConvNet
+from mnist_core.models import convnet
+from mnist_core.models.base import build
+from mnist_core.models.convnet.net import ConvNet
 from mnist_core.submission import read_csv
 
 WIDE, WIDER = (list(convnet.PRESETS[preset].widths) for preset in ("fast", "best"))
 MODELS = {
-    "convnet-fast": ("convnet", {"widths": WIDE, "shifts": True}),
-    "convnet-best": ("convnet", {"widths": WIDER, "shifts": True}),
-    "convnet-plain": ("convnet", {"widths": WIDE, "shifts": False}),
+    "convnet-fast": ("convnet", {"widths": WIDE, "shifts": True, "upright": False}),
+    "convnet-best": ("convnet", {"widths": WIDER, "shifts": True, "upright": False}),
+    "convnet-plain": ("convnet", {"widths": WIDE, "shifts": False, "upright": False}),
     "convnet-upright": ("convnet", {"widths": WIDE, "shifts": True, "upright": True}),
     "resnet18": ("resnet18", {"crop": 24, "side": 32}),
     "resnet18-origin": ("resnet18", {}),
@@ -142,7 +143,7 @@ def test_the_graph_agrees_with_the_network(model, sizes, synthetic, tmp_path):
     An untrained network is sure of none of them; trained ones and real digits are in flows/test_parity.py.
     """
     torch.manual_seed(0)
-    net = build({"model": model, "sizes": sizes}).eval()
+    net = build(model, sizes).eval()
     export(net, tmp_path, {}, learner=False)
     extremes = np.stack([np.full((28, 28), ink, np.uint8) for ink in (0, 255)])
     row, column = np.indices((28, 28)) - 13.5
@@ -160,7 +161,7 @@ def test_the_graph_agrees_with_the_network(model, sizes, synthetic, tmp_path):
 def test_the_graph_looks_twice_where_the_network_does(bundle, net, synthetic, unsure):
     """One digit, none or all of a batch that get a second look: the same probabilities as in torch."""
     pixels = synthetic(300, seed=3).pixels
-    once = build({"model": "convnet", "sizes": net.sizes | {"shifts": False}})
+    once = build("convnet", net.sizes | {"shifts": False})
     once.load_state_dict(net.state_dict())
     best = predict(once, pixels).max(1)
     sure, doubtful = pixels[best > 0.85], pixels[best < 0.65]

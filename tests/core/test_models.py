@@ -9,14 +9,20 @@ import torch
 from torch import nn
 
 from mnist_core.errors import ModelError
-from mnist_core.models import MODELS, build, convnet, ensemble, resnet, winograd
+from mnist_core.models import augment, ensemble
+from mnist_core.models.base import COMMON_PRESETS, build, kinds
+from mnist_core.models.convnet import PRESETS, STRONG, _cpu, _winograd
+from mnist_core.models.convnet import fit as convnet
+from mnist_core.models.convnet.net import ConvNet
+from mnist_core.models.ensemble import net as ensembles
+from mnist_core.models.resnet.net import ResNet18
 
 NETS = [
-    convnet.ConvNet((4, 6, 8, 10)),
-    convnet.ConvNet((4, 6, 8, 10), shifts=True),
-    convnet.ConvNet((4, 6, 8, 10), shifts=True, upright=True),
-    resnet.ResNet18(),
-    ensemble.Ensemble([convnet.ConvNet((4, 6, 8, 10)), convnet.ConvNet((2, 2, 2, 2), shifts=True)], 0.8),
+    ConvNet((4, 6, 8, 10)),
+    ConvNet((4, 6, 8, 10), shifts=True),
+    ConvNet((4, 6, 8, 10), shifts=True, upright=True),
+    ResNet18(),
+    ensembles.Ensemble([ConvNet((4, 6, 8, 10)), ConvNet((2, 2, 2, 2), shifts=True)], 0.8),
 ]
 
 
@@ -38,9 +44,7 @@ def test_bytes_go_in_and_logits_come_out(net):
 @pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
 def test_a_manifest_makes_the_same_network_again(net):
     """The name and sizes of a network, through JSON, build one that its weights fit and that agrees."""
-    manifest = json.loads(json.dumps({"model": net.name, "sizes": net.sizes}))
-
-    again = build(manifest)
+    again = build(net.name, json.loads(json.dumps(net.sizes)))
     again.load_state_dict(net.state_dict())
 
     assert torch.equal(again.eval()(pixels(3)), net.eval()(pixels(3)))
@@ -48,25 +52,24 @@ def test_a_manifest_makes_the_same_network_again(net):
 
 def test_an_unknown_model_is_refused_with_the_known_ones():
     """A misspelt model names those there are, and the one that was probably meant."""
-    with pytest.raises(ModelError, match=r"'convnt'.*convnet, ensemble, resnet18.*mean convnet"):
-        build({"model": "convnt", "sizes": {}})
+    with pytest.raises(ModelError, match=r"'convnt'; did you mean convnet\? choose one of convnet, e"):
+        build("convnt", {})
 
 
 @pytest.mark.parametrize("sizes", [{}, {"widths": [8]}, {"widths": 3, "shifts": False}, []])
 def test_sizes_of_no_convnet_are_refused(sizes):
     """Sizes that no ConvNet has are a ModelError, not a traceback from deep inside."""
     with pytest.raises(ModelError, match="convnet has no sizes"):
-        build({"model": "convnet", "sizes": sizes})
+        build("convnet", sizes)
 
 
-@pytest.mark.parametrize("module", MODELS.values(), ids=MODELS)
-def test_every_model_has_the_presets_of_the_settings(module):
+@pytest.mark.parametrize("kind", kinds().values(), ids=kinds())
+def test_the_common_presets_train_longer_and_longer(kind):
     """fast, balanced and best exist for each model, each training longer than the one before."""
-    presets = list(module.PRESETS)[:3]
-    assert presets == ["fast", "balanced", "best"]
-    lengths = [module.PRESETS[preset].epochs for preset in presets]
-    if module is convnet:
-        lengths = [sum(convnet._batches(1000, module.PRESETS[preset])) for preset in presets]
+    recipes = [kind.presets[preset] for preset in COMMON_PRESETS]
+    lengths = [recipe.epochs for recipe in recipes]
+    if kind.name == "convnet":
+        lengths = [sum(convnet.steps_per_epoch(1000, recipe)) for recipe in recipes]
     assert lengths == sorted(set(lengths))
 
 
@@ -74,11 +77,11 @@ def test_every_model_has_the_presets_of_the_settings(module):
 def test_training_by_winograd_is_the_same_network(count):
     """Normalising by the batch, logits and gradients are those of direct convolutions, but for rounding."""
     torch.manual_seed(0)
-    net = convnet.ConvNet((4, 6, 8, 10, 12)).train()
+    net = ConvNet((4, 6, 8, 10, 12)).train()
     ink = torch.rand(count, 1, 24, 24)
     weight = torch.rand(count, 10)
 
-    direct, winograd = net.logits(ink), net.logits_by_winograd(ink)
+    direct, winograd = net.logits(ink), _cpu.logits_by_winograd(net, ink)
 
     torch.testing.assert_close(winograd, direct, rtol=1e-4, atol=1e-4)
     for ours, theirs in zip(
@@ -98,20 +101,20 @@ def test_winograd_convolves_as_torch_does(count):
     pictures = torch.randn(count, 3, 6, 6, generator=random)
     kernels = torch.randn(5, 3, 3, 3, generator=random)
 
-    found = winograd.convolve(winograd.by_place(pictures), kernels)
+    found = _winograd.convolve(_winograd.by_pixel(pictures), kernels)
 
-    wanted = winograd.by_place(torch.nn.functional.conv2d(pictures, kernels, padding=1))
+    wanted = _winograd.by_pixel(torch.nn.functional.conv2d(pictures, kernels, padding=1))
     assert found.shape == (1, 5, 36, count)
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-4)
 
 
 def test_an_ensemble_says_the_mean_of_its_members():
     """Its probabilities are the members' mean; a temperature makes them more even and keeps the labels."""
-    members = [convnet.ConvNet((4, 6, 8, 10)).eval() for _ in range(3)]
+    members = [ConvNet((4, 6, 8, 10)).eval() for _ in range(3)]
     digits = pixels(50)
 
-    plain = ensemble.Ensemble(members)(digits).softmax(1)
-    even = ensemble.Ensemble(members, temperature=2.0)(digits).softmax(1)
+    plain = ensembles.Ensemble(members)(digits).softmax(1)
+    even = ensembles.Ensemble(members, temperature=2.0)(digits).softmax(1)
 
     torch.testing.assert_close(plain, torch.stack([net(digits).softmax(1) for net in members]).mean(0))
     assert torch.equal(plain.argmax(1), even.argmax(1))
@@ -125,11 +128,11 @@ def test_an_ensemble_trains_networks_that_differ():
     told = []
 
     recipe = ensemble.Recipe(2, ("fast", "fast"), 3)
-    net = ensemble.fit(*digits, recipe, seed=5, progress=lambda *at: told.append(at))
+    net = ensembles.fit(*digits, recipe, seed=5, progress=lambda *at: told.append(at))
 
     assert [member.sizes["upright"] for member in net.members] == [False, True]
     for number, member in enumerate(net.members):
-        alone = convnet.fit(*digits, ensemble.member(recipe, number), seed=5 + number)
+        alone = convnet.fit(*digits, ensemble.member(recipe, number)[1], seed=5 + number)
         assert all(torch.equal(a, b) for a, b in zip(member.parameters(), alone.parameters(), strict=True))
     assert [at[:2] for at in told] == [(done, 8) for done in (2, 3, 4, 6, 7, 8)]
     assert told[3][2].startswith("member 2/2  epoch 1/3")
@@ -145,7 +148,7 @@ def test_resnet18_is_what_fastai_makes():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)
             module.running_var.uniform_(0.5, 1.5)
-    ours = resnet.ResNet18().eval()
+    ours = ResNet18().eval()
     ours.body.load_state_dict(body.state_dict())
     ours.head.load_state_dict(head.state_dict())
 
@@ -159,9 +162,9 @@ def test_the_map_that_changes_nothing_is_the_centre_crop():
     digits = pixels(4)
     still = torch.tensor([[24 / 28, 0, 0], [0, 24 / 28, 0]]).expand(4, 2, 3)
 
-    ink = convnet.augment(digits, still)
+    ink = augment.crop_through(digits, still)
 
-    torch.testing.assert_close(ink[:, 0], digits[:, 2:26, 2:26] * convnet.INK_SCALE)
+    torch.testing.assert_close(ink[:, 0], digits[:, 2:26, 2:26] * augment.INK_SCALE)
 
 
 def test_a_map_shifts_by_halves_of_the_side():
@@ -169,9 +172,9 @@ def test_a_map_shifts_by_halves_of_the_side():
     digits = pixels(1)
     shifted = torch.tensor([[[24 / 28, 0, 2 / 28], [0, 24 / 28, -2 / 28]]])
 
-    ink = convnet.augment(digits, shifted)
+    ink = augment.crop_through(digits, shifted)
 
-    torch.testing.assert_close(ink[:, 0], digits[:, 1:25, 3:27] * convnet.INK_SCALE)
+    torch.testing.assert_close(ink[:, 0], digits[:, 1:25, 3:27] * augment.INK_SCALE)
 
 
 def test_a_digit_that_leans_is_straightened():
@@ -182,26 +185,26 @@ def test_a_digit_that_leans_is_straightened():
         stroke[0, row, 8 + row // 2 : 11 + row // 2] = 255
     still = torch.tensor([[[24 / 28, 0, 0], [0, 24 / 28, 0]]])
 
-    leans = convnet.lean(stroke)
-    ink = convnet.augment(stroke, convnet.straightened(still, leans))
+    leans = augment.lean(stroke)
+    ink = augment.crop_through(stroke, augment.straightened(still, leans))
     whole = torch.zeros(1, 28, 28, dtype=torch.uint8)
-    whole[:, 2:26, 2:26] = (ink[:, 0] / convnet.INK_SCALE).round().byte()
+    whole[:, 2:26, 2:26] = (ink[:, 0] / augment.INK_SCALE).round().byte()
 
     assert leans.item() == pytest.approx(0.5, abs=0.01)
-    assert convnet.lean(whole).item() == pytest.approx(0, abs=0.02)
-    assert convnet.lean(torch.zeros(1, 28, 28, dtype=torch.uint8)).item() == 0
+    assert augment.lean(whole).item() == pytest.approx(0, abs=0.02)
+    assert augment.lean(torch.zeros(1, 28, 28, dtype=torch.uint8)).item() == 0
 
 
 def test_an_upright_network_sees_the_straightened_digit():
     """It says of a digit what a network of the same weights says of its straightened centre."""
     torch.manual_seed(0)
-    upright = convnet.ConvNet((4, 6, 8, 10), upright=True).eval()
+    upright = ConvNet((4, 6, 8, 10), upright=True).eval()
     digits = pixels(20) // 4
     digits[:, :, 20:] = 0
     still = torch.tensor([[24 / 28, 0, 0], [0, 24 / 28, 0]]).expand(20, 2, 3)
-    leans = convnet.lean(digits)
+    leans = augment.lean(digits)
 
-    seen = convnet.augment(digits, convnet.straightened(still, leans))
+    seen = augment.crop_through(digits, augment.straightened(still, leans))
 
     assert leans.abs().max() > 0.01
     torch.testing.assert_close(upright(digits), upright.logits(seen), rtol=1e-4, atol=1e-5)
@@ -212,13 +215,13 @@ def test_each_network_of_a_training_sees_the_digits_in_its_own_way(monkeypatch):
     digits = pixels(128).numpy()
     digits[:, 14:, :14] //= 8
     digits[:, :14, 14:] //= 8
-    recipe = replace(convnet.PRESETS["fast"], epochs=1, augmentation=(0.0, 0.0, 0.0, 0.0), upright=True)
-    teachers = [convnet.ConvNet((4, 6, 8, 10), upright=upright).eval() for upright in (False, True)]
-    augment, read = convnet.augment, convnet.ConvNet.logits_by_winograd
+    recipe = replace(PRESETS["fast"], epochs=1, augmentation=(0.0, 0.0, 0.0, 0.0), upright=True)
+    teachers = [ConvNet((4, 6, 8, 10), upright=upright).eval() for upright in (False, True)]
+    crop_through, read = augment.crop_through, _cpu.logits_by_winograd
     drawn, seen = {}, []
 
     def drawing(rows, maps):
-        ink = augment(rows, maps)
+        ink = crop_through(rows, maps)
         drawn[id(ink)] = rows
         return ink
 
@@ -226,8 +229,8 @@ def test_each_network_of_a_training_sees_the_digits_in_its_own_way(monkeypatch):
         seen.append((net.sizes["upright"], net.training, ink))
         return read(net, ink)
 
-    monkeypatch.setattr(convnet, "augment", drawing)
-    monkeypatch.setattr(convnet.ConvNet, "logits_by_winograd", reading)
+    monkeypatch.setattr(convnet, "crop_through", drawing)
+    monkeypatch.setattr(_cpu, "logits_by_winograd", reading)
     convnet.fit(digits, np.zeros(128, np.int64), recipe, teachers=teachers)
 
     assert {(upright, training) for upright, training, _ in seen} >= {
@@ -237,26 +240,17 @@ def test_each_network_of_a_training_sees_the_digits_in_its_own_way(monkeypatch):
     }
     for upright, _, ink in seen:
         rows = drawn[id(ink)]
-        still = (torch.eye(2, 3) * convnet.CROP / convnet.SIDE).expand(len(rows), 2, 3)
-        leans = convnet.lean(rows)
+        still = (torch.eye(2, 3) * augment.CROP / augment.SIDE).expand(len(rows), 2, 3)
+        leans = augment.lean(rows)
         assert leans.abs().min() > 0.1
-        maps = convnet.straightened(still, leans) if upright else still
-        torch.testing.assert_close(ink, augment(rows, maps))
-
-
-def test_sizes_without_a_word_of_upright_are_of_one_that_is_not():
-    """Bundles of before networks could straighten digits open, and their pickles predict."""
-    net = build({"model": "convnet", "sizes": {"widths": [4, 6], "shifts": True}}).eval()
-    expected = net(pixels(3))
-
-    assert net.sizes.pop("upright") is False
-    assert torch.equal(net(pixels(3)), expected)
+        maps = augment.straightened(still, leans) if upright else still
+        torch.testing.assert_close(ink, crop_through(rows, maps))
 
 
 def test_random_maps_stay_within_their_bounds():
     """Ten thousand maps turn, scale and shift up to the stated amounts, both ways, and never beyond."""
-    rotation, most_scale, _shear, shift = convnet.STRONG
-    maps = convnet.random_maps(10_000, torch.Generator().manual_seed(0), convnet.STRONG)
+    rotation, most_scale, _shear, shift = STRONG
+    maps = augment.random_maps(10_000, torch.Generator().manual_seed(0), STRONG)
 
     turn = torch.atan2(maps[:, 1, 0], maps[:, 0, 0])
     scale = maps[:, :, 0].norm(dim=1) * 28 / 24
@@ -274,10 +268,10 @@ def test_an_unsure_digit_is_read_in_five_neighbouring_crops():
     """Where no class has 0.8 the readout nears, and from 0.7 is, the mean over the digit and its four
     neighbours, else the plain one, whatever else is in the batch; in training it looks once at each."""
     torch.manual_seed(0)
-    plain = convnet.ConvNet((4, 6, 8, 10)).eval()
+    plain = ConvNet((4, 6, 8, 10)).eval()
     with torch.no_grad():
         plain.layers[-1].weight.mul_(52)
-    shifting = convnet.ConvNet((4, 6, 8, 10), shifts=True).eval()
+    shifting = ConvNet((4, 6, 8, 10), shifts=True).eval()
     shifting.load_state_dict(plain.state_dict())
     digits = (pixels(200) * torch.linspace(0, 1, 200)[:, None, None]).byte()  # with less ink, less sure
     once = plain(digits)

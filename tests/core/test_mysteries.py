@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from mnist_core.bundle import to_learner
 from mnist_core.inference import predict
-from mnist_core.models import convnet, regression, scratch
+from mnist_core.models.convnet.net import ConvNet
+from mnist_core.models.regression import net as regression
+from mnist_core.models.scratch import net as scratch
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +50,10 @@ def his(digits, tmp_path):
 def ours(request, digits, tmp_path):
     """A network of ours and the Learner around it, which writes where the test may."""
     if request.param == "convnet":
-        net = convnet.ConvNet((4, 6, 8, 10)).eval()
+        net = ConvNet((4, 6, 8, 10)).eval()
     else:
         module = {"scratch": scratch, "scratch-regression": regression}[request.param]
-        net = module.fit(digits.pixels, digits.labels, scratch.Recipe(hidden=(30,), epochs=1, peak_lr=0.001))
+        net = module.fit(digits.pixels, digits.labels, scratch.Recipe(hidden=(30,), epochs=1, lr=0.001))
     learn = to_learner(net)
     learn.path = tmp_path
     return net, learn

@@ -12,8 +12,8 @@ from PIL import Image
 from mnist_core import bundle
 from mnist_core.errors import DataError, ModelError
 from mnist_core.inference import predict
-from mnist_core.models.origin import fit_origin
-from mnist_core.models.resnet import IMAGENET_MEAN, IMAGENET_STD
+from mnist_core.models.resnet.net import IMAGENET_MEAN, IMAGENET_STD
+from mnist_core.models.resnet.origin import fit_origin
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -158,7 +158,9 @@ def test_other_classes_are_refused(tmp_path):
     write_folder(tmp_path, each=1)
     (tmp_path / "9").rename(tmp_path / "nine")
 
-    with pytest.raises(DataError, match=r"ten folders named 0 to 9, found pictures in 0, 1, .*, 8, nine"):
+    with pytest.raises(
+        DataError, match=r"folders named 0, 1, .*, 8, nine; expected PNGs in 10 folders named 0, 1"
+    ):
         fit_origin(tmp_path)
 
 
@@ -166,7 +168,7 @@ def test_pictures_of_another_size_are_refused(tmp_path):
     """A network for 28 × 28 is not trained on anything else."""
     write_folder(tmp_path, each=4, side=32)
 
-    with pytest.raises(DataError, match=r"0\.png: the picture has 32 × 32 pixels, expected 28 × 28"):
+    with pytest.raises(DataError, match=r"0\.png: the picture has 32 × 32 pixels; resize it to 28 × 28"):
         fit_origin(tmp_path)
 
 
@@ -175,7 +177,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
     write_folder(tmp_path, each=4)
     (tmp_path / "3" / "12.png").write_bytes(b"no picture")
 
-    with pytest.raises(DataError, match=r"3/12\.png: is no picture"):
+    with pytest.raises(DataError, match=r"3/12\.png: is not a picture"):
         fit_origin(tmp_path)
 
 

@@ -9,12 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_core import bundle, models
+from mnist_core import bundle
 from mnist_core.digits import Digits
 from mnist_core.errors import ModelError
 from mnist_core.images import to_fastai
 from mnist_core.inference import predict
-from mnist_core.models import resnet
+from mnist_core.models.augment import draw
+from mnist_core.models.base import build
+from mnist_core.models.resnet import Recipe
+from mnist_core.models.resnet import fit as training
+from mnist_core.models.resnet._tiny import TinyConv, shrink
+from mnist_core.models.resnet.net import IMAGENET_MEAN, ResNet18
 from mnist_core.training import fit
 
 
@@ -40,7 +45,7 @@ def test_a_tiny_convolution_is_a_matrix_product(side, stride):
     """Outputs, the gradient of the pictures and that of the taps are the convolution's own."""
     torch.manual_seed(0)
     convolution = nn.Conv2d(3, 5, 3, stride=stride, padding=1, bias=False)
-    tiny = resnet.TinyConv(convolution, side)
+    tiny = TinyConv(convolution, side)
     ours = torch.randn(4, 3, side, side, requires_grad=True)
     theirs = ours.detach().clone().requires_grad_(True)
 
@@ -58,7 +63,7 @@ def test_a_tiny_convolution_is_a_matrix_product(side, stride):
 def test_one_tap_of_nine_meets_a_picture_of_one_pixel():
     """There a 3×3 convolution has a ninth of its weights to train, and the others stay as they are."""
     convolution = nn.Conv2d(3, 5, 3, padding=1, bias=False)
-    tiny = resnet.TinyConv(convolution, 1)
+    tiny = TinyConv(convolution, 1)
     before = convolution.weight.detach().clone()
 
     with torch.no_grad():
@@ -82,7 +87,7 @@ def test_a_shrunk_body_is_the_same_function(side):
     pictures = torch.randn(6, 3, side, side)
     expected = body(pictures)
 
-    tiny = resnet.shrink(body, side)
+    tiny = shrink(body, side)
 
     torch.testing.assert_close(body(pictures), expected, rtol=1e-4, atol=1e-4)
     assert "7.1.conv2" in tiny
@@ -106,12 +111,12 @@ def test_the_network_reads_what_it_was_trained_on(monkeypatch):
     from fastai.vision import learner
 
     made = []
-    monkeypatch.setattr(resnet, "measure_batch_norm", lambda *_: None)  # it is the one thing that differs
+    monkeypatch.setattr(training, "measure_batch_norm", lambda *_, **__: None)  # all that differs
     whole = learner.vision_learner
     monkeypatch.setattr(learner, "vision_learner", lambda *a, **k: made.append(whole(*a, **k)) or made[-1])
     pixels = noise(64)
 
-    net = resnet.fit(pixels, np.arange(64) % 10, resnet.Recipe(epochs=1, batch=16))
+    net = training.fit(pixels, np.arange(64) % 10, Recipe(epochs=1, batch_size=16))
 
     with torch.no_grad():
         pictures = net.pictures(torch.from_numpy(pixels))
@@ -123,7 +128,7 @@ def test_the_statistics_are_those_of_the_digits_as_they_are():
     """After the training, batch normalisation holds what the final weights give on digits not moved."""
     pixels = noise(40)
 
-    net = resnet.fit(pixels, np.arange(40) % 10, resnet.Recipe(epochs=1, batch=20))
+    net = training.fit(pixels, np.arange(40) % 10, Recipe(epochs=1, batch_size=20))
 
     with torch.no_grad():
         out = net.body[0](net.pictures(torch.from_numpy(pixels)))
@@ -133,7 +138,7 @@ def test_the_statistics_are_those_of_the_digits_as_they_are():
 
 def test_a_crop_reads_the_centre():
     """Four pixels less a side: what lies at the edge changes nothing, what lies inside does."""
-    net = resnet.ResNet18(24).eval()
+    net = ResNet18(24).eval()
     pixels = torch.from_numpy(noise(2))
     edge, inside = pixels.clone(), pixels.clone()
     edge[:, :2] = 0
@@ -148,7 +153,7 @@ def test_a_crop_reads_the_centre():
 def test_an_enlarged_picture_is_the_one_that_was_drawn():
     """Training and inference enlarge alike: a map without turn, scale, shear and shift gives the same."""
     pixels = torch.from_numpy(noise(3))
-    net = resnet.ResNet18(24, 32)
+    net = ResNet18(24, 32)
     net.mean.zero_()
     net.std.fill_(1)
     still = torch.tensor([[24 / 28, 0, 0], [0, 24 / 28, 0]]).expand(3, 2, 3)
@@ -156,22 +161,26 @@ def test_an_enlarged_picture_is_the_one_that_was_drawn():
     pictures = net.pictures(pixels)
 
     assert pictures.shape == (3, 3, 32, 32)
-    torch.testing.assert_close(pictures, resnet.draw(pixels, still, 32).expand(-1, 3, -1, -1))
+    ink = pixels[:, None].float() / 255
+    torch.testing.assert_close(pictures, draw(ink, still, 32).expand(-1, 3, -1, -1))
     torch.testing.assert_close(
-        resnet.draw(pixels, still, 24), pixels[:, None, 2:26, 2:26] / 255, rtol=1e-4, atol=1e-4
+        draw(ink, still, 24),
+        pixels[:, None, 2:26, 2:26] / 255,
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 
 def test_sizes_without_a_crop_read_the_whole_picture():
     """Bundles of before there was a crop carry no sizes, and mean 28 × 28."""
-    assert models.build({"model": "resnet18", "sizes": {}}).sizes == {"crop": 28, "side": 28}
+    assert build("resnet18", {}).sizes == {"crop": 28, "side": 28}
 
 
 @pytest.mark.parametrize("sizes", [{"crop": 0}, {"crop": 29}, {"crop": "all"}, {"side": 0}, {"zoom": 2}])
 def test_sizes_of_no_resnet18_are_refused(sizes):
     """A crop that no picture has is a ModelError."""
     with pytest.raises(ModelError, match="resnet18 has no sizes"):
-        models.build({"model": "resnet18", "sizes": sizes})
+        build("resnet18", sizes)
 
 
 def test_pretrained_is_an_option_of_fit(synthetic, tmp_path, monkeypatch):
@@ -189,7 +198,7 @@ def test_pretrained_is_an_option_of_fit(synthetic, tmp_path, monkeypatch):
     torch.testing.assert_close(net.body[0].weight, weights["conv1.weight"], rtol=0, atol=0.01)
     unseen = net.body[7][1].conv2.weight[:, :, 0, 0]
     assert torch.equal(unseen, weights["layer4.1.conv2.weight"][:, :, 0, 0])
-    assert net.mean.flatten().tolist() == pytest.approx(resnet.IMAGENET_MEAN)
+    assert net.mean.flatten().tolist() == pytest.approx(IMAGENET_MEAN)
 
 
 def test_pretrained_is_refused_where_there_are_no_such_weights(synthetic):
@@ -215,14 +224,14 @@ def no_cuda(monkeypatch):
 @pytest.mark.usefixtures("no_cuda")
 def test_a_state_dict_with_cuda_places_opens_on_a_cpu(tmp_path):
     """Weights saved on a GPU need `map_location` where there is none, and with it are the same weights."""
-    net = resnet.ResNet18()
+    net = ResNet18()
     with on_cuda():
         torch.save(net.state_dict(), tmp_path / "weights.pth")
 
     with pytest.raises(RuntimeError, match="deserialize object on a CUDA device"):
         torch.load(tmp_path / "weights.pth")
     opened = torch.load(tmp_path / "weights.pth", map_location="cpu")
-    again = resnet.ResNet18()
+    again = ResNet18()
     again.load_state_dict(opened)
     assert all(torch.equal(tensor, net.state_dict()[name]) for name, tensor in again.state_dict().items())
     assert {tensor.device.type for tensor in opened.values()} == {"cpu"}
@@ -231,7 +240,7 @@ def test_a_state_dict_with_cuda_places_opens_on_a_cpu(tmp_path):
 @pytest.mark.usefixtures("no_cuda")
 def test_a_learner_trained_on_cuda_opens_on_a_cpu(tmp_path):
     """A bundle whose learner.pkl lies on CUDA throughout, its DataLoaders too, opens and predicts alike."""
-    net = resnet.ResNet18().eval()
+    net = ResNet18().eval()
     digit = noise(1)
     manifest = bundle.export(net, tmp_path, {})
     learner = bundle.to_learner(net)
@@ -255,14 +264,14 @@ def test_fit_brings_the_network_to_the_cpu(monkeypatch):
     """Whatever device a model was trained on, what `fit` gives lies on the CPU and can be exported there."""
     moved = []
 
-    class Elsewhere(resnet.ResNet18):
+    class Elsewhere(ResNet18):
         def to(self, *arguments, **options):
             moved.append(arguments)
             return super().to(*arguments, **options)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     devices = []
-    monkeypatch.setattr(resnet, "fit", lambda *_, device, **__: devices.append(device) or Elsewhere())
+    monkeypatch.setattr(training, "fit", lambda *_, device, **__: devices.append(device) or Elsewhere())
 
     net = fit(Digits(noise(2), np.array([0, 1])), "resnet18", device="cuda")
 

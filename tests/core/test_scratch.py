@@ -12,12 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mnist_core import bundle, models
+from mnist_core import bundle
 from mnist_core.digits import Digits
 from mnist_core.errors import DataError, ModelError, SubmissionError
 from mnist_core.images import to_fastai
 from mnist_core.inference import predict
-from mnist_core.models import regression, scratch
+from mnist_core.models.base import build
+from mnist_core.models.regression import net as regression
+from mnist_core.models.scratch import PRESETS
+from mnist_core.models.scratch import net as scratch
 from mnist_core.submission import read_csv, to_csv
 from mnist_core.training import fit
 
@@ -176,11 +179,11 @@ def test_an_epoch_that_trains_lowers_the_loss_and_one_that_validates_changes_not
         for weights, bias in scratch.init_layers([], 10, seeded())
     ]
     velocity = [torch.zeros_like(tensor) for layer in layers for tensor in layer]
-    recipe = replace(scratch.LINEAR, batch=50)
+    recipe = replace(PRESETS["linear"], batch_size=50)
 
     losses = [scratch.train_epoch(layers, velocity, pixels, labels, recipe, 0.1, seeded(i)) for i in range(3)]
     before = [tensor.detach().clone() for layer in layers for tensor in layer]
-    accuracy = scratch.validate_epoch(layers, pixels, labels, batch=64)
+    accuracy = scratch.validate_epoch(layers, pixels, labels, batch_size=64)
 
     assert losses == sorted(losses, reverse=True)
     assert accuracy == (predict(scratch.Scratch(layers), digits.pixels).argmax(1) == digits.labels).mean()
@@ -192,7 +195,7 @@ def test_an_epoch_that_trains_lowers_the_loss_and_one_that_validates_changes_not
 # The training
 
 
-@pytest.mark.parametrize("recipe", [scratch.LINEAR, SMALL], ids=["linear", "net"])
+@pytest.mark.parametrize("recipe", [PRESETS["linear"], SMALL], ids=["linear", "net"])
 def test_scratch_learns(recipe):
     """A few short epochs tell ten patterns apart, on digits that were not seen, in either step."""
     digits, test = ten_kinds(1280), ten_kinds(500, seed=1)
@@ -207,7 +210,7 @@ def test_a_regression_learns():
     """So does the number, but for the digits whose neighbours it can not tell from them."""
     digits, test = ten_kinds(1280), ten_kinds(500, seed=1)
 
-    net = regression.fit(digits.pixels, digits.labels, replace(regression.ORIGIN, batch=32, peak_lr=0.003))
+    net = regression.fit(digits.pixels, digits.labels, replace(regression.ORIGIN, batch_size=32, lr=0.003))
 
     numbers = net.numbers(torch.from_numpy(test.pixels))
     assert (regression.round_numbers(numbers) == test.labels).mean() > 0.9
@@ -224,7 +227,7 @@ def test_training_takes_no_module_and_no_optimizer(module, monkeypatch):
     monkeypatch.setattr(torch.optim.Optimizer, "__init__", refuse)
     digits = ten_kinds(40)
 
-    net = module.fit(digits.pixels, digits.labels, replace(SMALL, batch=8, peak_lr=0.01))
+    net = module.fit(digits.pixels, digits.labels, replace(SMALL, batch_size=8, lr=0.01))
 
     assert isinstance(net, nn.Module)
     with pytest.raises(AssertionError, match="do without"):
@@ -299,7 +302,7 @@ def test_any_number_of_digits_trains(n):
 def test_progress_counts_batches(module):
     """After each epoch: full batches done and in all, epoch and loss, and accuracy where it is asked for."""
     digits, reports = ten_kinds(20), []
-    recipe = replace(module.PRESETS["fast"], epochs=3, batch=8, peak_lr=1e-4)
+    recipe = replace(SMALL, epochs=3, batch_size=8, lr=1e-4)
 
     def note(*report):
         reports.append(report)
@@ -343,7 +346,7 @@ def test_an_interrupt_passes_through(model):
 def test_a_loss_that_is_not_finite_ends_the_training(module):
     """A network that diverges is an error that names the epoch and what to try, never a bundle."""
     digits = ten_kinds(32)
-    recipe = replace(module.PRESETS["fast"], epochs=40, batch=8, peak_lr=1e30)
+    recipe = replace(SMALL, epochs=40, batch_size=8, lr=1e30)
 
     with pytest.raises(ModelError, match=r"loss is (nan|inf) in epoch \d+ of 40; try another seed"):
         module.fit(digits.pixels, digits.labels, recipe)
@@ -360,7 +363,7 @@ def test_a_manifest_makes_the_same_network_again(module, hidden):
     net.load_state_dict({name: torch.randn_like(tensor) for name, tensor in net.state_dict().items()})
     pixels = torch.from_numpy(ten_kinds(7).pixels)
 
-    again = models.build(json.loads(json.dumps({"model": net.name, "sizes": net.sizes})))
+    again = build(net.name, json.loads(json.dumps(net.sizes)))
     again.load_state_dict(net.state_dict())
 
     assert net(pixels).shape == (7, 10)
@@ -374,7 +377,7 @@ def test_a_manifest_makes_the_same_network_again(module, hidden):
 def test_sizes_of_no_scratch_are_refused(model, sizes):
     """Sizes that no such network has are a ModelError."""
     with pytest.raises(ModelError, match=f"{model} has no sizes"):
-        models.build({"model": model, "sizes": sizes})
+        build(model, sizes)
 
 
 # The regression's numbers

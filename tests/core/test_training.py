@@ -15,10 +15,18 @@ import torch
 from mnist_core.digits import Digits
 from mnist_core.errors import ModelError
 from mnist_core.inference import predict
-from mnist_core.models import convnet, resnet
+from mnist_core.models.augment import INK_SCALE
+from mnist_core.models.convnet import PRESETS, _cuda
+from mnist_core.models.convnet import fit as convnet
+from mnist_core.models.convnet.net import ConvNet
+from mnist_core.models.resnet import PRESETS as RESNET_PRESETS
+from mnist_core.models.resnet import Recipe as ResNetRecipe
+from mnist_core.models.resnet import fit as resnet
+from mnist_core.models.resnet.net import ResNet18
 from mnist_core.training import fit, pick_device
 
 MODELS = ["convnet", "resnet18"]
+FAST = {convnet: PRESETS["fast"], resnet: RESNET_PRESETS["fast"]}
 
 
 def ten_kinds(n, seed=0):
@@ -133,10 +141,10 @@ def test_a_member_is_the_one_of_the_whole():
 def test_trainings_that_take_turns_do_not_disturb_each_other():
     """Steps of two networks in turn, as a GPU takes them, give the weights that each has alone."""
     digits = ten_kinds(600)
-    recipe = replace(convnet.PRESETS["fast"], epochs=3)
+    recipe = replace(PRESETS["fast"], epochs=3)
     data, labels = torch.from_numpy(digits.pixels), torch.from_numpy(digits.labels)
 
-    trainings = [convnet._training(data, labels, recipe, seed, [], lambda *_: None) for seed in (1, 2)]
+    trainings = [convnet._train(data, labels, recipe, seed, [], lambda *_: None) for seed in (1, 2)]
     *_, nets = zip(*trainings, strict=True)
 
     for seed, net in zip((1, 2), nets, strict=True):
@@ -168,7 +176,7 @@ def test_a_step_is_recorded_once_and_replayed_with_what_it_is_given(monkeypatch)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", record)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
-    recorded = convnet._recorded(step)
+    recorded = _cuda.RecordedStep(step)
 
     for value in range(1, 7):
         recorded(torch.tensor(float(value)))
@@ -181,7 +189,7 @@ def test_a_resnet18_learns():
     """The same through fastai."""
     digits = ten_kinds(256)
 
-    net = resnet.fit(digits.pixels, digits.labels, resnet.Recipe(epochs=3, batch=32))
+    net = resnet.fit(digits.pixels, digits.labels, ResNetRecipe(epochs=3, batch_size=32))
 
     test = ten_kinds(100, seed=1)
     assert (predict(net, test.pixels).argmax(1) == test.labels).mean() > 0.9
@@ -264,7 +272,7 @@ def test_two_digits_train_a_resnet18_and_one_does_not():
     """Its head normalises over the batch, which one digit does not make."""
     fit(ten_kinds(2), "resnet18", epochs=1)
 
-    with pytest.raises(ModelError, match="2 digits or more"):
+    with pytest.raises(ModelError, match="needs 2 or more"):
         fit(ten_kinds(1), "resnet18", epochs=1)
 
 
@@ -272,7 +280,7 @@ def test_two_digits_train_a_resnet18_and_one_does_not():
 def test_progress_counts_batches(module, total):
     """Progress goes up to its total, which is the passes' full batches, and names pass and loss."""
     digits, reports = ten_kinds(20), []
-    recipe = replace(module.PRESETS["fast"], epochs=3, batch=8)
+    recipe = replace(FAST[module], epochs=3, batch_size=8)
 
     module.fit(digits.pixels, digits.labels, recipe, progress=lambda *report: reports.append(report))
 
@@ -291,14 +299,14 @@ def test_a_pass_after_the_full_ones_takes_what_is_hard(monkeypatch, others, leas
     digits, seen = ten_kinds(1280), []
     digits.pixels[:, 0, :2] = np.stack(np.divmod(np.arange(1280), 256), axis=1)  # its number, a mark
     digits.labels[::10] = np.random.default_rng(0).integers(0, 10, 128)
-    real = convnet.augment
+    real = convnet.crop_through
 
     def watched(pixels, maps):
         seen.extend((pixels[:, 0, 0].int() * 256 + pixels[:, 0, 1]).tolist())
         return real(pixels, maps)
 
-    monkeypatch.setattr(convnet, "augment", watched)
-    recipe = replace(convnet.PRESETS["fast"], full=4, epochs=5, batch=32, hard=0.1, others=others)
+    monkeypatch.setattr(convnet, "crop_through", watched)
+    recipe = replace(PRESETS["fast"], full_epochs=4, epochs=5, batch_size=32, hard=0.1, others=others)
 
     convnet.fit(digits.pixels, digits.labels, recipe)
 
@@ -322,7 +330,7 @@ def test_an_interrupt_passes_through(model):
 def test_a_loss_that_is_not_finite_ends_the_training(module):
     """A network that diverges is an error that names the epoch and what to try, never a bundle."""
     digits = ten_kinds(32)
-    recipe = replace(module.PRESETS["fast"], epochs=40, batch=8, peak_lr=1e30)
+    recipe = replace(FAST[module], epochs=40, batch_size=8, lr=1e30)
 
     with pytest.raises(ModelError, match=r"loss is (nan|inf) in epoch \d+ of 40; try another seed"):
         module.fit(digits.pixels, digits.labels, recipe)
@@ -335,7 +343,7 @@ def test_the_average_has_statistics_of_its_own():
     net = fit(digits, epochs=1)
 
     convolution, norm = net.layers[0][0], net.layers[0][1]
-    ink = torch.from_numpy(digits.pixels[:, None, 2:26, 2:26]) * convnet.INK_SCALE
+    ink = torch.from_numpy(digits.pixels[:, None, 2:26, 2:26]) * INK_SCALE
     out = convolution(ink)
     torch.testing.assert_close(norm.running_mean, out.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(norm.running_var, out.var((0, 2, 3)), rtol=1e-3, atol=1e-4)
@@ -344,17 +352,20 @@ def test_the_average_has_statistics_of_its_own():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "resnet81"}, r"no model 'resnet81', only convnet, ensemble, resnet18.*mean resnet18"),
-        ({"preset": "slow"}, r"no preset 'slow', only fast, balanced, best"),
-        ({"device": "tpu"}, r"no device 'tpu', only auto, cpu, cuda"),
+        (
+            {"model": "resnet81"},
+            r"no model 'resnet81'; did you mean resnet18\? choose one of convnet, ens",
+        ),
+        ({"preset": "slow"}, r"no preset 'slow'; choose one of fast, balanced, best"),
+        ({"device": "tpu"}, r"no device 'tpu'; choose one of auto, cpu, cuda"),
         ({"epochs": 0}, r"epochs is 0"),
         ({"model": "ensemble", "member": -1}, r"member is -1; they are numbered from 0"),
-        ({"teacher": resnet.build({})}, r"not convnet from resnet18"),
-        ({"teacher": convnet.ConvNet((2, 2)), "model": "resnet18"}, r"not resnet18 from convnet"),
+        ({"teacher": ResNet18()}, r"convnet cannot learn from resnet18"),
+        ({"teacher": ConvNet((2, 2)), "model": "resnet18"}, r"resnet18 cannot learn from convnet"),
         ({"rows": np.array([0, 20])}, r"rows do not fit the 20 digits"),
         ({"rows": np.ones(19, bool)}, r"rows do not fit the 20 digits"),
         ({"rows": np.array([0.0, 1.0])}, r"rows is float64 \(2,\)"),
-        ({"rows": np.zeros(20, bool)}, r"no rows"),
+        ({"rows": np.zeros(20, bool)}, r"rows selects none"),
     ],
 )
 def test_what_can_not_be_trained_is_refused(arguments, message):
@@ -397,7 +408,7 @@ def weights_file(tmp_path, monkeypatch):
 
 def pretrained_fit():
     digits = ten_kinds(64)
-    recipe = replace(resnet.PRESETS["fast"], epochs=1, pretrained=True)
+    recipe = replace(RESNET_PRESETS["fast"], epochs=1, pretrained=True)
     return resnet.fit(digits.pixels, digits.labels, recipe)
 
 
@@ -429,6 +440,8 @@ def test_pretrained_weights_that_can_not_be_fetched_are_named(weights_file, monk
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
 
-    with pytest.raises(ModelError, match=rf"{re.escape(str(weights_file))}.*put https://.*pretrained=False"):
+    with pytest.raises(
+        ModelError, match=rf"{re.escape(str(weights_file))}.*download https://.*pretrained=False"
+    ):
         pretrained_fit()
     assert not weights_file.exists()

@@ -20,7 +20,7 @@ from flows.store.base import StoreError
 from flows.submit import submit
 from flows.train import train
 from mnist_core.errors import BundleError
-from mnist_core.models import resnet
+from mnist_core.models.resnet import fit as resnet
 from mnist_core.submission import read_csv, to_csv
 
 NIGHT = "2026-11-23"

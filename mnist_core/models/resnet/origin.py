@@ -1,4 +1,4 @@
-"""The recipe that this project comes from, as its author ran it in the first of his six notebooks.
+"""The recipe that this project comes from, as the first of the six original notebooks runs it.
 
     dls = DataBlock(
         blocks=(ImageBlock, CategoryBlock), get_items=get_image_files,
@@ -7,45 +7,42 @@
     learn = vision_learner(dls, resnet18, metrics=error_rate)
     learn.fine_tune(3)
 
-He started from ImageNet's weights, which is what `fine_tune` is for: an epoch for the head alone, then three
-for all of it, the first layers at a hundredth of the head's learning rate. From scratch, the default here,
-the same calls run as they come out: the first epoch trains the head on the features of a random body, frozen
-but for its batch normalisation, and the first layers learn slowly ever after. Our own recipe is in resnet.py.
+The notebook starts from ImageNet's weights, which is what `fine_tune` is for: an epoch for the head alone,
+then three for all layers, the first ones at a hundredth of the head's learning rate. From scratch, the
+default here, the same calls do what they do: the first epoch trains the head on the features of a random
+body, frozen except for its batch normalisation, and the first layers learn slowly throughout. Our own recipe
+is in `fit.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from PIL import Image
 
-from mnist_core.digits import SIDE
 from mnist_core.errors import DataError, ModelError
-from mnist_core.models.resnet import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ResNet18,
-    check_pretrained,
-    make_watch,
-    seeded,
-)
+from mnist_core.models.resnet.fit import seeded
+from mnist_core.models.resnet.net import IMAGENET_MEAN, IMAGENET_STD, ResNet18
+from mnist_core.models.resnet.pretrained import check_pretrained
+from mnist_core.models.resnet.watch import make_watch
+from mnist_core.progress import Progress
+from mnist_core.spec import DIGIT_RECOGNIZER
 
-CLASSES = list("0123456789")
-BATCH = 32
+CLASSES = list(DIGIT_RECOGNIZER.classes)
+BATCH_SIZE = 32
 
 
 class Origin(NamedTuple):
-    """What the origin's recipe gives."""
+    """What the original recipe gives."""
 
     net: ResNet18
     """On the CPU, in evaluation mode, float32, without gradients: as `training.fit` gives one."""
     valid_accuracy: float
-    """On the files that the recipe's own split left out."""
+    """On the files that the recipe's own split holds out."""
     valid_files: list[str]
-    """These files, relative to the folder, with / between: not a fold, so no night compares by them."""
+    """These files, relative to the folder, with / between. They are not a fold of the nightly job."""
 
 
 def fit_origin(
@@ -55,15 +52,15 @@ def fit_origin(
     seed: int = 0,
     epochs: int = 3,
     device: torch.device | str = "cpu",
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Origin:
-    """Train a resnet18 on a folder of PNGs, exactly as the project's origin did.
+    """Train a resnet18 on a folder of PNGs, exactly as the original notebook did.
 
     It keeps its own split: `RandomSplitter(0.2, seed=42)` over the files in order of their paths, whatever
-    the seed. (fastai takes files in the file system's order, and so splits otherwise on another machine.)
+    the seed. (fastai takes files in the file system's order, so its split differs from machine to machine.)
 
     `python -m mnist_core train FOLDER BUNDLE --model resnet18 --preset origin` is this (fit_origin is in
-    mnist_core.models.origin, pick_device and export in mnist_core):
+    mnist_core.models.resnet.origin, pick_device and export in mnist_core):
 
         net, accuracy, files = fit_origin(
             FOLDER, pretrained=pretrained, seed=seed, device=pick_device(device), progress=progress
@@ -74,7 +71,7 @@ def fit_origin(
     Args:
         folder: `<label>/<any name>.png`, ten folders 0 to 9, also deeper down; pictures of 28 × 28, white on
             black. Of fastai's mnist_png that is `mnist_png/training`.
-        pretrained: start from torchvision's ImageNet weights, as the origin did.
+        pretrained: start from torchvision's ImageNet weights, as the notebook did.
         seed: decides the first weights, the order of the files and dropout; the same seed gives the same
             weights bit for bit on a CPU with the same number of threads. Global random states stay as they
             were.
@@ -85,7 +82,7 @@ def fit_origin(
     Raises:
         DataError: the folder is not there, has other classes than 0 to 9, or pictures of another size.
         ModelError: there are too few files for a batch; the loss is no longer finite; the pretrained weights
-            can not be fetched or opened.
+            cannot be fetched or opened.
     """
     from fastai.data.transforms import get_image_files
 
@@ -95,11 +92,14 @@ def fit_origin(
     found = sorted({file.parent.name for file in files})
     if found != CLASSES:
         raise DataError(
-            f"{folder}: expected PNGs in ten folders named 0 to 9, found pictures in "
-            f"{', '.join(found[:12]) or 'none'}"
+            f"{folder}: the pictures lie in folders named {', '.join(found[:12]) or 'nothing'}",
+            f"expected PNGs in {len(CLASSES)} folders named {', '.join(CLASSES)}",
         )
-    if len(files) * 4 < BATCH * 5:
-        raise ModelError(f"{folder}: {len(files)} files are too few: four fifths of them must fill {BATCH}")
+    if len(files) * 4 < BATCH_SIZE * 5:
+        raise ModelError(
+            f"{folder}: {len(files)} files are too few",
+            f"four fifths of them must fill a batch of {BATCH_SIZE}",
+        )
     for file in files:
         _check_picture(file)
     if pretrained:
@@ -110,14 +110,17 @@ def fit_origin(
 
 
 def _check_picture(file: Path) -> None:
-    """Raise a DataError where a file is no picture of 28 × 28; only its head is read."""
+    """Raise a DataError if a file is not a picture of 28 × 28; only its header is read."""
     try:
         with Image.open(file) as picture:
             width, height = picture.size
     except OSError as error:
-        raise DataError(f"{file}: is no picture ({error})") from error
-    if (width, height) != (SIDE, SIDE):
-        raise DataError(f"{file}: the picture has {width} × {height} pixels, expected {SIDE} × {SIDE}")
+        raise DataError(f"{file}: is not a picture ({error})") from error
+    rows, columns = DIGIT_RECOGNIZER.shape
+    if (width, height) != (columns, rows):
+        raise DataError(
+            f"{file}: the picture has {width} × {height} pixels", f"resize it to {columns} × {rows}"
+        )
 
 
 def _fit_origin(
@@ -127,7 +130,7 @@ def _fit_origin(
     seed: int,
     epochs: int,
     device: torch.device,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
 ) -> Origin:
     """Train under the global random states as they are."""
     from fastai.callback.schedule import Learner  # this import adds fine_tune to Learner
@@ -143,19 +146,21 @@ def _fit_origin(
         get_items=lambda _: files,
         splitter=RandomSplitter(0.2, seed=42),
         get_y=parent_label,
-    ).dataloaders(folder, bs=BATCH, num_workers=0, device=device)
+    ).dataloaders(folder, bs=BATCH_SIZE, num_workers=0, device=device)
     if list(dls.vocab) != CLASSES:
-        raise DataError(f"{folder}: a digit has so few files that the split leaves none to train on")
+        raise DataError(
+            f"{folder}: a digit has so few files that the split leaves none to train on", "add more of them"
+        )
     torch.manual_seed(seed)  # RandomSplitter has seeded with its 42
     learner: Learner = vision_learner(dls, resnet18, metrics=error_rate, pretrained=pretrained)
     watch = make_watch(len(dls.train), epochs + 1, progress, validate=True)
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(epochs, cbs=watch)
     if watch.failure:
-        raise ModelError(f"resnet18: {watch.failure} of the origin's recipe; try another seed")
+        raise ModelError(f"resnet18: {watch.failure} of the original recipe", "try another seed")
 
     net = ResNet18()
-    # fastai normalises by ImageNet's numbers where the weights are ImageNet's, and not at all from scratch.
+    # fastai normalises by ImageNet's numbers if the weights are ImageNet's, and not at all from scratch.
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if pretrained else ((0.0,) * 3, (1.0,) * 3)
     net.mean.copy_(torch.tensor(mean).view(3, 1, 1))
     net.std.copy_(torch.tensor(std).view(3, 1, 1))

@@ -5,8 +5,8 @@ model, the loss, the mini-batches, the step of gradient descent, the epochs that
 look. The ideas are those of chapter 4 of fastbook (Howard and Gugger, "Deep Learning for Coders with fastai
 and PyTorch"); the code is our own.
 
-    step 1   linear model   784 → 10                 recipe LINEAR
-    step 2   net            784 → … → ReLU → … → 10  PRESETS
+    step 1   linear model   784 → 10                 preset linear
+    step 2   net            784 → … → ReLU → … → 10  the other presets
 
 No `nn.Module` and no optimizer of torch takes part in the training. `Scratch` comes after it: a thin module
 that carries the trained tensors, so that they are exported, loaded and used like any other model.
@@ -34,8 +34,7 @@ shows each failure, and the same call on the Learner that `mnist_core.to_learner
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -43,38 +42,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mnist_core.digits import CLASSES, PIXELS
 from mnist_core.errors import ModelError
+from mnist_core.models.network import Network
+from mnist_core.models.scratch import Recipe
+from mnist_core.progress import Progress
+from mnist_core.spec import DIGIT_RECOGNIZER
+
+CLASSES, PIXELS = DIGIT_RECOGNIZER.class_count, DIGIT_RECOGNIZER.pixels
 
 Layer = tuple[Tensor, Tensor]
 """Weights float32 (inputs, outputs) and bias float32 (outputs,)."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a net is trained."""
-
-    hidden: tuple[int, ...]
-    """Outputs of each hidden layer; without any, the net is the linear model."""
-    epochs: int
-    peak_lr: float = 0.1
-    """Learning rate of the first epoch."""
-    falling: bool = True
-    """Whether the learning rate falls in a straight line, to peak_lr / epochs in the last epoch."""
-    momentum: float = 0.9
-    """How much of one step goes into the next."""
-    shift: int = 1
-    """Pixels by which a mini-batch may be moved, up or down and left or right."""
-    batch: int = 128
-
-
-LINEAR = Recipe(hidden=(), epochs=15, peak_lr=0.5, momentum=0.0, shift=0)
-
-PRESETS = {
-    "fast": Recipe(hidden=(256, 128), epochs=12),
-    "balanced": Recipe(hidden=(512, 256), epochs=30),
-    "best": Recipe(hidden=(512, 256), epochs=60, shift=2),
-}
 
 
 # Step 1: a linear model. Ten weighted sums of the pixels, one for each digit; the largest wins.
@@ -96,12 +73,12 @@ def init_layer(inputs: int, outputs: int, random: torch.Generator) -> Layer:
 
 
 def linear(inputs: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """Give the weighted sums (N, outputs) of inputs (N, inputs): one matrix product for all N."""
+    """Return the weighted sums (N, outputs) of inputs (N, inputs): one matrix product for all N."""
     return inputs @ weights + bias
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Give how surprised the model is by the labels, as a mean: -log of the probability of the true class.
+    """Return the mean of -log of the probability of the true class: how surprised the model is by the labels.
 
     Args:
         logits: (N, 10), any numbers. Softmax makes them probabilities: e^logit, as a part of the row's sum.
@@ -142,7 +119,7 @@ def relu(inputs: Tensor) -> Tensor:
 
 
 def network(pixels: Tensor, layers: Sequence[Layer]) -> Tensor:
-    """Give the outputs (N, …) of pixels uint8 (N, 28, 28); with one layer it is the linear model."""
+    """Return the outputs (N, …) of pixels uint8 (N, 28, 28); with one layer it is the linear model."""
     *hidden, last = layers
     inputs = to_inputs(pixels)
     for weights, bias in hidden:
@@ -185,7 +162,7 @@ def train_epoch(
         targets: (N,), what `loss_of` compares the outputs with.
     """
     params = [tensor for layer in layers for tensor in layer]
-    batches = mini_batches(len(pixels), min(recipe.batch, len(pixels)), random)
+    batches = mini_batches(len(pixels), min(recipe.batch_size, len(pixels)), random)
     total = torch.zeros((), device=pixels.device)
     for rows in batches:
         outputs = network(move(pixels[rows], recipe.shift, random), layers)
@@ -197,7 +174,7 @@ def train_epoch(
 
 
 def most_likely(logits: Tensor) -> Tensor:
-    """Give the labels int64 (N,) of logits (N, 10)."""
+    """Return the labels int64 (N,) of logits (N, 10)."""
     return logits.argmax(1)
 
 
@@ -206,7 +183,7 @@ def validate_epoch(
     pixels: Tensor,
     labels: Tensor,
     labels_of: Callable[[Tensor], Tensor] = most_likely,
-    batch: int = 1000,
+    batch_size: int = 1000,
 ) -> float:
     """Go through digits that are not trained on, and change nothing; give the part that is recognised.
 
@@ -216,7 +193,7 @@ def validate_epoch(
     """
     right = 0
     with torch.no_grad():
-        for x, y in zip(pixels.split(batch), labels.split(batch), strict=True):
+        for x, y in zip(pixels.split(batch_size), labels.split(batch_size), strict=True):
             right += int((labels_of(network(x, layers)) == y).sum())
     return right / len(labels)
 
@@ -228,7 +205,7 @@ def train(
     *,
     seed: int,
     device: torch.device | str,
-    progress: Callable[[int, int, str], None] | None,
+    progress: Progress | None,
     valid: tuple[np.ndarray, np.ndarray] | None,
     outputs: int = CLASSES,
     loss_of: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
@@ -246,15 +223,15 @@ def train(
     ]
     velocity = [torch.zeros_like(tensor) for layer in layers for tensor in layer]
     x, y = _tensors(pixels, labels, device)
-    per_epoch = len(x) // min(recipe.batch, len(x))
+    per_epoch = len(x) // min(recipe.batch_size, len(x))
     for epoch in range(1, recipe.epochs + 1):
         # Large steps first, to get far; small ones last, to settle.
-        lr = recipe.peak_lr * ((recipe.epochs - epoch + 1) / recipe.epochs if recipe.falling else 1)
+        lr = recipe.lr * ((recipe.epochs - epoch + 1) / recipe.epochs if recipe.falling else 1)
         loss = train_epoch(layers, velocity, x, y, recipe, lr, random, loss_of)
         if not math.isfinite(loss):
             raise ModelError(
-                f"from scratch: the loss is {loss} in epoch {epoch} of {recipe.epochs}; try another seed, or "
-                f"a lower peak_lr than {recipe.peak_lr:g} in the recipe"
+                f"scratch: the loss is {loss} in epoch {epoch} of {recipe.epochs}",
+                f"try another seed, or a recipe with a lower lr than {recipe.lr:g}",
             )
         note = f"epoch {epoch}/{recipe.epochs}  loss {loss:.2f}"
         if valid is not None:
@@ -272,7 +249,7 @@ def _tensors(pixels: np.ndarray, labels: np.ndarray, device: torch.device | str)
 # After the training: the tensors as a model like any other.
 
 
-class Scratch(nn.Module):
+class Scratch(Network):
     """Digits in, logits out: the trained tensors, and `network` as before.
 
     Args:
@@ -283,20 +260,20 @@ class Scratch(nn.Module):
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         super().__init__()
-        self.sizes: dict[str, Any] = {"hidden": [len(bias) for _, bias in layers[:-1]]}
+        self.sizes = {"hidden": [len(bias) for _, bias in layers[:-1]]}
         self.weights = nn.ParameterList(weights.detach().clone() for weights, _ in layers)
         self.biases = nn.ParameterList(bias.detach().clone() for _, bias in layers)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Give the logits, float32 (N, 10), of pixels uint8 (N, 28, 28), 0 background, 255 full ink."""
+        """Return the logits, float32 (N, 10), of pixels uint8 (N, 28, 28), 0 background, 255 full ink."""
         return network(pixels, self.layers())
 
     def layers(self) -> list[Layer]:
-        """Give the tensors as `network` takes them."""
+        """Return the tensors as `network` takes them."""
         return list(zip(self.weights, self.biases, strict=True))
 
 
-def build(sizes: dict[str, Any]) -> Scratch:
+def build(sizes: Mapping[str, Any]) -> Scratch:
     """Make an untrained Scratch of the `sizes` that another one carries."""
     return Scratch(init_layers(sizes["hidden"], CLASSES, torch.Generator()))
 
@@ -308,7 +285,7 @@ def fit(
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     valid: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Scratch:
     """Train a linear model or a net from scratch.
@@ -317,7 +294,7 @@ def fit(
         pixels: uint8 (N, 28, 28), N > 0; all are trained on. A last mini-batch that is not full is left out;
             which digits it holds changes with each epoch.
         labels: int64 (N,), each 0..9.
-        recipe: `LINEAR`, one of `PRESETS`, or another.
+        recipe: one of `PRESETS`, or another.
         seed: decides the first weights, the order of the digits and where they are moved; the same seed gives
             the same weights bit for bit on a CPU with the same number of threads. torch's global generators
             stay as they were.

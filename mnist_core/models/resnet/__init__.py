@@ -1,0 +1,47 @@
+"""resnet18 as fastai's `vision_learner` makes and trains it, and the same network in plain torch.
+
+fastai (and with it torchvision) is imported only by training. The original notebooks' own recipe is in
+`origin.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mnist_core.models.base import ModelKind, register
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a ResNet18 is trained: fastai's one cycle of AdamW over digits that are turned, scaled, sheared and
+    shifted at random, as the convnet's are.
+    """
+
+    epochs: int
+    lr: float = 1e-2
+    """Peak of the learning rate."""
+    batch_size: int = 128
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.05
+    side: int = 32
+    """Side of the pictures that the network reads, in pixels: the digit's centre of 24 × 24, enlarged."""
+    augmentation: tuple[float, float, float, float] = (0.17, 0.1, 0.1, 0.1)
+    """Half-widths of the random maps: rotation in radians, scale, shear, shift in halves of the side."""
+    pretrained: bool = False
+    """Start from torchvision's ImageNet weights, fetched once into torch's hub folder, and `fine_tune`: an
+    epoch for the head alone, then `epochs` for all layers."""
+    fine_tune_lr: float = 2e-3
+    """What `fine_tune` takes instead of `lr`: fastai's default."""
+
+
+PRESETS = {
+    "fast": Recipe(epochs=6),
+    "balanced": Recipe(epochs=12),
+    "best": Recipe(epochs=24),
+}
+
+register(
+    ModelKind(
+        "resnet18", PRESETS, f"{__name__}.fit:fit", f"{__name__}.net:build", floor=0.99, pretrained=True
+    )
+)

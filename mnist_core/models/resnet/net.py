@@ -1,0 +1,121 @@
+"""The network in plain torch, with parameters named and ordered as fastai's model has them.
+
+So trained weights move over one to one: `body` is torchvision's resnet18 up to its last block (He et al.,
+arXiv 1512.03385), `head` is fastai's `create_head`.
+
+    32 × 32  the picture's centre of 24 × 24, enlarged
+     8 × 8   7×7 convolution, stride 2, and 3×3 max pool, stride 2;  layer1, 4 convolutions   64 channels
+     4 × 4   layer2, 4 convolutions                                                          128
+     2 × 2   layer3, 4 convolutions                                                          256
+     1 × 1   layer4, 4 convolutions                                                          512
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnist_core.models.augment import SIDE, draw
+from mnist_core.models.network import Network
+from mnist_core.spec import DIGIT_RECOGNIZER
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of red, green and blue in [0, 1]: what fastai's `imagenet_stats` and torchvision's weights expect."""
+
+
+class ResNet18(Network):
+    """Digits in, logits out.
+
+    Args:
+        crop: the side of the picture's centre that the network reads, in pixels.
+        side: what that is enlarged to, in pixels; as it is without it.
+    """
+
+    name = "resnet18"
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, crop: int = SIDE, side: int | None = None) -> None:
+        super().__init__()
+        side = crop if side is None else side
+        if not 1 <= crop <= SIDE or not 1 <= side <= 8 * SIDE:
+            raise ValueError(f"crop {crop} is not within 1..{SIDE}, or side {side} not within 1..{8 * SIDE}")
+        self.sizes = {"crop": crop, "side": side}
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            nn.Sequential(Block(64, 64), Block(64, 64)),
+            nn.Sequential(Block(64, 128, stride=2), Block(128, 128)),
+            nn.Sequential(Block(128, 256, stride=2), Block(256, 256)),
+            nn.Sequential(Block(256, 512, stride=2), Block(512, 512)),
+        )
+        self.head = nn.Sequential(
+            MaxAndMean(),
+            nn.Flatten(),
+            nn.BatchNorm1d(1024),
+            nn.Dropout(0.25),
+            nn.Linear(1024, 512, bias=False),
+            nn.ReLU(inplace=True),
+            nn.BatchNorm1d(512),
+            nn.Dropout(0.5),
+            nn.Linear(512, DIGIT_RECOGNIZER.class_count, bias=False),
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the logits, float32 (N, 10), of pixels uint8 (N, 28, 28), 0 background, 255 full ink."""
+        return self.head(self.body(self.pictures(pixels))).float()
+
+    def pictures(self, pixels: Tensor) -> Tensor:
+        """Turn pixels uint8 (N, 28, 28) into what `body` takes: float32 (N, 3, side, side), normalised."""
+        crop, side = self.sizes["crop"], self.sizes["side"]
+        edge = (SIDE - crop) // 2
+        if side == crop:
+            ink = pixels[:, None, edge : edge + crop, edge : edge + crop].float() / 255
+        else:
+            still = torch.eye(2, 3, device=pixels.device) * crop / SIDE
+            ink = draw(pixels[:, None].float() / 255, still.expand(pixels.shape[0], 2, 3), side)
+        return (ink - self.mean) / self.std
+
+
+class Block(nn.Module):
+    """torchvision's BasicBlock: two 3×3 convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape (N, inputs, H, W), or halve H and W with stride 2."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(x)) + shortcut)
+
+
+class MaxAndMean(nn.Module):
+    """fastai's AdaptiveConcatPool2d: a channel's maximum, then its mean."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (N, C, H, W) into (N, 2 C, 1, 1)."""
+        return torch.cat([x.amax((2, 3), keepdim=True), x.mean((2, 3), keepdim=True)], dim=1)
+
+
+def build(sizes: Mapping[str, Any]) -> ResNet18:
+    """Make an untrained ResNet18 of the `sizes` that another one carries; `{}` reads the whole picture."""
+    return ResNet18(**sizes)
