@@ -14,6 +14,7 @@ import typer
 
 from flows import STARTED
 from flows.ops.prefect_home import prepare_prefect, stop_in_time
+from flows.records import Decision, RunResult
 from flows.settings import Settings, SettingsError, read_settings
 from mnist_core.errors import MnistError
 
@@ -45,7 +46,7 @@ def nightly(
 ) -> None:
     """Train, predict, pass the gate, submit, read the score."""
 
-    def run() -> dict[str, Any]:
+    def run() -> RunResult:
         from flows.nightly import nightly
 
         return nightly(night, model, preset, seed, device, fresh, dry_run, force)
@@ -68,7 +69,7 @@ def train(
 ) -> None:
     """Train a version and publish it."""
 
-    def run() -> dict[str, Any]:
+    def run() -> RunResult:
         from flows.train import train
 
         return train(night, model, preset, seed, device, fresh=fresh, member=member)
@@ -83,7 +84,7 @@ def submit(
 ) -> None:
     """Submit a version, unless the competition has these predictions already."""
 
-    def run() -> dict[str, Any]:
+    def run() -> RunResult:
         from flows.submit import submit
 
         return submit(version)
@@ -165,10 +166,9 @@ def _ask(ask: Callable[[Any, Settings], dict[str, Any]], as_json: bool) -> None:
     raise typer.Exit(code)
 
 
-def _run(run: Callable[[], dict[str, Any]], as_json: bool, **overrides: str | None) -> None:
+def _run(run: Callable[[], RunResult], as_json: bool, **overrides: str | None) -> None:
     """Run a flow: its result on standard output, all else on standard error, and the exit code."""
-    result: dict[str, Any] = dict.fromkeys(("night", "model", "version", "valid_accuracy"))
-    result |= {"decision": "failed", "reason": "", "submission": None, "champion": None}
+    results = [RunResult(decision=Decision.FAILED)]
 
     def prepared() -> None:
         prepare_prefect(read_settings(**overrides))
@@ -176,18 +176,20 @@ def _run(run: Callable[[], dict[str, Any]], as_json: bool, **overrides: str | No
         from flows import report
 
         report.log_to_terminal()
-        result.update(run())
+        results.append(run())
 
     code, last, error = _ending(prepared)
-    if isinstance(error, MnistError):
-        result |= getattr(error, "result", {"submission": getattr(error, "submission", None)})
+    result: RunResult = getattr(error, "result", results[-1])
+    facts = result.to_json()
+    if submission := getattr(error, "submission", None):
+        facts["submission"] = submission
     if code:
-        result["reason"] = last
-    result.setdefault("seconds", {})["total"] = round(time.time() - STARTED, 3)
+        facts["reason"] = last
+    facts["seconds"]["total"] = round(time.time() - STARTED, 3)
     if last:
         print(last, file=sys.stderr)  # noqa: T201  (the terminal is this module's job)
     if as_json:
-        print(json.dumps(result), flush=True)  # noqa: T201
+        print(json.dumps(facts), flush=True)  # noqa: T201
     raise typer.Exit(code)
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.held_out import HeldOut
 from flows.kaggle.download import Data
-from flows.publish import HeldOut, publish, read_held_out
-from flows.registry import Registry, Work
+from flows.publish import publish
+from flows.records import RunKey
+from flows.registry import Registry
 from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")
@@ -24,39 +26,35 @@ class MissingMemberError(MnistError):
     retryable = True
 
 
-def parts(work: Work) -> list[Work]:
-    """What is trained for a night: the work itself, or each of tonight's members of an ensemble."""
-    if work.model != "ensemble" or work.member is not None:
-        return [work]
+def parts(run: RunKey) -> list[RunKey]:
+    """What is trained for a night: the run itself, or each of tonight's members of an ensemble."""
+    if run.model != "ensemble" or run.member is not None:
+        return [run]
     from mnist_core.models import ensemble
 
-    count = ensemble.PRESETS[work.preset].members
-    return [replace(work, member=number) for number in range(1, count + 1)]
+    count = ensemble.PRESETS[run.preset].members
+    return [run.with_member(number) for number in range(1, count + 1)]
 
 
-def members_of(registry: Registry, version: str | None) -> list[str]:
-    """The members of an ensemble; none where it is a single network, or where there is no version."""
-    manifest = None if version is None else registry.version(version)
-    return [] if manifest is None else list(manifest.get("members", []))
-
-
-def number_of(work: Work, registry: Registry, limit: int) -> int | None:
+def number_of(run: RunKey, registry: Registry, limit: int) -> int | None:
     """Which member of an ensemble this is, from 0; None of a single network.
 
     The number tells the fold that it leaves out, the remainder by `FOLDS`, and its recipe
     (`ensemble.member`). Members are numbered on from the champion's. An ensemble that is full grows no more,
     so there the night's date goes on counting: every fold has its turn to be replaced.
     """
-    if work.member is None:
+    if run.member is None:
         return None
-    before = len(members_of(registry, registry.champion()[1]))
+    before = len(registry.members_of(registry.champion()[1]))
     if before >= limit:
-        before = date.fromisoformat(work.night).toordinal() * len(parts(replace(work, member=None)))
-    return before + work.member - 1
+        before = date.fromisoformat(run.night).toordinal() * len(
+            parts(run.model_copy(update={"member": None}))
+        )
+    return before + run.member - 1
 
 
 @task(name="assemble", cache_policy=NO_CACHE, persist_result=False)
-def assemble(work: Work, champion: str | None, data: Data, registry: Registry, limit: int) -> str:
+def assemble(run: RunKey, champion: str | None, data: Data, registry: Registry, limit: int) -> str:
     """Put tonight's members together with the champion's, and publish the ensemble.
 
     The temperature is fitted to what held-out rows get: the mean of the members that left them out. The mean
@@ -65,26 +63,26 @@ def assemble(work: Work, champion: str | None, data: Data, registry: Registry, l
     What these members made already on this champion, or became champion with, is adopted.
 
     Args:
-        work: the night's, whose members are published.
+        run: the night's, whose members are published.
         champion: the version to grow; where it is a single network, or None, tonight's members begin anew.
         limit: most members.
 
     Returns:
         The version's name.
     """
-    last = registry.assembled(work)
+    last = registry.assembled(run)
     made = None if last is None else registry.version(last)
-    if last is not None and made and (made["base"] == champion or registry.was_champion(last)):
+    if last is not None and made is not None and (made.base == champion or registry.was_champion(last)):
         return last
-    before = members_of(registry, champion)
-    tonight = [name for part in parts(work) if (name := registry.version_of(part)) is not None]
-    if len(tonight) < len(parts(work)):
+    before = list(registry.members_of(champion))
+    tonight = [name for part in parts(run) if (name := registry.version_of(part)) is not None]
+    if len(tonight) < len(parts(run)):
         raise MissingMemberError(
-            f"a member of night {work.night} is gone from the store, pruned; run it again"
+            f"a member of night {run.night} is gone from the store, pruned; run it again"
         )
-    held_out = {name: read_held_out(registry, name) for name in dict.fromkeys([*before, *tonight])}
+    held_out = {name: registry.held_out(name) for name in dict.fromkeys([*before, *tonight])}
     members = grow(before, tonight, held_out, limit)
-    return _publish(work, champion, members, tonight, held_out, data, registry)
+    return _publish(run, champion, members, tonight, held_out, data, registry)
 
 
 def grow(before: list[str], tonight: list[str], held_out: dict[str, HeldOut], limit: int) -> list[str]:
@@ -146,7 +144,7 @@ def combine(members: list[HeldOut]) -> tuple[HeldOut, float | None]:
 
 
 def _publish(
-    work: Work,
+    run: RunKey,
     champion: str | None,
     members: list[str],
     tonight: list[str],
@@ -168,14 +166,14 @@ def _publish(
         with tempfile.TemporaryDirectory() as scratch:
             registry.fetch(name, Path(scratch), "manifest.json", "weights.safetensors")
             nets.append(load(Path(scratch))[0])
-    spent = [(registry.version(name) or {})["seconds"] for name in tonight]
+    spent = [registry.need_version(name).seconds for name in tonight]
     facts = {
         "members": members,
         "base": champion,
         "agreement": agreement,
         "data_digest": data.digest,
-        "preset": work.preset,
+        "preset": run.preset,
         "seconds": {step: round(sum(each[step] for each in spent), 3) for step in ("read", "train")},
     }
     pixels = read_train(data.train_csv, rows=data.spec.train_rows).pixels[together.rows]
-    return publish(Ensemble(nets, temperature), calibrated, pixels, work, registry, facts, learner=False)
+    return publish(Ensemble(nets, temperature), calibrated, pixels, run, registry, facts, learner=False)

@@ -3,6 +3,7 @@
 import base64
 from dataclasses import dataclass
 
+from flows.records import Decision
 from flows.registry import Registry
 
 LAST = 90
@@ -20,21 +21,16 @@ class Entry:
     Attributes:
         valid, public: accuracy on the rows left out and on the competition's test set, with their 95 %
             intervals (value, low, high); None while unknown.
-        champion: it became champion; taken_back: and is no more, for its score or by a person.
+        champion: it became champion; demoted: and lost that status, for its score or by a person.
     """
 
-    work: str
+    night: str
     version: str
-    decision: str
+    decision: Decision
     valid: tuple[float, float, float] | None
     public: tuple[float, float, float] | None
     champion: bool
-    taken_back: bool
-
-    @property
-    def night(self) -> str:
-        """The night id."""
-        return self.work.split("/")[0]
+    demoted: bool
 
 
 def read(registry: Registry, last: int = LAST) -> list[Entry]:
@@ -42,39 +38,39 @@ def read(registry: Registry, last: int = LAST) -> list[Entry]:
     from mnist_core.evaluation import wilson
 
     champions = registry.champions()
-    promoted = {champion["version"] for champion in champions}
-    taken_back = {champion.get("alarm") or champion.get("rollback") for champion in champions}
+    promoted = {champion.version for champion in champions}
+    demoted = registry.demotions()
     entries = []
     rows = registry.spec.test_rows
     for night in registry.nights(last):
-        version = night["version"]
+        version = night.version
         scored = registry.score(version)
-        score = scored["public_score"] if scored else None
-        valid = night.get("valid_accuracy")
+        score = scored.public_score if scored else None
+        valid, interval = night.valid_accuracy, night.valid_interval
         entries.append(
             Entry(
-                work=night["work"],
+                night=night.run.night,
                 version=version,
-                decision=night["decision"],
-                valid=None if valid is None else (valid, *night["valid_interval"]),
+                decision=night.decision,
+                valid=None if valid is None or interval is None else (valid, *interval),
                 public=None if score is None else (score, *wilson(round(score * rows), rows)),
                 champion=version in promoted,
-                taken_back=version in taken_back,
+                demoted=version in demoted,
             )
         )
     return entries
 
 
-def markdown(entries: list[Entry], place: str) -> str:
+def markdown(entries: list[Entry], namespace: str) -> str:
     """The history as a page: the drawing, and a table of the latest nights, the newest first."""
     picture = base64.b64encode(draw(entries).encode()).decode()
     rows = []
     for entry in reversed(entries[-ROWS:]):
-        valid, public = _told(entry.valid, 4), _told(entry.public, 5)
+        valid, public = _interval(entry.valid, 4), _interval(entry.public, 5)
         rows.append(f"| {entry.night} | {entry.version} | {valid} | {public} | {_end(entry)} |")
     return "\n".join(
         [
-            f"# {len(entries)} nights of {place}",
+            f"# {len(entries)} nights of {namespace}",
             "",
             f"![history](data:image/svg+xml;base64,{picture})",
             "",
@@ -85,7 +81,7 @@ def markdown(entries: list[Entry], place: str) -> str:
     )
 
 
-def _told(value: tuple[float, float, float] | None, digits: int) -> str:
+def _interval(value: tuple[float, float, float] | None, digits: int) -> str:
     if value is None:
         return "–"
     middle, low, high = (f"{number:.{digits}f}" for number in value)
@@ -93,7 +89,7 @@ def _told(value: tuple[float, float, float] | None, digits: int) -> str:
 
 
 def _end(entry: Entry) -> str:
-    title = "↩ champion, taken back" if entry.taken_back else "★ champion" if entry.champion else ""
+    title = "↩ champion, demoted" if entry.demoted else "★ champion" if entry.champion else ""
     return f"{entry.decision} {title}".strip()
 
 
@@ -120,7 +116,7 @@ def draw(entries: list[Entry]) -> str:
         _text(LEFT, 22, "● validation accuracy", BLUE),
         _text(LEFT + 150, 22, "● public score", ORANGE),
         _text(LEFT + 260, 22, "★ champion", GREY),
-        _text(LEFT + 350, 22, "✕ champion taken back", RED),
+        _text(LEFT + 350, 22, "✕ champion demoted", RED),
     ]
     for line in range(5):
         value = bottom + (top - bottom) * line / 4
@@ -143,8 +139,8 @@ def draw(entries: list[Entry]) -> str:
             parts.append(f'<circle cx="{at:.1f}" cy="{y(value):.1f}" r="2.5" fill="{colour}"/>')
     for number, entry in enumerate(entries):
         shown = entry.public or entry.valid
-        if shown is not None and (entry.champion or entry.taken_back):
-            sign, colour = ("✕", RED) if entry.taken_back else ("★", GREY)
+        if shown is not None and (entry.champion or entry.demoted):
+            sign, colour = ("✕", RED) if entry.demoted else ("★", GREY)
             parts.append(_text(x(number), y(shown[2]) - 5, sign, colour, "middle"))
     return "".join([*parts, "</svg>"])
 

@@ -7,12 +7,13 @@ from typing import Any
 from prefect import flow
 
 from flows import report
-from flows.ensemble import assemble, members_of, parts
+from flows.ensemble import assemble, parts
 from flows.kaggle.competition import connect
 from flows.kaggle.errors import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
 from flows.ops.children import Limits, run_children
-from flows.publish import read_held_out
-from flows.registry import Registry, Work
+from flows.policy.champions import champions_before, demotions, was_champion
+from flows.records import Decision, Demotion, NightEntry, RunKey, RunResult
+from flows.registry import Registry
 from flows.settings import (
     Device,
     DryRun,
@@ -26,7 +27,7 @@ from flows.settings import (
     read_settings,
 )
 from flows.store.open import open_store
-from flows.submit import predict_version, read_scores, settle, submit
+from flows.submit import predict_version, read_scores, reconcile, submit
 from flows.train import (
     capped,
     check_seed,
@@ -41,19 +42,17 @@ from mnist_core import submission
 from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")
-ALARM = "alarm: "
-"""How the reason begins of a night whose submission scored too low."""
 
 
 class AlarmError(MnistError):
     """A submission scored far below an earlier champion's; the champion was rolled back.
 
     Attributes:
-        result: the night's, as `--json` prints it.
+        result: the night's.
     """
 
-    def __init__(self, message: str, result: dict[str, Any]) -> None:
-        super().__init__(f"{message}. Look at the version, then train another one with --fresh")
+    def __init__(self, alarm: str, result: RunResult) -> None:
+        super().__init__(f"alarm: {alarm}", "check that version, then train another one with --fresh")
         self.result = result
 
 
@@ -67,7 +66,7 @@ def nightly(
     fresh: Fresh = False,
     dry_run: DryRun = False,
     force: Force = False,
-) -> dict[str, Any]:
+) -> RunResult:
     """One night: train a version, and where it passes the gate make it champion and submit it.
 
     Args:
@@ -98,19 +97,25 @@ def _night(
     fresh: bool,
     dry_run: bool,
     force: bool,
-) -> dict[str, Any]:
-    work = Work(night_id(night), settings.model, settings.preset, settings.epochs, check_seed(seed))
+) -> RunResult:
+    run = RunKey(
+        night=night_id(night),
+        model=settings.model,
+        preset=settings.preset,
+        epochs=settings.epochs,
+        seed=check_seed(seed),
+    )
     seconds: dict[str, float] = {}
     with clocked(seconds, "download"):
         competition = connect(settings)
         data = download(competition, settings)
-    registry = Registry(open_store(str(settings.store)), competition.place(data))
-    work = registry.open_attempt(work, fresh)
+    registry = Registry(open_store(str(settings.store)), competition.namespace(data))
+    run = registry.open_attempt(run, fresh)
 
-    def finish(version: str, decision: str, reason: str, posted: bool = False) -> dict[str, Any]:
-        result = report.summarise(registry, work.night, version, decision, reason, seconds, posted)
+    def finish(version: str, decision: Decision, reason: str, posted: bool = False) -> RunResult:
+        result = report.summarise(registry, run.night, version, decision, reason, seconds, posted)
         try:
-            folder = report.write(registry, work, result, settings.home)
+            folder = report.write(registry, run, result, settings.home)
             report.forget(settings.home, settings.keep_reports)
         except OSError as error:  # what was done stays done without its report
             log.warning("no report: %s: %s; make room there", error.filename, error.strerror)
@@ -119,28 +124,41 @@ def _night(
         report.show(registry, result, folder)
         return result
 
-    def end(version: str, decision: str, reason: str, submitted: str | None) -> None:
-        manifest = registry.version(version) or {}
-        facts = {name: manifest.get(name) for name in ("model", "valid_accuracy", "valid_interval")}
-        facts |= {"version": version, "decision": decision, "reason": reason, "submitted": submitted}
-        registry.end_night(work, facts | {"seconds": seconds})
+    def end(
+        version: str, decision: Decision, reason: str, submitted: str | None, alarm: bool = False
+    ) -> None:
+        entry = registry.version(version)
+        registry.end_night(
+            NightEntry(
+                run=run,
+                version=version,
+                model=entry.model if entry else None,
+                valid_accuracy=entry.valid_accuracy if entry else None,
+                valid_interval=entry.valid_interval if entry else None,
+                decision=decision,
+                reason=reason,
+                submitted=submitted,
+                alarm=alarm,
+                seconds=seconds,
+            )
+        )
 
-    settle(competition, registry)
+    reconcile(competition, registry)
     alarms = [roll_back(registry, version) for version in read_scores(competition, registry)]
-    ended = registry.night(work)
+    ended = registry.night(run)
     if ended is not None and _is_over(ended, force):
-        version, reason, seconds = ended["version"], ended["reason"], ended["seconds"]
-        log.info("night %s is finished already: %s", work.key, ended["decision"])
-        alarm = roll_back(registry, ended["submitted"]) if ended["submitted"] else None
-        decision = "failed" if alarm else ended["decision"]
+        version, reason, seconds = ended.version, ended.reason, ended.seconds
+        log.info("night %s is finished already: %s", run.key, ended.decision)
+        alarm = roll_back(registry, ended.submitted) if ended.submitted else None
+        decision = Decision.FAILED if alarm else ended.decision
         if registry.version(version) is None:
             log.info("%s was pruned; this is what is known of its night", version)
             result = report.summarise(
-                registry, work.night, version, decision, alarm or reason, seconds, pruned=ended
+                registry, run.night, version, decision, alarm or reason, seconds, pruned=ended
             )
         else:
             result = finish(version, decision, alarm or reason)
-        return _heard(result, alarm)
+        return _raise_alarm(result, alarm)
     _, before = registry.champion()
     if before is not None:
         alarms.append(roll_back(registry, before))
@@ -148,16 +166,15 @@ def _night(
     if late:
         log.warning("%s", late)
 
-    seconds |= run_training(work, seed, device, settings, registry)
+    seconds |= run_training(run, seed, device, settings, registry)
 
     while True:
         number, champion = registry.champion()
-        if work.model == "ensemble":
+        if run.model == "ensemble":
             with clocked(seconds, "publish"):
-                version = assemble(work, champion, data, registry, settings.members)
+                version = assemble(run, champion, data, registry, settings.members)
         else:
-            version = registry.version_of(work)
-            assert version is not None
+            version = registry.need_version_of(run)
         with clocked(seconds, "predict"):
             predict_version(version, data, registry)
         passed, reason = gate(registry, version, champion, settings)
@@ -169,16 +186,22 @@ def _night(
         if registry.promote(version, number, reason):
             log.info("champion %d: %s", number + 1, version)
             if registry.version(version) is None and champion is not None:
-                registry.promote(champion, number + 1, f"{version} was pruned meanwhile", rollback=version)
+                registry.promote(
+                    champion,
+                    number + 1,
+                    f"{version} was pruned meanwhile",
+                    demoted=version,
+                    cause=Demotion.PRUNED,
+                )
                 raise CompetitionError(
                     f"{version} was pruned while the night ran; run it again", retryable=True
                 )
             report.announce(registry, "promoted", version, reason)
             break
     if dry_run:
-        return _heard(finish(version, "dry-run", reason), late)
+        return _raise_alarm(finish(version, Decision.DRY_RUN, reason), late)
 
-    decision = "promoted" if passed else "rejected"
+    decision = Decision.PROMOTED if passed else Decision.REJECTED
     # Where tonight's is rejected, a champion that was held for want of quota has its turn.
     submitted = version if passed else champion if champion and not registry.submission(champion) else None
     posted = False
@@ -187,30 +210,30 @@ def _night(
             try:
                 made = submit(submitted)
             except (SubmissionUnknownError, SubmissionRefusedError) as error:
-                end(version, "failed", str(error), submitted)
+                end(version, Decision.FAILED, str(error), submitted)
                 raise
-        if made["submission"] is None:  # no submission is left today
+        if made.submission is None:  # no submission is left today
             if passed:
-                decision, reason = "held", made["reason"]
+                decision, reason = Decision.DEFERRED, made.reason
             else:
-                log.info("champion %s is not submitted yet: %s", submitted, made["reason"])
+                log.info("champion %s is not submitted yet: %s", submitted, made.reason)
             submitted = None
         else:
-            posted = made["submission"]["posted"]
+            posted = made.submission.posted
             if not passed:
-                reason += f"; champion {submitted}, held until now, was submitted"
+                reason += f"; champion {submitted}, deferred until now, was submitted"
     if submitted is not None and (alarm := roll_back(registry, submitted)):
-        end(version, "failed", alarm, submitted)
-        return _heard(finish(version, "failed", alarm, posted and passed), alarm)
+        end(version, Decision.FAILED, alarm, submitted, alarm=True)
+        return _raise_alarm(finish(version, Decision.FAILED, alarm, posted and passed), alarm)
     end(version, decision, reason, submitted)
-    return _heard(finish(version, decision, reason, posted and passed), late)
+    return _raise_alarm(finish(version, decision, reason, posted and passed), late)
 
 
-def _heard(result: dict[str, Any], alarm: str | None) -> dict[str, Any]:
-    """The result of a night that hears no alarm.
+def _raise_alarm(result: RunResult, alarm: str | None) -> RunResult:
+    """Return the result of a night without an alarm.
 
     Raises:
-        AlarmError: it does; the error has the result.
+        AlarmError: there is one; the error has the result.
     """
     if alarm:
         raise AlarmError(alarm, result)
@@ -218,7 +241,7 @@ def _heard(result: dict[str, Any], alarm: str | None) -> dict[str, Any]:
 
 
 def run_training(
-    work: Work, seed: int | None, device: str | None, settings: Settings, registry: Registry
+    run: RunKey, seed: int | None, device: str | None, settings: Settings, registry: Registry
 ) -> dict[str, float]:
     """Train what is not trained yet where this night runs: in its process, or, as a deployment's run, on the
     GPU pool, a run for each member of an ensemble.
@@ -230,36 +253,37 @@ def run_training(
     """
     from prefect.runtime import deployment
 
-    todo = [part for part in parts(work) if registry.version_of(part) is None]
+    todo = [part for part in parts(run) if registry.version_of(part) is None]
     if not todo:
         return {}
     if deployment.id is None:
-        spent = train(work.night, work.model, work.preset, seed, device, work.attempt)["seconds"]
+        spent = train(run.night, run.model, run.preset, seed, device, run.attempt).seconds
         return {step: took for step, took in spent.items() if step != "download"}
-    given = {"night": work.night, "model": work.model, "preset": work.preset, "seed": seed}
-    given |= {"device": device, "attempt": work.attempt}
+    given = {"night": run.night, "model": run.model, "preset": run.preset, "seed": seed}
+    given |= {"device": device, "attempt": run.attempt}
     asked = [given | {"member": part.member} for part in todo]
     fallback = {"capacity_provider": settings.gpu_fallback} if settings.gpu_fallback else None
     limits = Limits(start_s=settings.gpu_start_s, cap_s=settings.train_cap_s)
     start = run_children("train/gpu", asked, limits, fallback)
     spent = {"start": start}
     for part in todo:
-        manifest = registry.version(registry.version_of(part) or "")
-        if manifest is None:
+        entry = registry.version(registry.version_of(part) or "")
+        if entry is None:
             raise CompetitionError(
-                "what was trained is not in this night's place: the competition's data changed while it ran, "
-                "or the GPU pool has other MNIST_ settings; run it again",
+                "what was trained is not in this night's namespace: the competition's data changed while it "
+                "ran, or the GPU pool has other MNIST_ settings",
+                "run this again",
                 retryable=True,
             )
         for step in ("read", "train"):
-            spent[step] = round(spent.get(step, 0.0) + manifest["seconds"][step], 3)
+            spent[step] = round(spent.get(step, 0.0) + entry.seconds[step], 3)
     return spent
 
 
-def _is_over(ended: dict[str, Any], force: bool) -> bool:
-    """Whether a night that ended so has nothing left to do: one that was held, or failed, is gone on with."""
-    rejected = ended["decision"] == "rejected" and not force
-    return rejected or ended["decision"] == "promoted" or ended["reason"].startswith(ALARM)
+def _is_over(ended: NightEntry, force: bool) -> bool:
+    """Return whether a night has nothing left to do; deferred and failed nights are resumed."""
+    rejected = ended.decision is Decision.REJECTED and not force
+    return rejected or ended.decision is Decision.PROMOTED or ended.alarm
 
 
 def gate(registry: Registry, version: str, champion: str | None, settings: Settings) -> tuple[bool, str]:
@@ -270,13 +294,12 @@ def gate(registry: Registry, version: str, champion: str | None, settings: Setti
     standard errors of the paired difference and more than `margin_rows` rows. The gate keeps bad models out;
     8,400 rows can not pick the best.
     """
-    if version in (taken_back := registry.taken_back()):
-        return False, taken_back[version]
+    if version in (demotions := registry.demotions()):
+        return False, demotions[version].reason
     if registry.was_champion(version):
         return True, "it is the champion" if champion == version else "it was champion; a later one holds"
-    manifest = registry.version(version)
-    assert manifest is not None
-    accuracy, floor = manifest["valid_accuracy"], settings.floor_of(manifest["model"])
+    entry = registry.need_version(version)
+    accuracy, floor = entry.valid_accuracy, settings.floor_of(entry.model)
     if accuracy < floor:
         return False, f"validation accuracy {accuracy:.4f} is below the floor {floor:.4f}"
     import numpy as np
@@ -295,9 +318,9 @@ def gate(registry: Registry, version: str, champion: str | None, settings: Setti
             True,
             f"validation accuracy {accuracy:.4f} is above the floor {floor:.4f}, and there is no champion",
         )
-    if (members := members_of(registry, version)) and members == members_of(registry, champion):
+    if entry.members and entry.members == registry.members_of(champion):
         return False, "none of tonight's members takes the place of one of the champion's"
-    mine, theirs = read_held_out(registry, version), read_held_out(registry, champion)
+    mine, theirs = registry.held_out(version), registry.held_out(champion)
     rows, here, there = np.intersect1d(mine.rows, theirs.rows, return_indices=True)
     if not len(rows):
         return False, f"champion {champion} left out none of the rows that it did; train anew with --fresh"
@@ -337,42 +360,37 @@ def roll_back(registry: Registry, version: str) -> str | None:
         What the alarm is about; None where there is none. The same at each call.
     """
     entries, score = registry.champions(), registry.score(version)
-    for entry in entries:
-        if entry.get("alarm") == version:
-            return str(entry["reason"])
-    champions = [entry["version"] for entry in entries]
-    if score is None or score["public_score"] is None or version not in champions:
+    demoted = demotions(entries).get(version)
+    if demoted is not None and demoted.cause is Demotion.ALARM:
+        return demoted.reason
+    if score is None or score.public_score is None or not was_champion(entries, version):
         return None
     if registry.predictions(version) is None:  # pruned
         return None
-    for earlier in reversed(champions[: champions.index(version)]):
-        if earlier in registry.taken_back():
-            continue
-        scored = registry.score(earlier)
-        if scored is not None and scored["public_score"] is not None and registry.predictions(earlier):
+    for earlier in champions_before(entries, version):
+        before = registry.score(earlier)
+        if before is not None and before.public_score is not None and registry.predictions(earlier):
             break
     else:
         return None
     differ = int((_labels(registry, version) != _labels(registry, earlier)).sum())
     bound = 4 * math.sqrt(differ) / registry.spec.test_rows
-    if score["public_score"] >= scored["public_score"] - bound:
+    if score.public_score >= before.public_score - bound:
         return None
     alarm = (
-        f"{ALARM}public score {score['public_score']:.5f} of {version} is more than {bound:.5f} below "
-        f"{scored['public_score']:.5f} of champion {earlier} (they differ on {differ} rows); "
-        f"{version} is champion no more and is not promoted again"
+        f"public score {score.public_score:.5f} of {version} is more than {bound:.5f} below "
+        f"{before.public_score:.5f} of champion {earlier} (they differ on {differ} rows); "
+        f"{version} is no longer champion and is not promoted again"
     )
     while True:
         number, champion = registry.champion()
         holds = earlier if champion == version else str(champion)
-        if version in registry.taken_back():
+        if version in registry.demotions():
             return alarm
-        if registry.promote(holds, number, alarm, alarm=version):
+        if registry.promote(holds, number, alarm, demoted=version, cause=Demotion.ALARM):
             report.announce(registry, "rolled-back", holds, alarm)
             return alarm
 
 
 def _labels(registry: Registry, version: str) -> Any:
-    csv = registry.predictions(version)
-    assert csv is not None  # a version is predicted before its gate
-    return submission.read_csv(csv, registry.spec)
+    return submission.read_csv(registry.need_predictions(version), registry.spec)

@@ -5,17 +5,15 @@ import hashlib
 import logging
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows import report
-from flows.registry import Registry, Work
-from flows.store.lists import get_object
-from mnist_core.errors import MnistError
+from flows.held_out import HeldOut
+from flows.records import RunKey
+from flows.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,47 +24,17 @@ HARDEST = 24
 """Digits in the picture of the hardest."""
 
 
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """What a version says of the rows that it was not trained on.
-
-    Attributes:
-        rows: int64 (M,), rows of train.csv.
-        labels: int64 (M,), their digits.
-        probabilities: float32 (M, 10).
-    """
-
-    rows: "np.ndarray"
-    labels: "np.ndarray"
-    probabilities: "np.ndarray"
-
-
-def read_held_out(registry: Registry, version: str) -> HeldOut:
-    """Read a version's held-out predictions, checked by digest."""
-    import numpy as np
-
-    manifest = registry.version(version)
-    if manifest is None:
-        raise MnistError(
-            f"version {version} is not in the store any more, and a champion names it; "
-            "`python -m flows rollback` gives the title to the one before"
-        )
-    content = get_object(registry.store, manifest["objects"]["held_out.npz"])
-    with np.load(BytesIO(content), allow_pickle=False) as file:
-        return HeldOut(file["rows"], file["labels"], file["probabilities"])
-
-
 def publish(
     net: "nn.Module",
     held_out: HeldOut,
     pixels: "np.ndarray",
-    work: Work,
+    run: RunKey,
     registry: Registry,
     facts: dict[str, Any],
     *,
     learner: bool = True,
 ) -> str:
-    """Evaluate, draw, export and publish a network.
+    """Evaluate, draw, export and publish a netrun.
 
     Args:
         pixels: uint8 (M, 28, 28), of the rows left out.
@@ -76,8 +44,6 @@ def publish(
     Returns:
         The version's name.
     """
-    import numpy as np
-
     from mnist_core import evaluate, export
     from mnist_core.drawing import confusion_picture, error_captions, sheet
 
@@ -87,13 +53,13 @@ def publish(
     captions = error_captions(labels[hardest], probabilities[hardest])
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        np.savez(folder / "held_out.npz", rows=held_out.rows, labels=labels, probabilities=probabilities)
+        held_out.save(folder)
         sheet(pixels[hardest], columns=8, scale=3, captions=captions).save(folder / "hardest.png")
         confusion_picture(evaluation.confusion).save(folder / "confusion.png")
         facts |= {
             "code_version": code_version(),
-            "night": work.night,
-            "seed": seed_of(work),
+            "night": run.night,
+            "seed": seed_of(run),
             "valid_rows": evaluation.n,
             "valid_accuracy": evaluation.accuracy,
             "valid_interval": list(evaluation.interval),
@@ -102,20 +68,20 @@ def publish(
         }
         manifest = export(net, folder, facts, learner=learner)
         with report.progress("publish") as progress:
-            name = registry.publish(work, manifest, folder, progress)
+            name = registry.publish(run, manifest, folder, progress)
     log.info("published %s: %.4f on %d held-out rows", name, evaluation.accuracy, evaluation.n)
     return name
 
 
-def seed_of(work: Work) -> int:
+def seed_of(run: RunKey) -> int:
     """The seed, 0 to 2^31 - 1: the one that was given, or the one that follows from night and attempt.
 
     Each member of an ensemble has its own: the given one and its number, or one that follows from it too.
     """
-    if work.seed is not None:
-        return (work.seed + (work.member or 0)) % 2**31
-    member = "" if work.member is None else f"/{work.member}"
-    digest = hashlib.sha256(f"{work.night}/{work.attempt}{member}".encode()).digest()
+    if run.seed is not None:
+        return (run.seed + (run.member or 0)) % 2**31
+    member = "" if run.member is None else f"/{run.member}"
+    digest = hashlib.sha256(f"{run.night}/{run.attempt}{member}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 

@@ -99,6 +99,14 @@ class RunKey(Record):
     attempt: int = 1
     member: int | None = None
 
+    def with_attempt(self, attempt: int) -> RunKey:
+        """Return the key of another attempt."""
+        return self.model_copy(update={"attempt": attempt})
+
+    def with_member(self, member: int) -> RunKey:
+        """Return the key of one member of an ensemble's night, from 1."""
+        return self.model_copy(update={"member": member})
+
     @property
     def name(self) -> str:
         """The key without its attempt: `2026-11-23/convnet-fast`."""
@@ -111,6 +119,64 @@ class RunKey(Record):
         """The name with its attempt, `2026-11-23/convnet-fast/000001`, and a member's number."""
         member = [] if self.member is None else [f"{self.member:02d}"]
         return "/".join([self.name, f"{self.attempt:06d}", *member])
+
+
+class VersionEntry(Record):
+    """What the store knows of a version: the facts of its bundle's manifest that flows read.
+
+    The manifest's other facts (confusion, libraries, …) are kept beside these.
+
+    Attributes:
+        version: its name, `<night>-<model>-<first 8 digits of the weights' sha256>`.
+        run: the run that trained it.
+        objects: sha256 in hex of each of its files, by name.
+        files: the files that the manifest vouches for, by name.
+        seed: the one that it was trained with.
+        valid_rows, valid_accuracy, valid_interval: held-out rows, share of them that are right, and the 95 %
+            interval of that share.
+        fold, number: of a member of an ensemble, and the fold of any single network.
+        members: the versions that an ensemble is made of; empty for a single network.
+        base: of an ensemble, the champion that it grew from.
+        agreement: of an ensemble, the share of rows held out by several members on which these agree.
+        seconds: what reading, training and publishing took.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    version: str
+    run: RunKey
+    objects: dict[str, str]
+    model: str
+    files: dict[str, Any] = {}
+    night: str
+    preset: str
+    seed: int
+    valid_rows: int
+    valid_accuracy: float
+    valid_interval: tuple[float, float]
+    fold: int | None = None
+    number: int | None = None
+    members: tuple[str, ...] = ()
+    base: str | None = None
+    agreement: float | None = None
+    seconds: dict[str, float] = {}
+
+
+class VersionRef(Record):
+    """An entry that names the version a run trained, or the ensemble that its members made."""
+
+    version: str
+
+
+class PredictionsEntry(Record):
+    """A version's predictions for the test file.
+
+    Attributes:
+        submission: sha256 in hex of the submission file.
+    """
+
+    version: str
+    submission: str
 
 
 class Submission(Record):
@@ -199,11 +265,15 @@ class NightEntry(Record):
     """How one attempt of a night ended.
 
     Attributes:
+        run: the attempt's key.
+        version: the version that it trained.
+        model, valid_accuracy, valid_interval: the version's; it may be pruned since.
         submitted: the version whose predictions were posted, or would have been.
         alarm: whether the decision is `failed` because of an alarm.
-        run: the run key, where the entry was read from the list of nights.
+        seconds: by step.
     """
 
+    run: RunKey
     version: str
     model: str | None = None
     valid_accuracy: float | None = None
@@ -213,7 +283,13 @@ class NightEntry(Record):
     submitted: str | None = None
     alarm: bool = False
     seconds: dict[str, float] = {}
-    run: str = ""
+
+
+class PruneResult(Record):
+    """How many versions, and objects that no version names, were deleted."""
+
+    versions: int
+    objects: int
 
 
 class SubmissionResult(Record):

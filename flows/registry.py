@@ -1,169 +1,162 @@
-"""Nights, versions, predictions and champions of one place, as create-only objects of a store.
+"""Nights, versions, predictions and champions of one namespace, as create-only objects of a store.
 
 objects/<sha256>                                   files of all versions, content-addressed
-<server>/<competition>/<data digest>/              a place: nothing mixes across it
+<server>/<competition>/<data digest>/              a namespace: nothing mixes across it
     versions/<version>.json                        a trained version; its files lie in objects/
-    predictions/<version>.json                     its 28,000 labels; the first ones hold for ever
+    predictions/<version>.json                     its labels for the test file; the first ones are kept
     submissions/<version>.json, scores/<version>.json
     contents/<token>.json                          the submission of a content, whichever version it was
-    champions/000001.json                          numbered list: the highest holds
-    attempts/<work>/000001.json                    numbered list: which attempt a night is at
-    trained/<work>/000001.json                     which version that attempt trained
-    trained/<work>/000001/01.json                  and which its first member of an ensemble
-    assembled/<work>/000001/000001.json            numbered list: which ensemble its members made
-    nights/<work>/000001/000001.json               numbered list: how that attempt ended
-    intents/000001.json                            numbered list: who posts, one run at a time
+    champions/000001.json                          numbered list: the highest number is current
+    attempts/<run>/000001.json                     numbered list: which attempt a run is at
+    trained/<run>/000001.json                      which version that attempt trained
+    trained/<run>/000001/01.json                   and which its first member of an ensemble
+    assembled/<run>/000001/000001.json             numbered list: which ensemble its members made
+    nights/<run>/000001/000001.json                numbered list: how that attempt ended
+    leases/000001.json                             numbered list: who submits (flows/lease.py)
 """
 
 import logging
-import time
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from flows import held_out
+from flows.held_out import HeldOut
+from flows.policy import champions
+from flows.records import (
+    ChampionEntry,
+    Demotion,
+    NightEntry,
+    PredictionsEntry,
+    Record,
+    RunKey,
+    Score,
+    SubmissionEntry,
+    VersionEntry,
+    VersionRef,
+)
 from flows.store.base import Store, StoreError
 from flows.store.lists import append, get_json, get_object, latest, put_json, put_object
 from mnist_core.errors import MnistError
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
 log = logging.getLogger("mnist")
-INTENT_S = 180.0
-"""Seconds for which an intent to post holds; longer than any one request to the competition takes."""
-KEEP_CHAMPIONS = 30
-"""So many champions, the last ones, are never pruned."""
-PRUNE_AGE_S = 24 * 3600.0
-"""What is younger is never pruned: a night that is not finished may rest on it."""
+R = TypeVar("R", bound=Record)
 
 
-class IntentLostError(MnistError):
-    """Another run has taken over posting, because this one's intent had expired."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one night does: the same work again adopts what is finished, other work is done anew.
-
-    Attributes:
-        night: the night id, a UTC date as `2026-11-23`.
-        model, preset: what is trained, and how long.
-        epochs: passes over rows where they were given by hand; None: the preset's.
-        seed: the seed where one was given; None: it follows from night and attempt.
-        attempt: 1, and one more with each `--fresh`.
-        member: which of tonight's members of an ensemble, from 1; None: the whole.
-    """
-
-    night: str
-    model: str
-    preset: str
-    epochs: int | None = None
-    seed: int | None = None
-    attempt: int = 1
-    member: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The work without its attempt, as a key: `2026-11-23/convnet-fast`."""
-        given = [f"e{self.epochs}"] if self.epochs is not None else []
-        given += [f"s{self.seed}"] if self.seed is not None else []
-        return f"{self.night}/{'-'.join([self.model, self.preset, *given])}"
-
-    @property
-    def key(self) -> str:
-        """The work with its attempt, `2026-11-23/convnet-fast/000001`; behind it a member's number."""
-        member = [] if self.member is None else [f"{self.member:02d}"]
-        return "/".join([self.name, f"{self.attempt:06d}", *member])
+class MissingVersionError(MnistError):
+    """A version that another record names is not in the store any more."""
 
 
 class Registry:
-    """What a place remembers.
+    """What is known in a namespace.
 
     Args:
         store: where it is kept.
-        place: `<server>/<competition>/<data digest>`.
+        namespace: `<server>/<competition>/<data digest>`.
     """
 
-    def __init__(self, store: Store, place: str) -> None:
+    def __init__(self, store: Store, namespace: str) -> None:
         self.store = store
-        self.place = place
-        self._champions: dict[str, dict[str, Any]] = {}  # an entry never changes, so it is read once
+        self.namespace = namespace
+        self._champions: dict[str, ChampionEntry] = {}  # an entry never changes, so it is read once
 
     @property
     def spec(self) -> CompetitionSpec:
-        """The specification of the competition that the place belongs to."""
-        return SPECS.get(self.place.split("/")[1], DIGIT_RECOGNIZER)
+        """The specification of the competition that the namespace belongs to."""
+        return SPECS.get(self.namespace.split("/")[1], DIGIT_RECOGNIZER)
 
     def location(self, kind: str, name: str) -> str:
-        """Where a person finds an entry, such as `versions` and a version's name."""
-        return self.store.location(f"{self.place}/{kind}/{name}.json")
+        """Return where a person finds an entry, such as `versions` and a version's name."""
+        return self.store.location(self._key(kind, name))
 
-    def _get(self, kind: str, name: str) -> dict[str, Any] | None:
-        return get_json(self.store, f"{self.place}/{kind}/{name}.json")
+    def _key(self, kind: str, name: str) -> str:
+        return f"{self.namespace}/{kind}/{name}.json"
 
-    def _put_first(self, kind: str, name: str, entry: dict[str, Any]) -> dict[str, Any]:
-        """Put an entry unless there is one, and return the one that holds."""
-        key = f"{self.place}/{kind}/{name}.json"
-        put_json(self.store, key, entry)
-        holds = get_json(self.store, key)
-        assert holds is not None
-        return holds
+    def _get(self, record: type[R], kind: str, name: str) -> R | None:
+        entry = get_json(self.store, self._key(kind, name))
+        return None if entry is None else record.from_json(entry, self.location(kind, name))
 
-    # Work and how it ended
+    def _put_first(self, kind: str, name: str, entry: R) -> R:
+        """Put an entry unless there is one, and return the one that is kept."""
+        put_json(self.store, self._key(kind, name), entry.to_json())
+        kept = self._get(type(entry), kind, name)
+        if kept is None:
+            raise StoreError(
+                f"{self.location(kind, name)} was written and is gone",
+                "stop whatever else deletes from this store, then run this again",
+                retryable=True,
+            )
+        return kept
 
-    def open_attempt(self, work: Work, fresh: bool) -> Work:
-        """The attempt that this work is at; with `fresh` the next one is opened."""
-        prefix = f"{self.place}/attempts/{work.name}/"
+    def _latest(self, record: type[R], kind: str, name: str = "") -> tuple[int, R | None]:
+        """Return number and entry of the last one of a numbered list; (0, None) if it is empty."""
+        prefix = f"{kind}/{name}" if name else kind
+        number, entry = latest(self.store, f"{self.namespace}/{prefix}/")
+        if entry is None:
+            return 0, None
+        return number, record.from_json(entry, self.location(prefix, f"{number:06d}"))
+
+    # Runs and how they ended
+
+    def open_attempt(self, run: RunKey, fresh: bool) -> RunKey:
+        """Return the key with the attempt that this run is at; with `fresh` the next one is opened."""
+        prefix = f"{self.namespace}/attempts/{run.name}/"
         while True:
             number, _ = latest(self.store, prefix)
             if number and not fresh:
                 break
-            if append(self.store, prefix, number, {"work": work.name}):
+            if append(self.store, prefix, number, {"run": run.name}):
                 number += 1
                 break
-        return replace(work, attempt=number)
+        return run.with_attempt(number)
 
-    def night(self, work: Work) -> dict[str, Any] | None:
-        """How this work ended; None while it has not."""
-        return latest(self.store, f"{self.place}/nights/{work.key}/")[1]
+    def night(self, run: RunKey) -> NightEntry | None:
+        """Return how this run ended; None while it has not."""
+        return self._latest(NightEntry, "nights", run.key)[1]
 
-    def end_night(self, work: Work, result: dict[str, Any]) -> None:
-        """Remember how this work ended; the last end holds, and of two at once the first is kept."""
-        prefix = f"{self.place}/nights/{work.key}/"
-        append(self.store, prefix, latest(self.store, prefix)[0], result)
+    def end_night(self, entry: NightEntry) -> None:
+        """Record how a run ended; the last entry counts, and of two at once the first is kept."""
+        prefix = f"{self.namespace}/nights/{entry.run.key}/"
+        append(self.store, prefix, latest(self.store, prefix)[0], entry.to_json())
 
-    def nights(self, last: int | None = None) -> list[dict[str, Any]]:
-        """How the nights ended that did, the oldest first, or the last ones of them; of a date as they ended.
+    def nights(self, last: int | None = None) -> list[NightEntry]:
+        """Return how the runs ended, the oldest night first and those of a night as they ended.
 
-        As `end_night` was told, with `work`.
+        Args:
+            last: only so many of them, the last ones.
         """
-        prefix = f"{self.place}/nights/"
+        prefix = f"{self.namespace}/nights/"
         ends = {}
-        for key, written in self.store.keys(prefix).items():  # of one attempt the last entry holds
-            work = key.removeprefix(prefix).rpartition("/")[0]
-            ends[work] = (work.partition("/")[0], written, key)
-        shown = sorted(ends.items(), key=lambda end: end[1])[-(last or 0) :]
-        return [{"work": work, **(get_json(self.store, key) or {})} for work, (_, _, key) in shown]
+        for key, written in self.store.keys(prefix).items():  # of one attempt the last entry counts
+            run = key.removeprefix(prefix).rpartition("/")[0]
+            ends[run] = (run.partition("/")[0], written, key)
+        entries = []
+        for _, _, key in sorted(ends.values())[-(last or 0) :]:
+            entry = get_json(self.store, key)
+            if entry is not None:
+                entries.append(NightEntry.from_json(entry, self.store.location(key)))
+        return entries
 
     # Versions
 
     def publish(
         self,
-        work: Work,
+        run: RunKey,
         manifest: dict[str, Any],
         folder: Path,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> str:
-        """Make a trained bundle a version: its files first, its manifest create-only and last.
+        """Make a trained bundle a version: its files first, its entry create-only and last.
 
-        An ensemble, whose manifest lists `members`, may be assembled again by the same work, on another
-        champion; all else is trained once.
+        An ensemble may be assembled again by the same run, on another champion; everything else is trained
+        once.
 
         Args:
-            work: whose version it is.
-            manifest: the bundle's manifest; `files` says which files of `folder` belong to it.
-            folder: where the bundle was exported to.
+            run: whose version it is.
+            manifest: the bundle's manifest.
+            folder: the exported bundle; all its files are uploaded.
             progress: called with bytes written, bytes in all, and a note.
 
         Returns:
@@ -179,271 +172,234 @@ class Registry:
                 progress(done, total, "")
 
         files = {path.name: put_object(self.store, path, advance) for path in paths}
-        model = manifest.get("model", work.model)  # a member of an ensemble is a convnet
-        version = f"{work.night}-{model}-{files['weights.safetensors'][:8]}"
-        self._put_first(
-            "versions", version, {"version": version, "work": work.key, "objects": files, **manifest}
-        )
+        model = manifest["model"]  # a member of an ensemble is a convnet
+        version = f"{run.night}-{model}-{files['weights.safetensors'][:8]}"
+        facts = {**manifest, "version": version, "run": run.to_json(), "objects": files}
+        entry = self.put_version(VersionEntry.from_json(facts, self.location("versions", version)))
         there = self.store.keys("objects/")
         for path in paths:  # a prune may have met an old object of the same bytes just before it was renewed
             if f"objects/{files[path.name]}" not in there:
                 put_object(self.store, path)
-        if "members" not in manifest:
-            return str(self._put_first("trained", work.key, {"version": version})["version"])
-        prefix = f"{self.place}/assembled/{work.key}/"
+        if not entry.members:
+            return self.put_trained(run, version)
+        prefix = f"{self.namespace}/assembled/{run.key}/"
         while not append(self.store, prefix, latest(self.store, prefix)[0], {"version": version}):
             pass
         return version
 
-    def version(self, name: str) -> dict[str, Any] | None:
-        """A version's manifest: the bundle's own, with `version`, `work` and `objects` (name → sha256)."""
-        return self._get("versions", name)
+    def put_version(self, entry: VersionEntry) -> VersionEntry:
+        """Keep a version's entry; the first one is kept and returned."""
+        return self._put_first("versions", entry.version, entry)
+
+    def put_trained(self, run: RunKey, version: str) -> str:
+        """Record which version a run trained; the first one is kept and returned."""
+        return self._put_first("trained", run.key, VersionRef(version=version)).version
+
+    def version(self, name: str) -> VersionEntry | None:
+        """Return what is known of a version; None if there is none of that name."""
+        return self._get(VersionEntry, "versions", name)
+
+    def need_version(self, name: str) -> VersionEntry:
+        """Return what is known of a version that another record names.
+
+        Raises:
+            MissingVersionError: it is not in the store any more.
+        """
+        entry = self.version(name)
+        if entry is None:
+            raise MissingVersionError(
+                f"version {name} is not in the store any more: {self.location('versions', name)}",
+                "if it is the champion, `python -m flows rollback` makes the one before it champion; "
+                "else train it again with --fresh",
+            )
+        return entry
 
     def versions(self) -> list[str]:
-        """The names of all versions, oldest night first."""
-        return [Path(key).stem for key in self.store.keys(f"{self.place}/versions/")]
+        """Return the names of all versions, the oldest night first."""
+        return [Path(key).stem for key in self.store.keys(f"{self.namespace}/versions/")]
 
-    def version_of(self, work: Work) -> str | None:
-        """The version that this work published; None while there is none."""
-        entry = self._get("trained", work.key)
-        return None if entry is None else entry["version"]
+    def version_of(self, run: RunKey) -> str | None:
+        """Return the version that this run trained; None while there is none."""
+        entry = self._get(VersionRef, "trained", run.key)
+        return None if entry is None else entry.version
 
-    def assembled(self, work: Work) -> str | None:
-        """The ensemble that this work put together last; None while there is none."""
-        entry = latest(self.store, f"{self.place}/assembled/{work.key}/")[1]
-        return None if entry is None else entry["version"]
+    def need_version_of(self, run: RunKey) -> str:
+        """Return the version that this run trained.
+
+        Raises:
+            MissingVersionError: there is none, or it was pruned meanwhile.
+        """
+        version = self.version_of(run)
+        if version is None:
+            raise MissingVersionError(
+                f"what {run.key} trained is not in the store: {self.location('trained', run.key)}",
+                "run this again",
+                retryable=True,
+            )
+        return version
+
+    def assembled(self, run: RunKey) -> str | None:
+        """Return the ensemble that this run assembled last; None while there is none."""
+        entry = self._latest(VersionRef, "assembled", run.key)[1]
+        return None if entry is None else entry.version
+
+    def members_of(self, version: str | None) -> tuple[str, ...]:
+        """Return the members of an ensemble; none of a single network, or if there is no such version."""
+        entry = None if version is None else self.version(version)
+        return () if entry is None else entry.members
 
     def fetch(self, version: str, folder: Path, *names: str) -> None:
-        """Copy files of a version into a folder, each checked against its digest."""
-        manifest = self.version(version)
-        assert manifest is not None
-        for name in names or tuple(manifest["objects"]):
-            (folder / name).write_bytes(get_object(self.store, manifest["objects"][name]))
+        """Copy files of a version (without `names`, all) into a folder, each checked against its digest."""
+        objects = self.need_version(version).objects
+        for name in names or tuple(objects):
+            (folder / name).write_bytes(get_object(self.store, objects[name]))
+
+    def held_out(self, version: str) -> HeldOut:
+        """Return a version's held-out predictions, checked against their digest."""
+        return HeldOut.from_bytes(get_object(self.store, self.need_version(version).objects[held_out.FILE]))
 
     # Predictions, submissions, scores
 
     def predictions(self, version: str) -> bytes | None:
-        """The submission.csv of a version, checked by digest; None while it is not made."""
-        entry = self._get("predictions", version)
-        return None if entry is None else get_object(self.store, entry["submission"])
+        """Return the submission file of a version, checked by digest; None while it is not predicted."""
+        entry = self._get(PredictionsEntry, "predictions", version)
+        return None if entry is None else get_object(self.store, entry.submission)
+
+    def need_predictions(self, version: str) -> bytes:
+        """Return the submission file of a version that was predicted before.
+
+        Raises:
+            MissingVersionError: it is not in the store any more.
+        """
+        csv = self.predictions(version)
+        if csv is None:
+            raise MissingVersionError(
+                f"version {version} has no predictions: {self.location('predictions', version)}",
+                f"`python -m flows submit --version {version}` makes them",
+            )
+        return csv
 
     def put_predictions(self, version: str, csv: bytes) -> bytes:
-        """Keep a version's submission.csv; the first one holds for ever and is returned."""
-        entry = self._put_first(
-            "predictions", version, {"version": version, "submission": put_object(self.store, csv)}
-        )
-        return get_object(self.store, entry["submission"])
+        """Keep a version's submission file; the first one is kept and returned."""
+        entry = PredictionsEntry(version=version, submission=put_object(self.store, csv))
+        return get_object(self.store, self._put_first("predictions", version, entry).submission)
 
-    def submission(self, version: str) -> dict[str, Any] | None:
-        """The submission of a version: `ref` and `message`; None where none is known."""
-        return self._get("submissions", version)
+    def submission(self, version: str) -> SubmissionEntry | None:
+        """Return the submission of a version; None if none is known."""
+        return self._get(SubmissionEntry, "submissions", version)
 
     def put_submission(self, version: str, content: str, ref: int, message: str) -> None:
-        """Remember a version's submission, and that its content, by its token, has one."""
-        entry = {"version": version, "ref": ref, "message": message}
+        """Record a version's submission, and that its content, by its token, has one."""
+        entry = SubmissionEntry(version=version, ref=ref, message=message)
         self._put_first("contents", content.rpartition(":")[2], entry)
         self._put_first("submissions", version, entry)
 
-    def submission_of(self, content: str) -> dict[str, Any] | None:
-        """The submission of a content, by its token, whichever version it was made for."""
-        return self._get("contents", content.rpartition(":")[2])
+    def submission_of(self, content: str) -> SubmissionEntry | None:
+        """Return the submission of a content, by its token, whichever version it was made for."""
+        return self._get(SubmissionEntry, "contents", content.rpartition(":")[2])
 
-    def unscored(self) -> list[str]:
-        """The versions that have a submission whose end is not known yet."""
-        made, scored = (self.store.keys(f"{self.place}/{kind}/") for kind in ("submissions", "scores"))
-        return sorted({Path(key).stem for key in made} - {Path(key).stem for key in scored})
+    def unscored(self) -> list[SubmissionEntry]:
+        """Return the submissions whose end is not known yet, by version."""
+        made, scored = (self.store.keys(f"{self.namespace}/{kind}/") for kind in ("submissions", "scores"))
+        names = sorted({Path(key).stem for key in made} - {Path(key).stem for key in scored})
+        return [entry for name in names if (entry := self.submission(name)) is not None]
 
-    def score(self, version: str) -> dict[str, Any] | None:
-        """The final state of a version's submission: `status`, `public_score`, `error`."""
-        return self._get("scores", version)
+    def score(self, version: str) -> Score | None:
+        """Return how a version's submission ended; None while that is not known."""
+        return self._get(Score, "scores", version)
 
-    def put_score(self, version: str, status: str, public_score: float | None, error: str) -> None:
-        """Remember how a version's submission ended."""
-        entry = {"version": version, "status": status, "public_score": public_score, "error": error}
-        self._put_first("scores", version, entry)
+    def put_score(self, score: Score) -> None:
+        """Record how a version's submission ended."""
+        self._put_first("scores", score.version, score)
 
     # Champions
 
     def champion(self) -> tuple[int, str | None]:
-        """Number and version of the champion that holds; (0, None) where there is none."""
-        number, entry = latest(self.store, f"{self.place}/champions/")
-        return number, entry["version"] if entry else None
+        """Return number and version of the champion; (0, None) if there is none."""
+        number, entry = self._latest(ChampionEntry, "champions")
+        return number, None if entry is None else entry.version
 
-    def champions(self) -> list[dict[str, Any]]:
-        """All champions, the first one first: `version`, `reason`, and why one was taken back.
-
-        That is `alarm`, the version whose score was too low, or `rollback`, the one a person took back.
-        """
-        for key in self.store.keys(f"{self.place}/champions/"):
+    def champions(self) -> list[ChampionEntry]:
+        """Return all entries of the list of champions, the first one first."""
+        for key in self.store.keys(f"{self.namespace}/champions/"):
             if key not in self._champions and (entry := get_json(self.store, key)) is not None:
-                self._champions[key] = entry
+                self._champions[key] = ChampionEntry.from_json(entry, self.store.location(key))
         return [self._champions[key] for key in sorted(self._champions)]
 
     def was_champion(self, version: str) -> bool:
-        """Whether a version is or was champion."""
-        return any(entry["version"] == version for entry in self.champions())
+        """Return whether a version is or was champion."""
+        return champions.was_champion(self.champions(), version)
 
-    def promote(self, version: str, after: int, reason: str, **facts: Any) -> bool:
+    def promote(
+        self,
+        version: str,
+        after: int,
+        reason: str,
+        *,
+        demoted: str | None = None,
+        cause: Demotion | None = None,
+    ) -> bool:
         """Make a version champion after the champion numbered `after`.
 
-        Returns:
-            False where another writer came first: look again, and decide anew.
-        """
-        entry = {"version": version, "reason": reason, "at": _now(), **facts}
-        return append(self.store, f"{self.place}/champions/", after, entry)
-
-    def before_champion(self) -> str | None:
-        """The champion before the one that holds, passing over those taken back; None without one."""
-        champions = self.champions()
-        if not champions:
-            return None
-        versions = [entry["version"] for entry in champions]
-        earlier = versions[: versions.index(versions[-1])]
-        fit = (v for v in reversed(earlier) if v not in self.taken_back() and self.version(v) is not None)
-        return next(fit, None)
-
-    def taken_back(self) -> dict[str, str]:
-        """The versions from which the title was taken, by an alarm or by hand, each with the reason."""
-        whys = ("alarm", "rollback")
-        return {entry[why]: entry["reason"] for entry in self.champions() for why in whys if why in entry}
-
-    # Intents: one run posts at a time
-
-    def intent(self) -> tuple[int, dict[str, Any] | None]:
-        """Number and entry of the last intent to post; (0, None) where there was none.
-
-        `state` is `open`; `sent`, written right before the request, so that it may have arrived; or `closed`.
-        """
-        return latest(self.store, f"{self.place}/intents/")
-
-    def open_intent(self, version: str, content: str) -> "Intent | None":
-        """Become the one that posts; None where another run is, or where what it sent is not settled yet.
-
         Args:
-            version: whose predictions are posted.
-            content: the token that marks their submission.
-        """
-        number, last = self.intent()
-        if last is not None and (
-            last["state"] == "sent" or (last["state"] == "open" and not has_expired(last))
-        ):
-            return None
-        facts = {"owner": uuid.uuid4().hex, "version": version, "content": content}
-        intent = Intent(self, facts, number)
-        return intent if intent.append("open") else None
-
-    def settle_intent(self, number: int, last: dict[str, Any], posted: bool) -> bool:
-        """Close another run's intent after it was found out whether its submission arrived.
+            version: the champion from here on.
+            after: the number that `champion` gave; 0 if there was none.
+            reason: why, for people.
+            demoted: the version that loses champion status with it, permanently.
+            cause: why it does.
 
         Returns:
-            False where it went on meanwhile: look again.
+            False if another writer came first: read the champion again, and decide again.
         """
-        entry = {**last, "state": "closed", "posted": posted}
-        return append(self.store, f"{self.place}/intents/", number, entry)
+        entry = ChampionEntry(
+            version=version,
+            reason=reason,
+            at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            demoted=demoted,
+            cause=cause,
+        )
+        return append(self.store, f"{self.namespace}/champions/", after, entry.to_json())
 
-    # Room
+    def fallback(self) -> str | None:
+        """Return the champion that a rollback goes back to; None if there is none."""
+        return champions.fallback(self.champions(), lambda name: self.version(name) is not None)
 
-    def prune(self, keep: int) -> dict[str, int]:
-        """Delete old versions of this place, and objects that no version of the store names.
+    def demotions(self) -> dict[str, ChampionEntry]:
+        """Return the entry that demoted each version which lost champion status permanently."""
+        return champions.demotions(self.champions())
 
-        Kept are the champion, the last `KEEP_CHAMPIONS` champions, the last `keep` versions, every member
-        that one of these names, and whatever is younger than `PRUNE_AGE_S`. How nights ended, champions,
-        submissions and scores stay. Safe while a night runs: what it makes or renews is young.
+    # What `prune` needs
 
-        Returns:
-            How many `versions` and `objects` were deleted.
-        """
-        before = time.time() - PRUNE_AGE_S
-        objects = self.store.keys("objects/")  # listed before the manifests: what comes later is not in it
-        dated = self.store.keys(f"{self.place}/versions/")
-        by_time = [Path(key).stem for key in sorted(dated, key=lambda key: (dated[key], key))]
-        kept = {entry["version"] for entry in self.champions()[-KEEP_CHAMPIONS:]} | set(by_time[-keep:])
-        kept |= {Path(key).stem for key, written in dated.items() if written >= before}
-        for name in list(kept):
-            kept.update((self.version(name) or {}).get("members", ()))
-        old = [name for name in by_time if name not in kept]
-        for name in list(old):
-            if name in {entry["version"] for entry in self.champions()[-KEEP_CHAMPIONS:]}:
-                old.remove(name)  # promoted since this began
-                continue
-            work = (self.version(name) or {}).get("work")
-            if (self._get("trained", str(work)) or {}).get("version") == name:
-                self.store.delete(f"{self.place}/trained/{work}.json")  # else its night could not train anew
-            for kind in ("predictions", "versions"):
-                self.store.delete(f"{self.place}/{kind}/{name}.json")
-        named = self._objects_named()
-        unnamed = [
-            key for key, written in objects.items() if written < before and Path(key).name not in named
-        ]
-        deleted = [key for key in unnamed if self.store.delete(key, before)]
-        self.store.delete_partials(before)
-        return {"versions": len(old), "objects": len(deleted)}
+    def objects(self) -> dict[str, float]:
+        """Return when each object of the store was last put, by digest."""
+        return {Path(key).name: written for key, written in self.store.keys("objects/").items()}
 
-    def _objects_named(self) -> set[str]:
-        """The digests that a version or its predictions name, in any place of the store."""
+    def versions_written(self) -> dict[str, float]:
+        """Return when each version was published, by name."""
+        written = self.store.keys(f"{self.namespace}/versions/")
+        return {Path(key).stem: time for key, time in written.items()}
+
+    def objects_named(self) -> set[str]:
+        """Return the digests that a version or its predictions name, in any namespace of the store."""
         named: set[str] = set()
         for key in self.store.keys(""):
             kind = Path(key).parent.name
-            if kind in ("versions", "predictions"):
-                entry = get_json(self.store, key)
-                if entry is not None:  # else another prune has deleted it
-                    named.update(entry["objects"].values() if kind == "versions" else [entry["submission"]])
+            if kind not in ("versions", "predictions"):
+                continue
+            entry = get_json(self.store, key)
+            if entry is None:  # another prune has deleted it
+                continue
+            where = self.store.location(key)
+            if kind == "versions":
+                named.update(VersionEntry.from_json(entry, where).objects.values())
+            else:
+                named.add(PredictionsEntry.from_json(entry, where).submission)
         return named
 
-
-class Intent:
-    """One run's right to post in a place, as entries of the numbered list `intents`.
-
-    Opened by `Registry.open_intent`. Each step is the list's next entry, so it fails where another run took
-    over in between: then that run posts.
-
-    Attributes:
-        sent: whether the request to post may have left.
-    """
-
-    def __init__(self, registry: Registry, facts: dict[str, Any], number: int) -> None:
-        self._registry = registry
-        self._facts = facts
-        self._number = number
-        self.sent = False
-
-    def append(self, state: str) -> bool:
-        """Go on to `open`, `sent` or `closed`; False where another run took over."""
-        entry = {**self._facts, "state": state, "expires": _now(INTENT_S)}
-        if not append(self._registry.store, f"{self._registry.place}/intents/", self._number, entry):
-            return False
-        self._number += 1
-        return True
-
-    def hold(self) -> None:
-        """Renew it right before the request that posts, and while its answer is looked for.
-
-        Raises:
-            IntentLostError: another run took over; where nothing was sent, begin anew.
-        """
-        for _ in range(5):
-            began = time.time()
-            if not self.append("sent"):
-                raise IntentLostError("another run has taken over posting; run this one again")
-            if time.time() - began < INTENT_S / 6:  # else too little of it is left for the request
-                self.sent = True
-                return
-        slow = StoreError(f"each write of {self._registry.location('intents', '…')} takes too long to post")
-        slow.retryable = True
-        raise slow
-
-    def close(self) -> None:
-        """Let the next run post. Where that can not be written, it waits until this intent has expired."""
-        try:
-            self.append("closed")
-        except StoreError as error:
-            log.warning("%s (the next run that posts waits up to %d s)", error, INTENT_S)
-
-
-def has_expired(intent: dict[str, Any]) -> bool:
-    """Whether an intent's time is over, by this machine's clock."""
-    return datetime.fromisoformat(intent["expires"]) <= datetime.now(UTC)
-
-
-def _now(later_s: float = 0.0) -> str:
-    return (datetime.now(UTC) + timedelta(seconds=later_s)).isoformat(timespec="milliseconds")
+    def delete_version(self, name: str) -> None:
+        """Delete a version and its predictions, so that its run could train it again."""
+        entry = self.version(name)
+        if entry is not None and self.version_of(entry.run) == name:
+            self.store.delete(self._key("trained", entry.run.key))
+        for kind in ("predictions", "versions"):
+            self.store.delete(self._key(kind, name))

@@ -17,7 +17,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from flows import history
-from flows.registry import Registry, Work
+from flows.records import (
+    ChampionResult,
+    Decision,
+    NightEntry,
+    RunKey,
+    RunResult,
+    Status,
+    SubmissionResult,
+)
+from flows.registry import Registry
 
 log = logging.getLogger("mnist")
 QUIET_S = 5.0
@@ -147,62 +156,72 @@ def _quarters(title: str) -> Callable[[int, int, str], None]:
 
 def summarise(
     registry: Registry,
-    night: str | None,
+    night: str,
     version: str,
-    decision: str | None,
+    decision: Decision | None,
     reason: str,
     seconds: dict[str, float],
     posted: bool = False,
-    pruned: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The result of a command, for people and for machines: the object that `--json` prints.
+    pruned: NightEntry | None = None,
+) -> RunResult:
+    """Return the result of a command, for people and for machines.
 
     Args:
-        pruned: how the night ended, where its version was pruned since.
+        registry: of the namespace.
+        night: the run's.
+        version: the one that the result is about.
+        decision: None of `train` and `submit`.
+        reason: why, for people.
+        seconds: by step.
+        posted: whether this command posted the version's submission.
+        pruned: how the night ended, if its version was pruned since.
     """
-    manifest = registry.version(version) or pruned
-    assert manifest is not None
+    entry = pruned or registry.need_version(version)
     made, scored = registry.submission(version), registry.score(version)
     _, champion = registry.champion()
-    return {
-        "night": night or manifest["night"],
-        "model": manifest["model"],
-        "version": version,
-        "valid_accuracy": manifest["valid_accuracy"],
-        "decision": decision,
-        "reason": reason,
-        "submission": made
-        and {
-            "ref": made["ref"],
-            "status": scored["status"] if scored else "PENDING",
-            "public_score": scored["public_score"] if scored else None,
-            "posted": posted,
-        },
-        "champion": champion and _champion(registry, champion),
-        "seconds": {step: seconds[step] for step in STEPS if step in seconds},
-    }
+    submission = (
+        None
+        if made is None
+        else SubmissionResult(
+            ref=made.ref,
+            status=scored.status if scored else Status.PENDING,
+            public_score=scored.public_score if scored else None,
+            posted=posted,
+        )
+    )
+    return RunResult(
+        night=night,
+        model=entry.model,
+        version=version,
+        valid_accuracy=entry.valid_accuracy,
+        decision=decision,
+        reason=reason,
+        submission=submission,
+        champion=None if champion is None else _champion(registry, champion),
+        seconds={step: seconds[step] for step in STEPS if step in seconds},
+    )
 
 
-def _champion(registry: Registry, version: str) -> dict[str, Any]:
-    manifest, scored = registry.version(version), registry.score(version)
-    assert manifest is not None
-    return {
-        "version": version,
-        "valid_accuracy": manifest["valid_accuracy"],
-        "public_score": scored["public_score"] if scored else None,
-    }
+def _champion(registry: Registry, version: str) -> ChampionResult:
+    scored = registry.score(version)
+    return ChampionResult(
+        version=version,
+        valid_accuracy=registry.need_version(version).valid_accuracy,
+        public_score=scored.public_score if scored else None,
+    )
 
 
-def write(registry: Registry, work: Work, result: dict[str, Any], home: Path) -> Path:
+def write(registry: Registry, run: RunKey, result: RunResult, home: Path) -> Path:
     """Write a night's report: scorecard.md, its pictures and submission.csv.
 
     Returns:
         The folder, `<home>/reports/<night>/<model>-<preset>/<attempt>`.
     """
-    folder = home.absolute() / "reports" / work.key
+    version = str(result.version)
+    folder = home.absolute() / "reports" / run.key
     folder.mkdir(parents=True, exist_ok=True)
-    registry.fetch(result["version"], folder, *PICTURES)
-    csv = registry.predictions(result["version"])
+    registry.fetch(version, folder, *PICTURES)
+    csv = registry.predictions(version)
     if csv is not None:
         (folder / "submission.csv").write_bytes(csv)
     (folder / "scorecard.md").write_text(scorecard(registry, result, {name: name for name in PICTURES}))
@@ -215,26 +234,26 @@ def forget(home: Path, keep: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def scorecard(registry: Registry, result: dict[str, Any], pictures: dict[str, str]) -> str:
+def scorecard(registry: Registry, result: RunResult, pictures: dict[str, str]) -> str:
     """A night's scorecard as markdown.
 
     Args:
         pictures: by name as in `PICTURES`, where each lies: a file, or a data URI.
     """
     rows = [f"| {name} | {value} |" for name, value in facts(registry, result) if name != "seconds"]
-    server, competition, _ = registry.place.split("/")
-    if server == "kaggle" and result["submission"]:
+    server, competition, _ = registry.namespace.split("/")
+    if server == "kaggle" and result.submission:
         url = f"https://www.kaggle.com/competitions/{competition}/submissions"
-        rows.append(f"| on Kaggle | [submission {result['submission']['ref']}]({url}) |")
-    location = registry.location("versions", result["version"])
+        rows.append(f"| on Kaggle | [submission {result.submission.ref}]({url}) |")
+    location = registry.location("versions", str(result.version))
     if location.startswith("s3://"):
         bucket, _, key = location.removeprefix("s3://").partition("/")
         location = f"[{location}](https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={key})"
     rows.append(f"| manifest | {location} |")
-    steps = [f"| {step} | {spent:.1f} |" for step, spent in result["seconds"].items()]
+    steps = [f"| {step} | {spent:.1f} |" for step, spent in result.seconds.items()]
     return "\n".join(
         [
-            f"# Night {result['night']}: {result['decision']}", "",
+            f"# Night {result.night}: {result.decision}", "",
             "| | |", "|---|---|", *rows, "",
             "| step | seconds |", "|---|---:|", *steps, "",
             *(f"![{title}]({pictures[name]})\n" for name, title in PICTURES.items() if name in pictures),
@@ -242,27 +261,26 @@ def scorecard(registry: Registry, result: dict[str, Any], pictures: dict[str, st
     )  # fmt: skip
 
 
-def publish(registry: Registry, result: dict[str, Any]) -> None:
+def publish(registry: Registry, result: RunResult) -> None:
     """Leave the scorecard and the history of all nights as artifacts of this run."""
     from prefect.artifacts import create_markdown_artifact
 
-    manifest = registry.version(result["version"])
-    assert manifest is not None
+    objects = registry.need_version(str(result.version)).objects
     pictures = {
         name: "data:image/png;base64," + base64.b64encode(picture).decode()
         for name in PICTURES
-        if (picture := registry.store.get(f"objects/{manifest['objects'][name]}")) is not None
+        if (picture := registry.store.get(f"objects/{objects[name]}")) is not None
     }
     entries = history.read(registry)
     with _optional("scorecard"):
         create_markdown_artifact(
             scorecard(registry, result, pictures),
             key="scorecard",
-            description=f"{result['version']}: {result['decision']}",
+            description=f"{result.version}: {result.decision}",
         )
         if entries:
             create_markdown_artifact(
-                history.markdown(entries, registry.place),
+                history.markdown(entries, registry.namespace),
                 key="history",
                 description=f"{len(entries)} nights, the last {entries[-1].night} {entries[-1].decision}",
             )
@@ -275,58 +293,58 @@ def announce(registry: Registry, event: str, version: str, reason: str) -> None:
     emit_event(
         f"mnist.champion.{event}",
         resource={
-            "prefect.resource.id": f"mnist.champion.{registry.place}",
+            "prefect.resource.id": f"mnist.champion.{registry.namespace}",
             "prefect.resource.name": version,
         },
         payload={"version": version, "reason": reason},
     )
 
 
-def facts(registry: Registry, result: dict[str, Any]) -> list[tuple[str, str]]:
+def facts(registry: Registry, result: RunResult) -> list[tuple[str, str]]:
     """The rows of a scorecard."""
-    version = result["version"]
-    manifest = registry.version(version)
-    assert manifest is not None
-    low, high = manifest["valid_interval"]
-    made, champion = result["submission"], result["champion"]
-    members = manifest.get("members", [])
-    agreement = manifest.get("agreement")
+    entry = registry.need_version(str(result.version))
+    low, high = entry.valid_interval
+    made, champion = result.submission, result.champion
     rows = [
-        ("version", version),
-        ("model", f"{result['model']} {manifest['preset']}, seed {manifest['seed']}"),
-        *([("members", f"{len(members)}: {', '.join(members)}")] if members else []),
-        *([("members agree", f"on {agreement:.2%} of the rows that several left out")] if agreement else []),
+        ("version", entry.version),
+        ("model", f"{entry.model} {entry.preset}, seed {entry.seed}"),
+    ]
+    if entry.members:
+        rows.append(("members", f"{len(entry.members)}: {', '.join(entry.members)}"))
+    if entry.agreement is not None:
+        rows.append(("agreement", f"{entry.agreement:.2%} of the rows that several members held out"))
+    rows.append(
         (
             "validation accuracy",
-            f"{result['valid_accuracy']:.4f}, 95 % within {low:.4f} and {high:.4f} "
-            f"({manifest['valid_rows']:,} rows left out)",
-        ),
-    ]
-    if made is None:  # why not is its decision's reason, where it has one
-        why = "" if result["decision"] else f": {result['reason']}"
+            f"{entry.valid_accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f} "
+            f"({entry.valid_rows:,} held-out rows)",
+        )
+    )
+    if made is None:  # why not is its decision's reason, if it has one
+        why = "" if result.decision else f": {result.reason}"
         rows.append(("public score", f"not submitted{why}"))
     else:
-        score = "not out yet" if made["public_score"] is None else f"{made['public_score']:.5f}"
-        how = "posted now" if made["posted"] else "posted before"
-        rows.append(("public score", f"{score} (submission {made['ref']}, {how})"))
-    if result["decision"]:
-        rows.append(("decision", f"{result['decision']}: {result['reason']}"))
+        score = "not known yet" if made.public_score is None else f"{made.public_score:.5f}"
+        how = "posted now" if made.posted else "posted before"
+        rows.append(("public score", f"{score} (submission {made.ref}, {how})"))
+    if result.decision:
+        rows.append(("decision", f"{result.decision}: {result.reason}"))
     if champion:
-        score = "no score" if champion["public_score"] is None else f"{champion['public_score']:.5f}"
-        rows.append(("champion", f"{champion['version']} ({champion['valid_accuracy']:.4f}, {score})"))
-    rows.append(("seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in result["seconds"].items())))
-    if learner := manifest["objects"].get("learner.pkl"):
+        score = "no score" if champion.public_score is None else f"{champion.public_score:.5f}"
+        rows.append(("champion", f"{champion.version} ({champion.valid_accuracy:.4f}, {score})"))
+    rows.append(("seconds", ", ".join(f"{step} {spent:.1f}" for step, spent in result.seconds.items())))
+    if learner := entry.objects.get("learner.pkl"):
         rows.append(("learner.pkl", registry.store.location(f"objects/{learner}")))
     return rows
 
 
-def show(registry: Registry, result: dict[str, Any], folder: Path | None = None) -> None:
+def show(registry: Registry, result: RunResult, folder: Path | None = None) -> None:
     """Print the scorecard on the terminal; a deployment's run leaves its artifacts alone."""
     from prefect.runtime import deployment
 
     if deployment.id is not None:
         return
-    table = Table(title=f"Night {result['night']}", title_justify="left", show_header=False, box=None)
+    table = Table(title=f"Night {result.night}", title_justify="left", show_header=False, box=None)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in facts(registry, result):

@@ -3,19 +3,21 @@
 import logging
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import report
+from flows import lease, report
 from flows.kaggle.competition import Competition, connect
 from flows.kaggle.download import Data
 from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionRefusedError
 from flows.kaggle.submissions import submission_token
-from flows.records import Submission
-from flows.registry import INTENT_S, Intent, IntentLostError, Registry, has_expired
+from flows.lease import LEASE_S, Lease, LeaseLostError
+from flows.policy.lease import has_expired, must_reconcile
+from flows.records import LeaseEntry, RunResult, Score, Submission
+from flows.registry import Registry
 from flows.settings import Settings, SettingsError, Version, read_settings
 from flows.store.open import open_store
 from flows.train import clocked, download, is_child, refuse_an_unset_server, retries
@@ -23,7 +25,7 @@ from mnist_core import submission
 
 log = logging.getLogger("mnist")
 POLL_S = 1.0
-"""Seconds between two looks at what another run is about to post."""
+"""Seconds between two polls while another run has the lease."""
 
 
 @task(name="predict", cache_policy=NO_CACHE, persist_result=False)
@@ -35,9 +37,7 @@ def predict_version(version: str, data: Data, registry: Registry) -> None:
     from mnist_core.inference import BACKENDS, pick_backend
 
     digits = read_test(data.test_csv, rows=data.spec.test_rows)
-    manifest = registry.version(version)
-    assert manifest is not None
-    backend = pick_backend(manifest)
+    backend = pick_backend(registry.need_version(version).model_dump(include={"files"}))
     with tempfile.TemporaryDirectory() as scratch:
         registry.fetch(version, Path(scratch), "manifest.json", BACKENDS[backend])
         model = open_model(Path(scratch), backend)
@@ -49,82 +49,94 @@ def predict_version(version: str, data: Data, registry: Registry) -> None:
 
 @task(name="post", cache_policy=NO_CACHE, persist_result=False)
 def _post(version: str, competition: Competition, registry: Registry) -> Submission:
-    csv = registry.predictions(version)
-    assert csv is not None
+    csv = registry.need_predictions(version)
     submission.read_csv(csv, competition.spec)
     token = submission_token(competition.name, csv)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "submission.csv"
         path.write_bytes(csv)
         while True:
-            intent = _take_turn(version, token, competition, registry)
+            held = _acquire_lease(version, token, competition, registry)
             try:
                 known = registry.submission_of(token)  # the server's list may be late
                 if known is not None:
-                    made = competition.submission(known["ref"])
+                    made = competition.submission(known.ref)
                 else:
-                    made = competition.submit_once(path, version, intent.hold)
+                    made = competition.submit_once(path, version, held.renew)
                 registry.put_submission(version, token, made.ref, made.message)
             except BaseException as error:
-                # After a request without a clear answer the intent stays: the next run finds out first.
-                if not intent.sent or getattr(error, "answered", False):
-                    intent.close()
-                if isinstance(error, IntentLostError) and not intent.sent:
+                # After a request without a clear answer the lease stays: the next run finds out first.
+                if not held.sent or getattr(error, "answered", False):
+                    held.release()
+                if isinstance(error, LeaseLostError) and not held.sent:
                     continue
                 raise
-            intent.close()
+            held.release()
             break
     log.info("%s submission %d for %s", "posted" if made.posted else "found", made.ref, version)
     return made
 
 
-def _take_turn(version: str, token: str, competition: Competition, registry: Registry) -> Intent:
-    """Become the one run that posts, after what other runs sent is settled and their turn is over."""
-    told = False
+def _acquire_lease(version: str, token: str, competition: Competition, registry: Registry) -> Lease:
+    """Return the lease to submit, after what other runs sent is reconciled and their leases are over."""
+    waiting = False
     while True:
-        settle(competition, registry)
-        intent = registry.open_intent(version, token)
-        if intent is not None:
-            return intent
-        if not told:
-            log.info("another run posts; this one waits its turn, %d minutes at most", INTENT_S // 60)
-            told = True
+        reconcile(competition, registry)
+        acquired = lease.acquire(registry, version, token)
+        if acquired is not None:
+            return acquired
+        if not waiting:
+            log.info("waiting for another run's submission (up to %d min)", LEASE_S // 60)
+            waiting = True
         time.sleep(POLL_S)
 
 
-def settle(competition: Competition, registry: Registry) -> None:
-    """Find out what became of a submission whose run has ended, or still waits, without a clear answer.
+def reconcile(competition: Competition, registry: Registry) -> None:
+    """Find out what became of a submission whose run ended, or still waits, without a clear answer.
 
-    Where the server's list has it, the registry keeps it. Where the list does not have it when the run's
-    intent has expired, it counts as not posted.
+    If the server's list has it, it is recorded. If the list does not have it when the run's lease has
+    expired, it counts as not posted.
     """
     wait = POLL_S
     while True:
-        number, last = registry.intent()
-        if last is None or last["state"] != "sent":
+        number, last = lease.current(registry)
+        if last is None or not must_reconcile(last):
             return
-        expired = has_expired(last)  # looked at before the list is
-        posted = registry.submission(last["version"]) is not None
-        if not posted and (found := competition.find(last["content"])) is not None:
-            registry.put_submission(last["version"], last["content"], found.ref, found.message)
-            posted = True
+        expired = has_expired(last, datetime.now(UTC))  # read before the list is
+        posted = _was_posted(last, competition, registry)
         if posted or expired:
-            if registry.settle_intent(number, last, posted):
-                log.info("%s: %s", last["version"], "it was posted" if posted else "it was not posted")
+            if lease.release_reconciled(registry, number, last, posted):
+                log.info("%s: %s", last.version, "it was posted" if posted else "it was not posted")
             continue
         if wait == POLL_S:
-            log.info(
-                "%s was sent and is not on the list yet: looking until %s", last["version"], last["expires"]
-            )
+            log.info("%s was sent and is not listed yet: looking until %s", last.version, last.expires)
         time.sleep(wait)
         wait = min(wait * 1.5, 15.0)
+
+
+def _was_posted(sent: LeaseEntry, competition: Competition, registry: Registry) -> bool:
+    """Return whether a submission is recorded or listed; a listed one is recorded."""
+    if registry.submission(sent.version) is not None:
+        return True
+    found = competition.find(sent.content)
+    if found is None:
+        return False
+    registry.put_submission(sent.version, sent.content, found.ref, found.message)
+    return True
 
 
 @task(name="score", cache_policy=NO_CACHE, persist_result=False)
 def _score(version: str, ref: int, competition: Competition, registry: Registry, wait_s: float) -> Submission:
     scored = competition.wait_for_score(ref, wait_s)
     if scored.status != "PENDING":
-        registry.put_score(version, scored.status, scored.public_score, scored.error)
+        registry.put_score(
+            Score(
+                version=version,
+                status=scored.status,
+                public_score=scored.public_score,
+                error=scored.error,
+            )
+        )
     return scored
 
 
@@ -142,20 +154,18 @@ def _read_score(
 
 
 def read_scores(competition: Competition, registry: Registry) -> list[str]:
-    """Read the scores that are not known yet; what can not be read now is read by the next run.
+    """Read the scores that are not known yet; those that are unavailable are read by the next run.
 
     Returns:
-        The versions whose scores were looked for.
+        The versions whose scores were asked for.
     """
     unscored = registry.unscored()
-    for version in unscored:
-        known = registry.submission(version)
-        assert known is not None
+    for entry in unscored:
         try:
-            _read_score(version, known["ref"], competition, registry, 0.0)
+            _read_score(entry.version, entry.ref, competition, registry, 0.0)
         except CompetitionError as error:
             log.warning("%s", error)
-    return unscored
+    return [entry.version for entry in unscored]
 
 
 def post_and_score(version: str, competition: Competition, registry: Registry, settings: Settings) -> bool:
@@ -187,7 +197,7 @@ def run_name() -> str:
 
 
 @flow(name="submit", flow_run_name=run_name)
-def submit(version: Version = None) -> dict[str, Any]:
+def submit(version: Version = None) -> RunResult:
     """Submit a version, unless the competition has these predictions already.
 
     The format check and the once-only rule hold; the gate is not asked and the champion stays.
@@ -202,8 +212,8 @@ def submit(version: Version = None) -> dict[str, Any]:
     with clocked(seconds, "download"):
         competition = connect(settings)
         data = download(competition, settings)
-    registry = Registry(open_store(str(settings.store)), competition.place(data))
-    settle(competition, registry)
+    registry = Registry(open_store(str(settings.store)), competition.namespace(data))
+    reconcile(competition, registry)
     name = version or registry.champion()[1]
     if name is None:
         raise SettingsError("there is no champion to submit yet; run `python -m flows nightly` first")
@@ -219,7 +229,9 @@ def submit(version: Version = None) -> dict[str, Any]:
             reason = "submitted on request" if posted else "the competition has these predictions already"
         except QuotaSpentError as error:
             posted, reason = False, str(error)
-    result = report.summarise(registry, None, name, None, reason, seconds, posted)
+    result = report.summarise(
+        registry, registry.need_version(name).night, name, None, reason, seconds, posted
+    )
     if not is_child():
         report.show(registry, result)
     return result

@@ -16,11 +16,13 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows import report
 from flows.ensemble import FOLDS, assemble, number_of, parts
+from flows.held_out import HeldOut
 from flows.kaggle.competition import Competition, connect
 from flows.kaggle.download import Data
 from flows.kaggle.errors import SubmissionUnknownError
-from flows.publish import HeldOut, publish, seed_of
-from flows.registry import Registry, Work
+from flows.publish import publish, seed_of
+from flows.records import RunKey, RunResult
+from flows.registry import Registry
 from flows.settings import (
     Attempt,
     Device,
@@ -112,7 +114,7 @@ def download(competition: Competition, settings: Settings) -> Data:
 
 @task(name="fit and publish", cache_policy=NO_CACHE, persist_result=False)
 def fit_and_publish(
-    data: Data, work: Work, settings: Settings, registry: Registry
+    data: Data, run: RunKey, settings: Settings, registry: Registry
 ) -> tuple[str, dict[str, float]]:
     """Read the rows, fit, evaluate on the rows left out, publish; arrays stay inside this task.
 
@@ -128,18 +130,18 @@ def fit_and_publish(
         digits = read_train(data.train_csv, rows=data.spec.train_rows)
     assert digits.labels is not None
     fold = assign_folds(digits.labels, data.digest)
-    number = number_of(work, registry, settings.members)
+    number = number_of(run, registry, settings.members)
     left_out = 0 if number is None else number % FOLDS
     held_out, seen = np.flatnonzero(fold == left_out), np.flatnonzero(fold != left_out)
-    what, seed = f"{work.model} {work.preset}", seed_of(work)
+    what, seed = f"{run.model} {run.preset}", seed_of(run)
     which = {}
     if number is not None:
         what, which = f"member {number + 1} of {what}", {"number": number}
     log.info("training %s on %d rows without fold %d, seed %d", what, len(seen), left_out, seed)
     with clocked(seconds, "train"), report.progress(f"train {what}") as progress:
         net = fit(
-            digits, work.model, work.preset, rows=seen, seed=seed, device=settings.device,
-            epochs=work.epochs, member=number, progress=progress,
+            digits, run.model, run.preset, rows=seen, seed=seed, device=settings.device,
+            epochs=run.epochs, member=number, progress=progress,
         )  # fmt: skip
     valid = digits[held_out]
     assert valid.labels is not None
@@ -149,12 +151,12 @@ def fit_and_publish(
             net,
             HeldOut(held_out, valid.labels, probabilities),
             valid.pixels,
-            work,
+            run,
             registry,
             {
                 "data_digest": data.digest,
-                "preset": work.preset,
-                "epochs": work.epochs,
+                "preset": run.preset,
+                "epochs": run.epochs,
                 "rows": len(seen),
                 "fold": left_out,
                 "seconds": seconds,
@@ -227,7 +229,7 @@ def train(
     attempt: Attempt = None,
     member: Member = None,
     fresh: Fresh = False,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train tonight's version and publish it, or adopt the one that the same command published.
 
     Of an ensemble tonight's members are trained one after another, each published when it is finished, and
@@ -253,20 +255,21 @@ def train(
     with clocked(seconds, "download"):
         competition = connect(settings)
         data = download(competition, settings)
-    registry = Registry(open_store(str(settings.store)), competition.place(data))
-    work = Work(
-        night_id(night),
-        settings.model,
-        settings.preset,
-        settings.epochs,
-        check_seed(seed),
-        attempt or 1,
-        check_member(member, settings),
+    registry = Registry(open_store(str(settings.store)), competition.namespace(data))
+    run = RunKey(
+        night=night_id(night),
+        model=settings.model,
+        preset=settings.preset,
+        epochs=settings.epochs,
+        seed=check_seed(seed),
+        attempt=attempt or 1,
+        member=check_member(member, settings),
     )
     if attempt is None:
-        work = registry.open_attempt(work, fresh)
+        run = registry.open_attempt(run, fresh)
+    version = None
     with capped(settings.train_cap_s, "training", "MNIST_TRAIN_CAP_S"):
-        for part in parts(work):
+        for part in parts(run):
             version = registry.version_of(part)
             if version is not None:
                 log.info("%s is trained already: %s", part.key, version)
@@ -274,11 +277,10 @@ def train(
             version, spent = fit_and_publish(data, part, settings, registry)
             for step, took in spent.items():
                 seconds[step] = round(seconds.get(step, 0.0) + took, 3)
-        if parts(work) != [work]:
+        if parts(run) != [run]:
             with clocked(seconds, "publish"):
-                version = assemble(work, registry.champion()[1], data, registry, settings.members)
-    assert version is not None
-    result = report.summarise(registry, work.night, version, None, "trained", seconds)
+                version = assemble(run, registry.champion()[1], data, registry, settings.members)
+    result = report.summarise(registry, run.night, str(version), None, "trained", seconds)
     if not is_child():
         report.show(registry, result)
     return result
@@ -291,7 +293,7 @@ def check_member(member: int | None, settings: Settings) -> int | None:
         SettingsError: the model is no ensemble, or a night adds fewer.
     """
     if member is not None:
-        count = len(parts(Work("", settings.model, settings.preset)))
+        count = len(parts(RunKey(night="", model=settings.model, preset=settings.preset)))
         if settings.model != "ensemble" or not 1 <= member <= count:
             what = f"a night of ensemble {settings.preset} adds {count}"
             if settings.model != "ensemble":

@@ -52,7 +52,7 @@ class Competition:
         self.url = url
         self._folder = home / "data" / server.replace(":", "_") / name
 
-    def place(self, data: Data) -> str:
+    def namespace(self, data: Data) -> str:
         """`<server>/<competition>/<data digest>`, under which versions of these data live."""
         return f"{self.server.replace(':', '_')}/{self.name}/{data.digest[:PLACE_DIGITS]}"
 

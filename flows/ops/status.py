@@ -4,14 +4,18 @@ Each reads the store, which is the truth, and is safe while a night runs: what t
 next entry or takes away what no run can need.
 """
 
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
 
+from flows import lease
 from flows.kaggle.competition import connect, server_name
 from flows.kaggle.errors import CompetitionError
-from flows.registry import Registry, has_expired
+from flows.policy.lease import has_expired
+from flows.prune import prune as prune_registry
+from flows.records import Demotion, LeaseState, NightEntry
+from flows.registry import Registry
 from flows.settings import Settings, SettingsError
 from flows.store.base import Store
 from flows.store.open import open_store
@@ -48,25 +52,23 @@ def status(settings: Settings) -> dict[str, Any]:
     """How the job stands.
 
     Returns:
-        `place`; `champion` as in a night's result, with `since`; `nights`, the last `NIGHTS` that ended, the
-        last one first, `reason` being why the title was taken back where it was; `pending`, versions whose
+        `namespace`; `champion` as in a night's result, with `since`; `nights`, the last `NIGHTS` that ended,
+        the last one first, `reason` being why the version was demoted if it was; `pending`, versions whose
         submission has no score yet, with `ref`; `unknown`, the version of which nobody knows whether it was
         submitted; `posting`, the version that a run posts now; `quota`, submissions left today, None where
         the competition can not be asked, then with `quota_error`.
     """
     registry = open_registry(settings)
     champions = registry.champions()
-    _, intent = registry.intent()
-    state = intent["state"] if intent else "closed"
+    _, last = lease.current(registry)
+    expired = last is not None and has_expired(last, datetime.now(UTC))
     told: dict[str, Any] = {
-        "place": registry.place,
-        "champion": _version(registry, champions[-1]["version"], since=champions[-1]["at"])
-        if champions
-        else None,
+        "namespace": registry.namespace,
+        "champion": _version(registry, champions[-1].version, since=champions[-1].at) if champions else None,
         "nights": [_night(registry, ended) for ended in registry.nights(NIGHTS)[::-1]],
-        "pending": [{"version": v, "ref": registry.submission(v)["ref"]} for v in registry.unscored()],  # type: ignore[index]
-        "unknown": intent["version"] if intent and state == "sent" and has_expired(intent) else None,
-        "posting": intent["version"] if intent and state != "closed" and not has_expired(intent) else None,
+        "pending": [{"version": made.version, "ref": made.ref} for made in registry.unscored()],
+        "unknown": last.version if last and last.state is LeaseState.SENT and expired else None,
+        "posting": last.version if last and last.state is not LeaseState.CLOSED and not expired else None,
         "quota": None,
     }
     try:
@@ -77,24 +79,27 @@ def status(settings: Settings) -> dict[str, Any]:
 
 
 def _version(registry: Registry, name: str, **facts: Any) -> dict[str, Any]:
-    manifest = registry.version(name) or {}
-    scored = registry.score(name) or {}
+    entry, scored = registry.version(name), registry.score(name)
     return {
         "version": name,
-        "model": manifest.get("model"),
-        "preset": manifest.get("preset"),
-        "valid_accuracy": manifest.get("valid_accuracy"),
-        "public_score": scored.get("public_score"),
+        "model": entry and entry.model,
+        "preset": entry and entry.preset,
+        "valid_accuracy": entry and entry.valid_accuracy,
+        "public_score": scored and scored.public_score,
         **facts,
     }
 
 
-def _night(registry: Registry, ended: dict[str, Any]) -> dict[str, Any]:
+def _night(registry: Registry, ended: NightEntry) -> dict[str, Any]:
+    demotion, scored = registry.demotions().get(ended.version), registry.score(ended.version)
     return {
-        "night": Path(ended["work"]).parts[0],
-        **{name: ended[name] for name in ("work", "version", "valid_accuracy", "decision")},
-        "reason": registry.taken_back().get(ended["version"], ended["reason"]),
-        "public_score": (registry.score(ended["version"]) or {}).get("public_score"),
+        "night": ended.run.night,
+        "run": ended.run.key,
+        "version": ended.version,
+        "valid_accuracy": ended.valid_accuracy,
+        "decision": ended.decision.value,
+        "reason": demotion.reason if demotion else ended.reason,
+        "public_score": scored and scored.public_score,
     }
 
 
@@ -102,14 +107,14 @@ def versions(settings: Settings) -> dict[str, Any]:
     """All versions of the place, the oldest night first, each with its scores and what it was or is."""
     registry = open_registry(settings)
     _, champion = registry.champion()
-    taken_back = registry.taken_back()
+    demoted = registry.demotions()
     rows = []
     for name in registry.versions():
         made = registry.submission(name)
-        was = "taken back" if name in taken_back else "was champion" if registry.was_champion(name) else ""
+        was = "demoted" if name in demoted else "was champion" if registry.was_champion(name) else ""
         role = "champion" if name == champion else was
-        rows.append(_version(registry, name, submission=made and made["ref"], role=role))
-    return {"place": registry.place, "versions": rows}
+        rows.append(_version(registry, name, submission=made and made.ref, role=role))
+    return {"namespace": registry.namespace, "versions": rows}
 
 
 def rollback(settings: Settings) -> dict[str, Any]:
@@ -121,20 +126,20 @@ def rollback(settings: Settings) -> dict[str, Any]:
     registry = open_registry(settings)
     while True:
         number, champion = registry.champion()
-        before = registry.before_champion()
+        before = registry.fallback()
         if champion is None or before is None:
             raise SettingsError(
                 f"there is no champion before {champion}; the next night may bring another one"
             )
         reason = f"rolled back by hand; {champion} is champion no more and is not promoted again"
-        if registry.promote(before, number, reason, rollback=champion):
-            return {"place": registry.place, "champion": _version(registry, before), "reason": reason}
+        if registry.promote(before, number, reason, demoted=champion, cause=Demotion.ROLLBACK):
+            return {"namespace": registry.namespace, "champion": _version(registry, before), "reason": reason}
 
 
 def prune(settings: Settings, keep: int) -> dict[str, Any]:
-    """Delete old versions and unnamed objects; `Registry.prune` says which stay."""
+    """Delete old versions and unnamed objects; `flows.prune` says which stay."""
     registry = open_registry(settings)
-    return {"place": registry.place, **registry.prune(keep)}
+    return {"namespace": registry.namespace, **prune_registry(registry, keep).to_json()}
 
 
 def show(told: dict[str, Any]) -> list[Table | str]:
@@ -151,7 +156,7 @@ def show(told: dict[str, Any]) -> list[Table | str]:
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     """A table that fits 80 columns: a version's name has its night and its model."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    shown = [name for name in rows[0] if name not in ("night", "work", "model")]
+    shown = [name for name in rows[0] if name not in ("night", "run", "model")]
     for name in shown:
         table.add_column(name.split("_")[0], no_wrap=name == "version", overflow="fold")
     for row in rows:

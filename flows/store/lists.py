@@ -43,7 +43,7 @@ def get_object(store: Store, digest: str) -> bytes:
 
 def put_json(store: Store, key: str, value: dict[str, Any]) -> bool:
     """`Store.put` for a small JSON object; the keys `format` and `writer` are added."""
-    entry = {**value, "format": 1, "writer": uuid.uuid4().hex}
+    entry = {**value, "format": 2, "writer": uuid.uuid4().hex}
     return store.put(key, (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode())
 
 
@@ -58,11 +58,15 @@ def get_json(store: Store, key: str) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(data)
-        known = value["format"] == 1
+        known = value["format"] == 2
     except (ValueError, KeyError, TypeError):
         known = False
     if not known:
-        raise StoreError(f"{store.location(key)} is no JSON object of format 1; it was changed from outside")
+        raise StoreError(
+            f"{store.location(key)} is not a JSON object of format 2",
+            "it was changed from outside, or written by another version of this program: use that version, "
+            "or set MNIST_STORE to a new store",
+        )
     return dict(value)
 
 

@@ -22,9 +22,9 @@ import numpy as np
 KILLED = 9
 """Exit status of a night that ended itself."""
 STORE_CALLS = ("put", "upload", "get", "keys", "delete")
-KINDS = "objects|versions|trained|predictions|submissions|scores|champions|attempts|nights|intents"
-INTENT_S = 1.5
-"""Seconds after which a dead run's intent has expired, so that its next run need not wait for minutes."""
+KINDS = "objects|versions|trained|predictions|submissions|scores|champions|attempts|nights|leases"
+LEASE_S = 1.5
+"""Seconds after which a dead run's lease has expired, so that its next run need not wait for minutes."""
 
 
 def run_night(
@@ -67,7 +67,7 @@ def run_night(
     from flows.nightly import nightly
 
     try:
-        outcome["result"] = nightly(night)
+        outcome["result"] = nightly(night).to_json()
         code = 0
     except MnistError as error:
         outcome["error"] = str(error)
@@ -106,11 +106,11 @@ def _wrap_calls(point: Callable[[str, Callable[..., Any]], Callable[..., Any]]) 
 def _hurry() -> None:
     from botocore.retries.standard import ExponentialBackoff
 
-    from flows import registry, submit
+    from flows import lease, submit
     from flows.kaggle import competition
     from flows.store import s3
 
-    registry.INTENT_S, submit.POLL_S = INTENT_S, 0.1
+    lease.LEASE_S, submit.POLL_S = LEASE_S, 0.1
     competition.LOOK_AGAIN_S = (0.2, 0.4, 0.4)
     s3.READ_TIMEOUT_S = 0.5
     ExponentialBackoff.delay_amount = lambda *_: 0  # type: ignore[method-assign]

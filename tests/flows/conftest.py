@@ -13,7 +13,8 @@ import pytest
 
 from flows.kaggle.competition import Competition, connect
 from flows.kaggle.download import Data, data_digest
-from flows.registry import Registry, Work
+from flows.records import RunKey
+from flows.registry import Registry
 from flows.settings import Settings, read_settings
 from flows.store.open import open_store
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
@@ -103,9 +104,9 @@ class Job:
 
     @property
     def registry(self) -> Registry:
-        """The registry of this job's place; its data are downloaded for it."""
+        """The registry of this job's namespace; its data are downloaded for it."""
         competition = self.competition
-        return Registry(open_store(str(self.settings.store)), competition.place(competition.download()))
+        return Registry(open_store(str(self.settings.store)), competition.namespace(competition.download()))
 
     @property
     def bundle(self) -> Path:
@@ -132,10 +133,10 @@ class Job:
             held_out["probabilities"][right, (held_out["labels"][right] + 1) % 10] = 1.0
             np.savez(folder / "held_out.npz", **held_out)
         manifest = json.loads((folder / "manifest.json").read_text()) | {"night": night} | facts
-        work = Work(night, "convnet", "fast")
+        work = RunKey(night=night, model="convnet", preset="fast")
         return registry.publish(registry.open_attempt(work, fresh=attempt > 1), manifest, folder)
 
-    def publish_member(self, work: Work, fold: int, *, seed: int, errors: int) -> str:
+    def publish_member(self, work: RunKey, fold: int, *, seed: int, errors: int) -> str:
         """Publish a member that need not be trained: the session's network, a little different.
 
         Args:
@@ -212,3 +213,23 @@ def job(
 def data(unpacked: Path) -> Data:
     """The competition's files of split 0, without a download."""
     return Data(unpacked, data_digest(unpacked))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """An empty registry in a folder."""
+    return Registry(open_store(str(tmp_path / "store")), "practice/digit-recognizer/0123456789abcdef")
+
+
+@pytest.fixture
+def manifest() -> Callable[..., dict[str, Any]]:
+    """Make the manifest of a bundle with everything that a version's entry needs: `manifest(seed=2)`."""
+
+    def manifest(**facts: Any) -> dict[str, Any]:
+        needed = {
+            "model": "convnet", "night": NIGHT, "preset": "fast", "seed": 1, "valid_rows": 100,
+            "valid_accuracy": 0.99, "valid_interval": [0.98, 1.0],
+        }  # fmt: skip
+        return {name: value for name, value in (needed | facts).items() if value is not None}
+
+    return manifest

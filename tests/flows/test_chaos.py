@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from flows.kaggle.submissions import submission_token
-from flows.registry import Registry, Work
+from flows.records import Demotion, RunKey, VersionEntry
+from flows.registry import Registry
 from flows.store.open import open_store
 from mnist_core import load, predict, read_test
 from tests.flows import chaos
@@ -80,13 +81,13 @@ class Ground:
         return trial
 
 
-def put_version(registry: Registry, night: str, manifest: dict[str, Any]) -> None:
+def put_version(registry: Registry, night: str, manifest: VersionEntry) -> None:
     """Make a night's trained version of another one's objects."""
-    work = registry.open_attempt(Work(night, "convnet", "fast"), False)
+    run = registry.open_attempt(RunKey(night=night, model="convnet", preset="fast"), False)
     name = f"{night}-convnet-00000000"
-    facts = {"version": name, "night": night, "work": work.key}
-    registry._put_first("versions", name, {**manifest, **facts})
-    registry._put_first("trained", work.key, {"version": name})
+    facts = {"version": name, "night": night, "run": run}
+    registry.put_version(manifest.model_copy(update=facts))
+    registry.put_trained(run, name)
 
 
 @dataclass
@@ -100,8 +101,8 @@ class Trial:
     @property
     def registry(self) -> Registry:
         """As a process that has just begun sees it."""
-        place = next(iter(self.ground.template)).rpartition("/champions/")[0]
-        return Registry(open_store(self.where), place)
+        namespace = next(iter(self.ground.template)).rpartition("/champions/")[0]
+        return Registry(open_store(self.where), namespace)
 
     def start(
         self,
@@ -142,9 +143,9 @@ class Trial:
         assert chaos.faults_of(registry.store) == []
         assert {f"{night}-convnet-00000000" for night in nights} <= set(registry.versions())
         assert all(count <= 1 for count in self.submitted(*nights))
-        numbers = [int(Path(key).stem) for key in registry.store.keys(f"{registry.place}/champions/")]
+        numbers = [int(Path(key).stem) for key in registry.store.keys(f"{registry.namespace}/champions/")]
         assert numbers == list(range(1, len(numbers) + 1))
-        promoted = [entry["version"] for entry in registry.champions() if "alarm" not in entry]
+        promoted = [entry.version for entry in registry.champions() if entry.cause is not Demotion.ALARM]
         assert len(set(promoted)) == len(promoted)
 
 
@@ -158,7 +159,7 @@ def ground(request, job, forks, labels, monkeypatch):
     started.publish(night=OLD)
     from flows.nightly import nightly
 
-    assert nightly(OLD)["submission"]["public_score"] > 0.9
+    assert nightly(OLD).submission.public_score > 0.9
     store = started.registry.store
     keys = sorted(store.keys(""), key=lambda key: "/champions/" not in key)
     return Ground(started, forks, labels, request.param, s3, {key: store.get(key) for key in keys})
@@ -172,7 +173,7 @@ def test_a_night_killed_at_a_call_is_finished_by_the_same_command(ground):
     code, told = ground.lay(TONIGHT).run(TONIGHT)
     assert code == 0, told
     calls = told["calls"]
-    assert {"put intents", "POST CreateSubmission", "PUT upload", "put champions", "put nights"} <= set(calls)
+    assert {"put leases", "POST CreateSubmission", "PUT upload", "put champions", "put nights"} <= set(calls)
     everything = [(number, when) for number in range(len(calls)) for when in ("before", "after")]
     post = calls.index("POST CreateSubmission")
     sample = [*everything[7 :: len(everything) // SAMPLE], (post, "before"), (post, "after")]
@@ -261,15 +262,15 @@ def test_whole_nights_killed_at_random_moments_end_well(job, prefect_api):
         assert chaos.faults_of(started.registry.store) == []
         began = time.monotonic()
         again = start(night)
-        _, said = again.communicate(timeout=250)  # a dead run's intent holds for three minutes
+        _, said = again.communicate(timeout=250)  # a dead run's lease holds for three minutes
         assert again.returncode == 0, said
         length = max(length, time.monotonic() - began)
     registry = started.registry
     assert chaos.faults_of(registry.store) == []
     nights = registry.nights()
-    assert [ended["work"][:10] for ended in nights] == [f"2026-12-{n + 1:02d}" for n in range(len(when))]
-    assert {ended["decision"] for ended in nights} <= {"promoted", "rejected"}
+    assert [ended.run.night for ended in nights] == [f"2026-12-{n + 1:02d}" for n in range(len(when))]
+    assert {ended.decision for ended in nights} <= {"promoted", "rejected"}
     tokens = Counter(entry["description"].split()[-1] for entry in started.server.submissions())
     assert set(tokens.values()) == {1}
-    assert len(tokens) == sum(ended["decision"] == "promoted" for ended in nights)
+    assert len(tokens) == sum(ended.decision == "promoted" for ended in nights)
     print(f"\n{len(when)} whole nights of {length:.0f} s, killed after {when} s: {len(tokens)} submissions")

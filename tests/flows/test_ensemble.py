@@ -1,15 +1,13 @@
 """An ensemble that grows night by night: members, folds, the limit, and two nights that grow one champion."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from flows import nightly as nightly_module
-from flows.ensemble import FOLDS, assemble, combine, grow, members_of, number_of, parts
+from flows.ensemble import FOLDS, assemble, combine, grow, number_of, parts
+from flows.held_out import HeldOut
 from flows.nightly import nightly
-from flows.publish import HeldOut, read_held_out
-from flows.registry import Work
+from flows.records import RunKey
 from flows.settings import SettingsError
 from flows.train import train
 from mnist_core.models import ensemble
@@ -32,7 +30,7 @@ def publish_members(small):
     """Publish the session's bundle as tonight's members, each with its own fold and errors of its own."""
 
     def publish(night, count=2, errors=10):
-        work = replace(Work(night, "ensemble", "fast", epochs=1), attempt=1)
+        work = RunKey(night=night, model="ensemble", preset="fast", epochs=1)
         registry = small.registry
         for number, part in enumerate(parts(work)[:count]):
             fold = number_of(part, registry, 15) % FOLDS
@@ -56,23 +54,23 @@ def test_members_are_trained_published_and_put_together(small):
     result = nightly(NIGHTS[0])
 
     registry = small.registry
-    members = members_of(registry, result["version"])
-    assert (result["decision"], result["model"], len(members)) == ("promoted", "ensemble", 2)
-    folds = [registry.version(name)["fold"] for name in members]
+    members = registry.members_of(result.version)
+    assert (result.decision, result.model, len(members)) == ("promoted", "ensemble", 2)
+    folds = [registry.version(name).fold for name in members]
     assert folds == [0, 1]
-    rows = [set(read_held_out(registry, name).rows.tolist()) for name in members]
-    together = read_held_out(registry, result["version"])
+    rows = [set(registry.held_out(name).rows.tolist()) for name in members]
+    together = registry.held_out(result.version)
     assert not rows[0] & rows[1]
     assert set(together.rows.tolist()) == rows[0] | rows[1]
     np.testing.assert_allclose(together.probabilities.sum(1), 1, atol=1e-5)
-    assert {registry.version(name)["model"] for name in members} == {"convnet"}
-    assert len({registry.version(name)["seed"] for name in members}) == 2
-    manifest = registry.version(result["version"])
-    assert manifest["valid_rows"] == 16_800
-    assert "learner.pkl" not in manifest["objects"]
+    assert {registry.version(name).model for name in members} == {"convnet"}
+    assert len({registry.version(name).seed for name in members}) == 2
+    manifest = registry.version(result.version)
+    assert manifest.valid_rows == 16_800
+    assert "learner.pkl" not in manifest.objects
     assert len(small.server.submissions()) == 1
-    assert result["seconds"]["train"] == pytest.approx(
-        sum(registry.version(name)["seconds"]["train"] for name in members), abs=0.01
+    assert result.seconds.train == pytest.approx(
+        sum(registry.version(name).seconds["train"] for name in members), abs=0.01
     )
 
 
@@ -95,14 +93,14 @@ def test_the_next_night_grows_the_champion_and_a_killed_one_trains_only_what_is_
 
     registry = small.registry
     assert trained == [2]
-    assert members_of(registry, second["version"])[:2] == members_of(registry, first["version"])
-    assert [registry.version(name)["fold"] for name in members_of(registry, second["version"])] == [
+    assert registry.members_of(second.version)[:2] == registry.members_of(first.version)
+    assert [registry.version(name).fold for name in registry.members_of(second.version)] == [
         0,
         1,
         2,
         3,
     ]
-    assert registry.version(second["version"])["base"] == first["version"]
+    assert registry.version(second.version).base == first.version
 
 
 def test_a_night_on_a_single_networks_title_begins_anew(small, publish_members, monkeypatch):
@@ -110,15 +108,15 @@ def test_a_night_on_a_single_networks_title_begins_anew(small, publish_members, 
     single = small.publish(night=NIGHTS[0])
     monkeypatch.setenv("MNIST_MODEL", "convnet")
     monkeypatch.delenv("MNIST_EPOCHS")
-    assert nightly(NIGHTS[0])["version"] == single
+    assert nightly(NIGHTS[0]).version == single
     monkeypatch.setenv("MNIST_MODEL", "ensemble")
     monkeypatch.setenv("MNIST_EPOCHS", "1")
     publish_members(NIGHTS[1])
 
     result = nightly(NIGHTS[1])
 
-    assert single not in members_of(small.registry, result["version"])
-    assert len(members_of(small.registry, result["version"])) == 2
+    assert single not in small.registry.members_of(result.version)
+    assert len(small.registry.members_of(result.version)) == 2
 
 
 def test_members_that_share_no_held_out_row_with_the_champion_are_rejected(
@@ -131,14 +129,14 @@ def test_members_that_share_no_held_out_row_with_the_champion_are_rejected(
     nightly(NIGHTS[0])
     monkeypatch.setenv("MNIST_MODEL", "ensemble")
     monkeypatch.setenv("MNIST_EPOCHS", "1")
-    work = replace(Work(NIGHTS[1], "ensemble", "fast", epochs=1), attempt=1)
+    work = RunKey(night=NIGHTS[1], model="ensemble", preset="fast", epochs=1)
     for fold, part in enumerate(parts(work), start=1):
         small.publish_member(part, fold, seed=fold, errors=10)
 
     result = nightly(NIGHTS[1])
 
-    assert result["decision"] == "rejected"
-    assert "left out none of the rows" in result["reason"]
+    assert result.decision == "rejected"
+    assert "left out none of the rows" in result.reason
 
 
 def test_of_two_nights_that_grow_one_champion_the_second_builds_anew(small, publish_members, monkeypatch):
@@ -159,9 +157,9 @@ def test_of_two_nights_that_grow_one_champion_the_second_builds_anew(small, publ
     last = nightly(NIGHTS[2])
 
     registry = small.registry
-    assert [first["decision"], others[0]["decision"], last["decision"]] == ["promoted"] * 3
-    assert len(members_of(registry, last["version"])) == 6
-    assert members_of(registry, last["version"])[:4] == members_of(registry, others[0]["version"])
+    assert [first.decision, others[0].decision, last.decision] == ["promoted"] * 3
+    assert len(registry.members_of(last.version)) == 6
+    assert registry.members_of(last.version)[:4] == registry.members_of(others[0].version)
     # These members differ on the held-out rows alone: one content for the three nights.
     assert len(small.server.submissions()) == 1
 
@@ -173,8 +171,8 @@ def test_a_night_run_again_keeps_the_ensemble_it_became_champion_with(small, pub
 
     again = nightly(NIGHTS[0])
 
-    assert again["version"] == first["version"]
-    assert assemble.fn(work, first["version"], data, small.registry, 15) == first["version"]
+    assert again.version == first.version
+    assert assemble.fn(work, first.version, data, small.registry, 15) == first.version
 
 
 def test_members_that_help_nothing_leave_the_champion(small, publish_members, monkeypatch):
@@ -187,9 +185,9 @@ def test_members_that_help_nothing_leave_the_champion(small, publish_members, mo
 
     result = nightly(NIGHTS[1])
 
-    assert result["decision"] == "rejected"
-    assert "none of tonight's members takes the place" in result["reason"]
-    assert result["champion"]["version"] == champion["version"]
+    assert result.decision == "rejected"
+    assert "none of tonight's members takes the place" in result.reason
+    assert result.champion.version == champion.version
     assert len(small.server.submissions()) == 1
 
 
@@ -197,11 +195,11 @@ def test_a_member_is_trained_by_itself_where_it_is_asked_for(small):
     """One member, as its run on the GPU pool trains it; the others and the whole are not made."""
     result = train(NIGHTS[0], member=2)
 
-    work = Work(NIGHTS[0], "ensemble", "fast", epochs=1)
-    assert [small.registry.version_of(part) for part in parts(work)] == [None, result["version"]]
-    manifest = small.registry.version(result["version"])
-    assert manifest["number"] == manifest["fold"] == 1
-    assert manifest["sizes"]["upright"]
+    work = RunKey(night=NIGHTS[0], model="ensemble", preset="fast", epochs=1)
+    assert [small.registry.version_of(part) for part in parts(work)] == [None, result.version]
+    manifest = small.registry.version(result.version)
+    assert manifest.number == manifest.fold == 1
+    assert manifest.model_extra["sizes"]["upright"]
     assert small.registry.assembled(work) is None
 
 
@@ -248,7 +246,7 @@ def test_every_fold_has_its_turn_in_a_full_ensemble(small, publish_members):
     registry = small.registry
 
     def folds(night, limit):
-        tonight = parts(Work(night, "ensemble", "fast"))
+        tonight = parts(RunKey(night=night, model="ensemble", preset="fast"))
         return [number_of(part, registry, limit) % FOLDS for part in tonight]
 
     assert folds(NIGHTS[1], 15) == [2, 3]

@@ -10,11 +10,13 @@ import time
 import numpy as np
 import pytest
 
+from flows import lease
 from flows import submit as submit_module
 from flows.kaggle.errors import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
 from flows.nightly import AlarmError, nightly
+from flows.prune import prune
 from flows.publish import seed_of
-from flows.registry import Work
+from flows.records import Demotion, RunKey
 from flows.settings import SettingsError
 from flows.store.base import StoreError
 from flows.submit import submit
@@ -35,24 +37,24 @@ def test_a_night_trains_promotes_submits_and_reports(job, monkeypatch):
     result = nightly(NIGHT)
 
     registry = started.registry
-    assert result["decision"] == "promoted"
-    assert registry.champion() == (1, result["version"])
-    assert result["champion"]["version"] == result["version"]
-    assert result["submission"]["posted"]
-    assert result["submission"]["status"] == "COMPLETE"
-    assert abs(result["submission"]["public_score"] - result["valid_accuracy"]) < 0.02
-    assert result["valid_accuracy"] > 0.97
-    assert list(result["seconds"]) == ["download", "read", "train", "publish", "predict", "submit"]
+    assert result.decision == "promoted"
+    assert registry.champion() == (1, result.version)
+    assert result.champion.version == result.version
+    assert result.submission.posted
+    assert result.submission.status == "COMPLETE"
+    assert abs(result.submission.public_score - result.valid_accuracy) < 0.02
+    assert result.valid_accuracy > 0.97
+    assert list(result.seconds) == ["download", "read", "train", "publish", "predict", "submit"]
     [listed] = started.server.submissions()
-    assert listed["ref"] == result["submission"]["ref"]
-    assert result["version"] in listed["description"]
+    assert listed["ref"] == result.submission.ref
+    assert result.version in listed["description"]
     report = started.home / "home" / "reports" / NIGHT / "convnet-fast-e1" / "000001"
     assert {path.name for path in report.iterdir()} == {
         "scorecard.md", "hardest.png", "confusion.png", "submission.csv",
     }  # fmt: skip
-    assert result["version"] in (report / "scorecard.md").read_text()
-    json.dumps(result)
-    assert list(nightly(NIGHT)["seconds"]) == list(result["seconds"])
+    assert result.version in (report / "scorecard.md").read_text()
+    json.dumps(result.to_json())
+    assert list(nightly(NIGHT).seconds) == list(result.seconds)
 
 
 def test_a_finished_night_run_again_does_nothing_and_tells_the_first_result(job):
@@ -63,11 +65,11 @@ def test_a_finished_night_run_again_does_nothing_and_tells_the_first_result(job)
 
     again = nightly(NIGHT)
 
-    assert first["submission"]["posted"]
-    assert not again["submission"]["posted"]
+    assert first.submission.posted
+    assert not again.submission.posted
     for key in ("decision", "version", "reason", "champion", "seconds"):
-        assert again[key] == first[key]
-    assert again["submission"]["public_score"] == first["submission"]["public_score"]
+        assert getattr(again, key) == getattr(first, key)
+    assert again.submission.public_score == first.submission.public_score
     assert len(started.server.submissions()) == 1
 
 
@@ -81,11 +83,11 @@ def test_a_night_keeps_all_it_knows_in_s3(job, s3, monkeypatch):
     first = nightly(NIGHT)
     again = nightly(NIGHT)
 
-    assert first["decision"] == again["decision"] == "promoted"
-    assert first["submission"]["posted"]
-    assert not again["submission"]["posted"]
+    assert first.decision == again.decision == "promoted"
+    assert first.submission.posted
+    assert not again.submission.posted
     assert len(started.server.submissions()) == 1
-    assert started.registry.champion() == (1, first["version"])
+    assert started.registry.champion() == (1, first.version)
     assert not (started.home / "home" / "store").exists()
 
 
@@ -97,10 +99,10 @@ def test_below_the_floor_nothing_is_promoted_and_nothing_posted(job, monkeypatch
 
     result = nightly(NIGHT)
 
-    assert result["decision"] == "rejected"
-    assert "below the floor 0.9990" in result["reason"]
-    assert result["submission"] is None
-    assert result["champion"] is None
+    assert result.decision == "rejected"
+    assert "below the floor 0.9990" in result.reason
+    assert result.submission is None
+    assert result.champion is None
     assert started.server.submissions() == []
 
 
@@ -112,8 +114,8 @@ def test_force_passes_the_gate(job, monkeypatch):
 
     result = nightly(NIGHT, force=True)
 
-    assert result["decision"] == "promoted"
-    assert result["reason"].startswith("forced: ")
+    assert result.decision == "promoted"
+    assert result.reason.startswith("forced: ")
     assert len(started.server.submissions()) == 1
 
 
@@ -122,12 +124,12 @@ def test_force_after_a_rejection_goes_on_with_the_same_version(job, monkeypatch)
     started = job()
     monkeypatch.setenv("MNIST_FLOOR", "0.999")
     version = started.publish()
-    assert nightly(NIGHT)["decision"] == "rejected"
+    assert nightly(NIGHT).decision == "rejected"
 
     forced = nightly(NIGHT, force=True)
 
-    assert (forced["decision"], forced["version"]) == ("promoted", version)
-    assert nightly(NIGHT)["decision"] == "promoted"
+    assert (forced.decision, forced.version) == ("promoted", version)
+    assert nightly(NIGHT).decision == "promoted"
     assert len(started.server.submissions()) == 1
 
 
@@ -144,41 +146,41 @@ def test_a_score_far_below_the_champions_rolls_it_back(job):
     started.publish()
     good = nightly(NIGHT)
     bad = started.publish(night="2026-11-24")
-    predict_wrongly(started, bad, good["version"], every=40)
+    predict_wrongly(started, bad, good.version, every=40)
 
     for posted in (True, False):
         with pytest.raises(AlarmError, match=f"alarm: public score .* of {bad} .*700 rows") as caught:
             nightly("2026-11-24")
-        assert caught.value.result["decision"] == "failed"
-        assert caught.value.result["submission"]["posted"] is posted
-        assert caught.value.result["champion"]["version"] == good["version"]
+        assert caught.value.result.decision == "failed"
+        assert caught.value.result.submission.posted is posted
+        assert caught.value.result.champion.version == good.version
         assert not caught.value.retryable
 
     champions = started.registry.champions()
-    assert [entry["version"] for entry in champions] == [good["version"], bad, good["version"]]
-    assert champions[2]["alarm"] == bad
+    assert [entry.version for entry in champions] == [good.version, bad, good.version]
+    assert (champions[2].demoted, champions[2].cause) == (bad, Demotion.ALARM)
     assert len(started.server.submissions()) == 2
     started.publish(night="2026-11-25")
-    assert nightly("2026-11-25")["decision"] == "promoted"
+    assert nightly("2026-11-25").decision == "promoted"
 
 
 def test_a_score_that_comes_late_rolls_back_in_the_next_night(job, monkeypatch):
     """The next night reads the score, takes the title back, and goes on with its own version."""
     started = job(score_seconds=2.0)
     started.publish()
-    good = nightly(NIGHT)["version"]
+    good = nightly(NIGHT).version
     bad = started.publish(night="2026-11-24")
     predict_wrongly(started, bad, good, every=40)
     monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0")
-    started.server.scored(nightly("2026-11-24")["submission"]["ref"])
+    started.server.scored(nightly("2026-11-24").submission.ref)
 
     next_one = started.publish(night="2026-11-25")
     with pytest.raises(AlarmError) as caught:  # it is told once, after the night has done its own work
         nightly("2026-11-25")
-    assert caught.value.result["decision"] == "promoted"
-    assert nightly("2026-11-25")["decision"] == "promoted"
+    assert caught.value.result.decision == "promoted"
+    assert nightly("2026-11-25").decision == "promoted"
 
-    champions = [entry["version"] for entry in started.registry.champions()]
+    champions = [entry.version for entry in started.registry.champions()]
     assert champions == [good, bad, good, next_one]
     with pytest.raises(AlarmError):
         nightly("2026-11-24")
@@ -188,11 +190,11 @@ def test_a_score_a_little_lower_is_no_alarm(job):
     """A champion that lost a few rows of those on which the two differ stays champion."""
     started = job()
     started.publish()
-    good = nightly(NIGHT)["version"]
+    good = nightly(NIGHT).version
     other = started.publish(night="2026-11-24")
     predict_wrongly(started, other, good, every=4000)
 
-    assert nightly("2026-11-24")["decision"] == "promoted"
+    assert nightly("2026-11-24").decision == "promoted"
     assert started.registry.champion() == (2, other)
 
 
@@ -200,14 +202,14 @@ def test_predictions_far_from_the_champions_are_rejected(job):
     """A version that is good on its held-out rows and differs on a tenth of the test rows is not posted."""
     started = job()
     started.publish()
-    good = nightly(NIGHT)["version"]
+    good = nightly(NIGHT).version
     other = started.publish(night="2026-11-24")
     predict_wrongly(started, other, good, every=10)
 
     result = nightly("2026-11-24")
 
-    assert result["decision"] == "rejected"
-    assert "90.00% of the test rows" in result["reason"]
+    assert result.decision == "rejected"
+    assert "90.00% of the test rows" in result.reason
     assert len(started.server.submissions()) == 1
 
 
@@ -221,8 +223,8 @@ def test_predictions_that_lack_a_digit_are_rejected(job):
 
     result = nightly(NIGHT)
 
-    assert result["decision"] == "rejected"
-    assert "the digit 7 is 0.0% of its predictions" in result["reason"]
+    assert result.decision == "rejected"
+    assert "the digit 7 is 0.0% of its predictions" in result.reason
     assert started.server.submissions() == []
 
 
@@ -237,7 +239,7 @@ def test_an_old_night_gone_on_with_does_not_take_the_title_back(job):
 
     result = nightly(NIGHT)
 
-    assert result["submission"]["posted"]
+    assert result.submission.posted
     assert registry.champion() == (2, new)
 
 
@@ -252,8 +254,8 @@ def test_the_champion_yields_only_to_what_is_not_clearly_worse(job, errors, deci
 
     result = nightly("2026-11-24")
 
-    assert result["decision"] == decision
-    assert f"{errors} errors more than champion {champion} on 8400 rows" in result["reason"]
+    assert result.decision == decision
+    assert f"{errors} errors more than champion {champion} on 8400 rows" in result.reason
     assert registry.champion()[1] == (challenger if decision == "promoted" else champion)
 
 
@@ -264,23 +266,23 @@ def test_scratch_has_its_night_where_no_champion_is_better(job, monkeypatch):
 
     result = nightly(NIGHT, model="scratch")
 
-    assert result["decision"] == "promoted"
-    assert "above the floor 0.9500" in result["reason"]
-    assert started.registry.champion() == (1, result["version"])
-    assert result["submission"]["public_score"] > 0.975
+    assert result.decision == "promoted"
+    assert "above the floor 0.9500" in result.reason
+    assert started.registry.champion() == (1, result.version)
+    assert result.submission.public_score > 0.975
 
 
 def test_scratch_is_rejected_beside_a_convnet_champion(job, monkeypatch):
     """With as many epochs a convnet is far better, so scratch changes nothing and is not submitted."""
     started = job()
     monkeypatch.setenv("MNIST_EPOCHS", "1")
-    champion = nightly(NIGHT)["version"]
+    champion = nightly(NIGHT).version
 
     result = nightly(NIGHT, model="scratch")
 
-    assert result["decision"] == "rejected"
-    assert f"more than champion {champion}" in result["reason"]
-    assert result["submission"] is None
+    assert result.decision == "rejected"
+    assert f"more than champion {champion}" in result.reason
+    assert result.submission is None
     assert started.registry.champion() == (1, champion)
     assert len(started.server.submissions()) == 1
 
@@ -296,8 +298,8 @@ def test_resnet18_has_its_night(job, monkeypatch):
 
     result = nightly(NIGHT, model="resnet18")
 
-    assert (result["model"], result["decision"]) == ("resnet18", "promoted")
-    assert abs(result["submission"]["public_score"] - result["valid_accuracy"]) < 0.05
+    assert (result.model, result.decision) == ("resnet18", "promoted")
+    assert abs(result.submission.public_score - result.valid_accuracy) < 0.05
     assert len(started.server.submissions()) == 1
 
 
@@ -308,10 +310,10 @@ def test_a_dry_run_stops_after_the_gate(job):
 
     result = nightly(NIGHT, dry_run=True)
 
-    assert result["decision"] == "dry-run"
+    assert result.decision == "dry-run"
     assert started.registry.champion() == (0, None)
     assert started.server.submissions() == []
-    assert nightly(NIGHT)["decision"] == "promoted"
+    assert nightly(NIGHT).decision == "promoted"
 
 
 def test_without_quota_the_night_is_held_and_keeps_its_version(job, start_practice, monkeypatch):
@@ -321,9 +323,9 @@ def test_without_quota_the_night_is_held_and_keeps_its_version(job, start_practi
 
     result = nightly(NIGHT)
 
-    assert result["decision"] == "held"
-    assert "00:00 UTC" in result["reason"]
-    assert result["submission"] is None
+    assert result.decision == "deferred"
+    assert "00:00 UTC" in result.reason
+    assert result.submission is None
     assert started.registry.champion() == (1, version)
     assert started.server.submissions() == []
 
@@ -331,8 +333,8 @@ def test_without_quota_the_night_is_held_and_keeps_its_version(job, start_practi
     started.server.stop()
     again = start_practice(started.server.home, port=int(port), daily_limit=1)
     later = nightly(NIGHT)
-    assert later["decision"] == "promoted"
-    assert later["submission"]["posted"]
+    assert later.decision == "promoted"
+    assert later.submission.posted
     assert started.registry.champion() == (1, version)
     assert len(again.submissions()) == 1
 
@@ -358,13 +360,13 @@ def test_a_score_that_is_not_out_is_pending_and_read_by_the_next_run(job, monkey
     started.publish()
 
     first = nightly(NIGHT)
-    assert first["decision"] == "promoted"
-    assert (first["submission"]["status"], first["submission"]["public_score"]) == ("PENDING", None)
+    assert first.decision == "promoted"
+    assert (first.submission.status, first.submission.public_score) == ("PENDING", None)
 
-    started.server.scored(first["submission"]["ref"])
+    started.server.scored(first.submission.ref)
     again = nightly(NIGHT)
-    assert again["submission"]["status"] == "COMPLETE"
-    assert again["champion"]["public_score"] == again["submission"]["public_score"] > 0.5
+    assert again.submission.status == "COMPLETE"
+    assert again.champion.public_score == again.submission.public_score > 0.5
 
 
 def test_an_answer_that_stays_out_fails_the_night_and_the_next_run_settles_it(job, monkeypatch):
@@ -383,8 +385,8 @@ def test_an_answer_that_stays_out_fails_the_night_and_the_next_run_settles_it(jo
     while not started.server.submissions():
         pass
     result = nightly(NIGHT)
-    assert result["decision"] == "promoted"
-    assert not result["submission"]["posted"]
+    assert result.decision == "promoted"
+    assert not result.submission.posted
     assert len(started.server.submissions()) == 1
 
 
@@ -395,7 +397,7 @@ def test_a_passing_fault_is_waited_out_between_tries(job, monkeypatch):
     monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[0.1, 0.1, 0.1]")
     started.server.fault("web-page", count=2)
 
-    assert nightly(NIGHT)["decision"] == "promoted"
+    assert nightly(NIGHT).decision == "promoted"
 
 
 def test_a_score_that_can_not_be_read_is_pending(job, monkeypatch):
@@ -407,10 +409,10 @@ def test_a_score_that_can_not_be_read_is_pending(job, monkeypatch):
 
     result = nightly(NIGHT)
 
-    assert result["decision"] == "promoted"
-    assert result["submission"]["status"] == "PENDING"
+    assert result.decision == "promoted"
+    assert result.submission.status == "PENDING"
     started.server.clear_faults()
-    assert nightly(NIGHT)["submission"]["status"] == "COMPLETE"
+    assert nightly(NIGHT).submission.status == "COMPLETE"
 
 
 def test_a_full_disk_fails_the_night_by_name_and_it_goes_on_later(job):
@@ -429,7 +431,7 @@ def test_a_full_disk_fails_the_night_by_name_and_it_goes_on_later(job):
 
     assert started.registry.champion() == (0, None)
     assert started.server.submissions() == []
-    assert nightly(NIGHT)["decision"] == "promoted"
+    assert nightly(NIGHT).decision == "promoted"
 
 
 def test_wrong_credentials_fail_at_once(job, monkeypatch):
@@ -449,7 +451,7 @@ def test_a_bundle_with_a_changed_byte_is_not_used(job):
     started = job()
     version = started.publish()
     registry = started.registry
-    digest = registry.version(version)["objects"]["model.onnx"]
+    digest = registry.version(version).objects["model.onnx"]
     path = registry.store.root / "objects" / digest
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -485,12 +487,12 @@ def test_submit_takes_the_champion_or_a_named_version(job):
 
     result = submit(version)
 
-    assert result["submission"]["posted"]
-    assert result["submission"]["public_score"] > 0.5
-    assert result["champion"] is None
+    assert result.submission.posted
+    assert result.submission.public_score > 0.5
+    assert result.champion is None
     again = submit(version)
-    assert not again["submission"]["posted"]
-    assert again["reason"] == "the competition has these predictions already"
+    assert not again.submission.posted
+    assert again.reason == "the competition has these predictions already"
 
 
 def test_train_adopts_what_it_published_and_fresh_opens_the_next_attempt(job, monkeypatch):
@@ -499,22 +501,22 @@ def test_train_adopts_what_it_published_and_fresh_opens_the_next_attempt(job, mo
     monkeypatch.setenv("MNIST_EPOCHS", "1")
     first = train(NIGHT, seed=None)
 
-    assert train(NIGHT)["version"] == first["version"]
-    assert "train" not in train(NIGHT)["seconds"]
+    assert train(NIGHT).version == first.version
+    assert "train" not in train(NIGHT).seconds
     other = train(NIGHT, fresh=True)
-    assert other["version"] != first["version"]
+    assert other.version != first.version
     assert len(started.registry.versions()) == 2
 
 
 def test_the_seed_follows_from_night_and_attempt():
     """Each night and each attempt has a seed of its own, the same one on any machine; a given one wins."""
-    works = [Work(NIGHT, "convnet", "fast", attempt=n) for n in (1, 2)] + [
-        Work("2026-11-24", "convnet", "fast")
+    works = [RunKey(night=NIGHT, model="convnet", preset="fast", attempt=n) for n in (1, 2)] + [
+        RunKey(night="2026-11-24", model="convnet", preset="fast")
     ]
 
     assert len({seed_of(work) for work in works}) == 3
-    assert seed_of(works[0]) == seed_of(Work(NIGHT, "resnet18", "best"))
-    assert seed_of(Work(NIGHT, "convnet", "fast", seed=7)) == 7
+    assert seed_of(works[0]) == seed_of(RunKey(night=NIGHT, model="resnet18", preset="best"))
+    assert seed_of(RunKey(night=NIGHT, model="convnet", preset="fast", seed=7)) == 7
 
 
 @pytest.mark.parametrize(
@@ -547,26 +549,26 @@ def test_a_held_champion_is_posted_by_a_night_that_is_rejected(job, start_practi
     """Of held versions the champion has its turn when tonight's is rejected; older ones have none."""
     started = job(daily_limit=0)
     started.publish()
-    older = nightly(NIGHT)["version"]
+    older = nightly(NIGHT).version
     champion = started.publish(night="2026-11-24", attempt=1)
     predict_wrongly(started, champion, older, every=4000)
-    assert nightly("2026-11-24")["decision"] == "held"
+    assert nightly("2026-11-24").decision == "deferred"
     started.publish(night="2026-11-25", errors=60)
-    assert nightly("2026-11-25")["decision"] == "rejected"
+    assert nightly("2026-11-25").decision == "rejected"
     assert started.server.submissions() == []
     with_quota(started, start_practice, 10)
     started.publish(night="2026-11-26", errors=60)
 
     result = nightly("2026-11-26")
 
-    assert (result["decision"], result["submission"]) == ("rejected", None)
-    assert result["reason"].endswith(f"champion {champion}, held until now, was submitted")
-    assert result["champion"]["version"] == champion
-    assert result["champion"]["public_score"] > 0.9
+    assert (result.decision, result.submission) == ("rejected", None)
+    assert result.reason.endswith(f"champion {champion}, deferred until now, was submitted")
+    assert result.champion.version == champion
+    assert result.champion.public_score > 0.9
     [listed] = started.server.submissions()
     assert listed["description"].startswith(champion)
     again = nightly("2026-11-26")
-    assert (again["decision"], again["reason"]) == (result["decision"], result["reason"])
+    assert (again.decision, again.reason) == (result.decision, result.reason)
     assert len(started.server.submissions()) == 1
 
 
@@ -574,11 +576,11 @@ def test_a_held_champion_that_scores_too_low_is_an_alarm_of_the_night_that_posts
     """The title goes back, the night ends with the alarm, and so does the same night again."""
     started = job()
     started.publish()
-    good = nightly(NIGHT)["version"]
+    good = nightly(NIGHT).version
     with_quota(started, start_practice, 0)
     bad = started.publish(night="2026-11-24")
     predict_wrongly(started, bad, good, every=40)
-    assert nightly("2026-11-24")["decision"] == "held"
+    assert nightly("2026-11-24").decision == "deferred"
     with_quota(started, start_practice, 10)
     started.publish(night="2026-11-25", errors=60)
 
@@ -586,7 +588,7 @@ def test_a_held_champion_that_scores_too_low_is_an_alarm_of_the_night_that_posts
         with pytest.raises(AlarmError, match=f"of {bad} is more than"):
             nightly("2026-11-25")
 
-    assert [entry["version"] for entry in started.registry.champions()] == [good, bad, good]
+    assert [entry.version for entry in started.registry.champions()] == [good, bad, good]
     assert len(started.server.submissions()) == 2
 
 
@@ -594,7 +596,7 @@ def test_an_alarm_is_reported_again_by_force_too(job):
     """`--force` passes the gate, and does not promote again what the alarm took back."""
     started = job()
     started.publish()
-    good = nightly(NIGHT)["version"]
+    good = nightly(NIGHT).version
     bad = started.publish(night="2026-11-24")
     predict_wrongly(started, bad, good, every=40)
 
@@ -615,24 +617,24 @@ def test_a_night_that_was_not_answered_is_settled_by_any_next_night(job, monkeyp
     with pytest.raises(SubmissionUnknownError):
         nightly(NIGHT)
     registry = started.registry
-    assert registry.intent()[1]["state"] == "sent"
+    assert lease.current(registry)[1].state == "sent"
     assert registry.submission(version) is None
-    assert registry.nights()[-1]["decision"] == "failed"
+    assert registry.nights()[-1].decision == "failed"
     other = started.publish(night="2026-11-24")
     predict_wrongly(started, other, version, every=4000)
 
-    assert nightly("2026-11-24")["decision"] == "promoted"
+    assert nightly("2026-11-24").decision == "promoted"
 
     assert registry.submission(version) is not None
-    assert registry.score(version)["public_score"] > 0.9
+    assert registry.score(version).public_score > 0.9
     assert {entry["description"].split()[0] for entry in started.server.submissions()} == {version, other}
-    assert registry.intent()[1]["state"] == "closed"
+    assert lease.current(registry)[1].state == "closed"
 
 
 def test_what_the_list_does_not_have_when_its_intent_has_expired_was_not_posted(job, monkeypatch):
     """A request that never arrived is unknown first; the same night again finds that out, and posts."""
     monkeypatch.setattr("flows.kaggle.competition.LOOK_AGAIN_S", (0.1,))
-    monkeypatch.setattr("flows.registry.INTENT_S", 2.0)
+    monkeypatch.setattr("flows.lease.LEASE_S", 2.0)
     started = job()
     started.publish()
     started.server.fault("reset", rpc="CreateSubmission")
@@ -641,7 +643,7 @@ def test_what_the_list_does_not_have_when_its_intent_has_expired_was_not_posted(
 
     result = nightly(NIGHT)
 
-    assert result["submission"]["posted"]
+    assert result.submission.posted
     assert len(started.server.submissions()) == 1
 
 
@@ -650,20 +652,20 @@ def test_a_night_waits_while_another_run_posts(job, caplog):
     started = job()
     started.publish()
     registry = started.registry
-    other = registry.open_intent("another", "its token")
+    other = lease.acquire(registry, "another", "its token")
     caplog.set_level(logging.INFO, "mnist")
 
     def close_once_it_waits():
-        while "this one waits its turn" not in caplog.text:
+        while "waiting for another run" not in caplog.text:
             time.sleep(0.1)
         posted_while_open.append(len(started.server.submissions()))
-        other.close()
+        other.release()
 
     posted_while_open: list[int] = []
     threading.Thread(target=close_once_it_waits, daemon=True).start()
     result = nightly(NIGHT)
 
-    assert result["submission"]["posted"]
+    assert result.submission.posted
     assert posted_while_open == [0]
 
 
@@ -674,7 +676,7 @@ def test_a_rate_limit_on_the_post_is_no_unknown_submission(job, monkeypatch):
     monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[0.1]")
     started.server.fault("rate-limit", rpc="CreateSubmission")
 
-    assert nightly(NIGHT)["submission"]["posted"]
+    assert nightly(NIGHT).submission.posted
     assert len(started.server.submissions()) == 1
 
 
@@ -682,11 +684,11 @@ def test_a_low_score_of_an_earlier_champion_is_told_and_nothing_goes_back_to_it(
     """It comes when a later champion holds: that one stays, and the bad one is no bar and no way back."""
     started = job(score_seconds=2.0)
     started.publish()
-    good = nightly(NIGHT)["version"]
+    good = nightly(NIGHT).version
     bad = started.publish(night="2026-11-24")
     predict_wrongly(started, bad, good, every=40)
     monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0")
-    ref = nightly("2026-11-24")["submission"]["ref"]
+    ref = nightly("2026-11-24").submission.ref
     later = started.publish(night="2026-11-25")
     registry = started.registry
     assert registry.promote(later, 2, "while the score was not out")
@@ -697,28 +699,26 @@ def test_a_low_score_of_an_earlier_champion_is_told_and_nothing_goes_back_to_it(
 
     registry = started.registry
     assert registry.champion()[1] == later
-    assert bad in registry.taken_back()
-    assert registry.before_champion() == good
+    assert bad in registry.demotions()
+    assert registry.fallback() == good
 
 
 def test_a_night_whose_version_was_pruned_still_tells_its_end(job, monkeypatch):
     """What a night came to is kept in its own entry, and a finished night is not trained again."""
-    monkeypatch.setattr("flows.registry.PRUNE_AGE_S", 0.0)
-    monkeypatch.setattr("flows.registry.KEEP_CHAMPIONS", 1)
     started = job()
     started.publish()
     first = nightly(NIGHT)
     other = started.publish(night="2026-11-24")
-    predict_wrongly(started, other, first["version"], every=4000)
+    predict_wrongly(started, other, first.version, every=4000)
     nightly("2026-11-24")
-    assert started.registry.prune(1)["versions"] == 1
+    assert prune(started.registry, 1, keep_champions=1, min_age_s=0.0).versions == 1
 
     again = nightly(NIGHT)
 
-    assert again["champion"]["version"] == other
+    assert again.champion.version == other
     for key in ("night", "model", "version", "valid_accuracy", "decision", "reason", "seconds"):
-        assert again[key] == first[key]
-    assert again["submission"]["public_score"] == first["submission"]["public_score"]
+        assert getattr(again, key) == getattr(first, key)
+    assert again.submission.public_score == first.submission.public_score
 
 
 def test_a_submission_that_the_server_forgot_does_not_stop_the_nights(job):
@@ -727,6 +727,6 @@ def test_a_submission_that_the_server_forgot_does_not_stop_the_nights(job):
     version = started.publish()
     started.registry.put_submission("2026-11-01-convnet-00000000", "token", 1, "forgotten")
 
-    assert nightly(NIGHT)["decision"] == "promoted"
-    assert started.registry.unscored() == ["2026-11-01-convnet-00000000"]
-    assert started.registry.score(version)["public_score"] > 0.9
+    assert nightly(NIGHT).decision == "promoted"
+    assert [made.version for made in started.registry.unscored()] == ["2026-11-01-convnet-00000000"]
+    assert started.registry.score(version).public_score > 0.9

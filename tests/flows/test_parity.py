@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from flows.registry import Registry, Work
+from flows.records import RunKey
+from flows.registry import Registry
 from flows.store.open import open_store
 from flows.submit import predict_version
 from mnist_core import export, fit, load, load_learner, open_model, predict, read_test, read_train, to_fastai
@@ -82,7 +83,7 @@ def test_a_version_is_predicted_by_what_its_manifest_names(bundle, data, tmp_pat
     (folder / "manifest.json").write_text(json.dumps(manifest))
     for name in kept:
         (folder / name).write_bytes((bundle / name).read_bytes())
-    version = registry.publish(Work("2026-11-23", "convnet", "fast"), manifest, folder)
+    version = registry.publish(RunKey(night="2026-11-23", model="convnet", preset="fast"), manifest, folder)
 
     with caplog.at_level("INFO", logger="mnist"):
         predict_version.fn(version, data, registry)

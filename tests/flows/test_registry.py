@@ -1,23 +1,17 @@
-"""Versions, predictions, champions and attempts of one place: the first writer holds."""
+"""Versions, predictions, champions and attempts of one namespace: the first writer wins."""
 
 import json
 import os
-import time
 
 import pytest
 
-from flows import registry as module
-from flows.registry import IntentLostError, Registry, Work
-from flows.store.lists import get_json, put_object
+from flows.records import Decision, Demotion, NightEntry, RecordError, RunKey, Score, Status
+from flows.registry import MissingVersionError, Registry
+from flows.store.base import StoreError
+from flows.store.lists import put_json
 from flows.store.open import open_store
 
-WORK = Work("2026-11-23", "convnet", "fast")
-
-
-@pytest.fixture
-def registry(tmp_path):
-    """An empty registry."""
-    return Registry(open_store(str(tmp_path / "store")), "practice/digit-recognizer/0123456789abcdef")
+RUN = RunKey(night="2026-11-23", model="convnet", preset="fast")
 
 
 @pytest.fixture
@@ -30,86 +24,100 @@ def folder(tmp_path):
     return folder
 
 
-def test_work_is_told_apart_by_everything_that_was_asked_for():
-    """Another model, preset, seed, epochs, night or attempt is other work."""
+def ended(run, decision=Decision.PROMOTED):
+    """The end of a run."""
+    return NightEntry(run=run, version="v", decision=decision, reason="")
+
+
+def test_a_run_key_differs_by_everything_that_was_asked_for():
+    """Another model, preset, seed, epochs, night, attempt or member is another key."""
     others = [
-        Work("2026-11-24", "convnet", "fast"),
-        Work("2026-11-23", "resnet18", "fast"),
-        Work("2026-11-23", "convnet", "best"),
-        Work("2026-11-23", "convnet", "fast", epochs=1),
-        Work("2026-11-23", "convnet", "fast", seed=0),
-        Work("2026-11-23", "convnet", "fast", attempt=2),
-    ]
+        {"night": "2026-11-24"}, {"model": "resnet18"}, {"preset": "best"}, {"epochs": 1}, {"seed": 0},
+        {"attempt": 2}, {"member": 1},
+    ]  # fmt: skip
 
-    assert len({work.key for work in [WORK, *others]}) == 7
+    assert len({RUN.model_copy(update=facts).key for facts in [{}, *others]}) == 8
 
 
-def test_an_attempt_is_kept_until_a_fresh_one_is_asked_for(registry):
-    """The same command stays in its attempt; `fresh` opens the next, which then is the one that holds."""
-    assert [registry.open_attempt(WORK, fresh).attempt for fresh in (False, False, True, False)] == [
-        1,
-        1,
-        2,
-        2,
-    ]
+def test_an_attempt_is_kept_until_a_fresh_one_is_requested(registry):
+    """The same command stays in its attempt; `fresh` opens the next, which is then the current one."""
+    attempts = [registry.open_attempt(RUN, fresh).attempt for fresh in (False, False, True, False)]
+
+    assert attempts == [1, 1, 2, 2]
 
 
-def test_a_version_is_found_by_its_work_and_published_once(registry, folder):
-    """Publishing the same weights again is the same version, and the first manifest holds."""
-    name = registry.publish(WORK, {"created": "first"}, folder)
-    again = registry.publish(WORK, {"created": "second"}, folder)
+def test_a_version_is_found_by_its_run_and_published_once(registry, folder, manifest):
+    """Publishing the same weights again is the same version, and the first entry is kept."""
+    name = registry.publish(RUN, manifest(seed=1), folder)
+    again = registry.publish(RUN, manifest(seed=2), folder)
 
     assert name == again
     assert name.startswith("2026-11-23-convnet-")
-    assert registry.version(name)["created"] == "first"
-    assert registry.version_of(WORK) == name
-    assert registry.version_of(Work("2026-11-23", "convnet", "best")) is None
+    assert registry.version(name).seed == 1
+    assert registry.version(name).run == RUN
+    assert registry.version_of(RUN) == name
+    assert registry.version_of(RUN.model_copy(update={"preset": "best"})) is None
     assert registry.versions() == [name]
 
 
-def test_the_same_weights_of_another_attempt_are_found_by_it(registry, folder):
-    """A fresh attempt that comes to the same weights is the same version, and is not trained again."""
-    fresh = Work("2026-11-23", "convnet", "fast", attempt=2)
-    name = registry.publish(WORK, {}, folder)
+def test_a_versions_entry_keeps_the_facts_that_are_not_read(registry, folder, manifest):
+    """Whatever else the manifest says (libraries, confusion …) is stored with the version."""
+    name = registry.publish(RUN, manifest(libraries={"torch": "2.11"}), folder)
 
-    assert registry.publish(fresh, {}, folder) == name
+    assert registry.version(name).to_json()["libraries"] == {"torch": "2.11"}
+
+
+def test_a_manifest_without_a_fact_that_flows_need_is_refused_by_name(registry, folder, manifest):
+    """The error names the object and the field, and nothing is published."""
+    with pytest.raises(RecordError, match=r"2026-11-23-convnet-\w+\.json: VersionEntry .*'valid_accuracy'"):
+        registry.publish(RUN, manifest(valid_accuracy=None), folder)
+
+    assert registry.versions() == []
+
+
+def test_the_same_weights_of_another_attempt_are_found_by_it(registry, folder, manifest):
+    """A fresh attempt that ends with the same weights is the same version, and is not trained again."""
+    fresh = RUN.with_attempt(2)
+    name = registry.publish(RUN, manifest(), folder)
+
+    assert registry.publish(fresh, manifest(), folder) == name
     assert registry.version_of(fresh) == name
 
 
 def test_how_a_night_ended_can_be_followed_by_another_end(registry):
-    """The last end holds: a rejected night that was forced later is a promoted one."""
-    assert registry.night(WORK) is None
-    registry.end_night(WORK, {"decision": "rejected"})
-    registry.end_night(WORK, {"decision": "promoted"})
+    """The last end counts: a rejected night that was forced later is a promoted one."""
+    assert registry.night(RUN) is None
+    registry.end_night(ended(RUN, Decision.REJECTED))
+    registry.end_night(ended(RUN))
 
-    assert registry.night(WORK)["decision"] == "promoted"
+    assert registry.night(RUN) == ended(RUN)
 
 
-def test_nights_are_told_by_date_and_within_one_as_they_ended(registry):
-    """A name or an attempt does not decide the order, nor does the night that was made good for later."""
-    works = [Work("2026-11-24", "convnet", "fast"), WORK, Work("2026-11-23", "convnet", "best")]
-    for seconds, work in enumerate(works):
-        registry.end_night(work, {"decision": "promoted"})
-        [end] = (registry.store.root / registry.place / "nights" / work.key).iterdir()
+def test_nights_are_listed_by_date_and_within_one_as_they_ended(registry):
+    """Neither a name nor an attempt decides the order, nor does a night that was repeated later."""
+    runs = [RUN.model_copy(update=facts) for facts in ({"night": "2026-11-24"}, {}, {"preset": "best"})]
+    for seconds, run in enumerate(runs):
+        registry.end_night(ended(run))
+        [end] = (registry.store.root / registry.namespace / "nights" / run.key).iterdir()
         os.utime(end, (1000 + seconds, 1000 + seconds))
 
-    assert [night["work"] for night in registry.nights()] == [works[n].key for n in (1, 2, 0)]
-    assert [night["work"] for night in registry.nights(1)] == [works[0].key]
+    assert [night.run for night in registry.nights()] == [runs[n] for n in (1, 2, 0)]
+    assert [night.run for night in registry.nights(1)] == [runs[0]]
 
 
-def test_a_version_exists_only_once_its_manifest_is_there(registry, folder, monkeypatch):
-    """A publisher that dies before the manifest leaves no version behind."""
-    monkeypatch.setattr(registry, "_put_first", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+def test_a_version_exists_only_once_its_entry_is_there(registry, folder, manifest, monkeypatch):
+    """A publisher that dies before the entry leaves no version behind."""
+    monkeypatch.setattr(registry, "put_version", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        registry.publish(WORK, {}, folder)
+        registry.publish(RUN, manifest(), folder)
 
     assert registry.versions() == []
-    assert registry.version_of(WORK) is None
+    assert registry.version_of(RUN) is None
 
 
-def test_fetched_files_are_the_published_ones(registry, folder, tmp_path):
+def test_fetched_files_are_the_published_ones(registry, folder, manifest, tmp_path):
     """What comes out of the registry is what went in, all of it or the named files."""
-    name = registry.publish(WORK, {}, folder)
+    name = registry.publish(RUN, manifest(), folder)
     target = tmp_path / "fetched"
     target.mkdir()
 
@@ -119,7 +127,42 @@ def test_fetched_files_are_the_published_ones(registry, folder, tmp_path):
     assert (target / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
 
 
-def test_the_first_predictions_hold(registry):
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda registry, folder: registry.fetch("gone", folder),
+        lambda registry, folder: registry.held_out("gone"),
+        lambda registry, folder: registry.need_predictions("gone"),
+        lambda registry, folder: registry.need_version_of(RUN),
+    ],
+)
+def test_a_version_that_is_gone_is_an_error_with_a_remedy(registry, tmp_path, ask):
+    """What another record names and the store no longer has is reported with its location."""
+    with pytest.raises(MissingVersionError, match=str(registry.store.root)) as caught:
+        ask(registry, tmp_path)
+
+    assert caught.value.remedy
+
+
+def test_an_object_of_an_older_store_is_refused(registry):
+    """An entry of format 1 is not misread: the error names it and says what to do."""
+    registry.promote("a", 0, "first")
+    path = registry.store.root / registry.namespace / "champions" / "000001.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
+
+    with pytest.raises(StoreError, match=r"000001\.json is not a JSON object of format 2.*MNIST_STORE"):
+        registry.champion()
+
+
+def test_an_entry_with_a_wrong_field_is_refused_by_name(registry):
+    """The error names the object and the field."""
+    put_json(registry.store, f"{registry.namespace}/scores/v.json", {"version": "v", "status": "done"})
+
+    with pytest.raises(RecordError, match=r"scores/v\.json: Score with a wrong field 'status'"):
+        registry.score("v")
+
+
+def test_the_first_predictions_are_kept(registry):
     """Whoever comes second posts the first one's labels."""
     assert registry.predictions("v") is None
     assert registry.put_predictions("v", b"first") == b"first"
@@ -127,90 +170,21 @@ def test_the_first_predictions_hold(registry):
     assert registry.predictions("v") == b"first"
 
 
-def test_of_two_promotions_one_is_told_that_it_came_second(registry):
-    """Both saw champion 0; one becomes champion 1, the other decides anew."""
+def test_of_two_promotions_the_second_fails(registry):
+    """Both saw champion 0; one becomes champion 1, the other decides again."""
     assert registry.champion() == (0, None)
     assert registry.promote("a", 0, "first")
     assert not registry.promote("b", 0, "second")
     assert registry.champion() == (1, "a")
-    assert registry.promote("b", 1, "after another look")
+    assert registry.promote("b", 1, "after reading the list again")
     assert registry.champion() == (2, "b")
 
 
-def test_places_do_not_mix(registry):
-    """What one place knows, another does not."""
+def test_namespaces_do_not_mix(registry):
+    """What one namespace knows, another does not."""
     registry.promote("a", 0, "first")
 
     assert Registry(registry.store, "kaggle/digit-recognizer/0123456789abcdef").champion() == (0, None)
-
-
-def test_one_run_posts_at_a_time(registry):
-    """While one intent is open no other can be opened; closed, the next can, and the history stays."""
-    first = registry.open_intent("a", "token-a")
-
-    assert registry.open_intent("b", "token-b") is None
-    first.hold()
-    assert registry.open_intent("b", "token-b") is None
-    first.close()
-    second = registry.open_intent("b", "token-b")
-
-    assert second is not None
-    assert [entry["state"] for entry in intents(registry)] == ["open", "sent", "closed", "open"]
-    assert {entry["version"] for entry in intents(registry)} == {"a", "b"}
-
-
-def test_an_expired_intent_is_taken_over_and_its_owner_told(registry, monkeypatch):
-    """A run that was suspended for too long learns right before it posts that another run has its turn."""
-    monkeypatch.setattr(module, "INTENT_S", 0.2)
-    suspended = registry.open_intent("a", "token-a")
-    time.sleep(0.25)
-    monkeypatch.setattr(module, "INTENT_S", 60.0)
-    taken = registry.open_intent("b", "token-b")
-
-    with pytest.raises(IntentLostError):
-        suspended.hold()
-
-    assert not suspended.sent
-    suspended.close()
-    taken.hold()
-    assert registry.intent()[1]["version"] == "b"
-
-
-def test_what_was_sent_is_settled_before_anybody_posts(registry, monkeypatch):
-    """An expired intent that may have posted is no free turn: first it is found out what became of it."""
-    monkeypatch.setattr(module, "INTENT_S", 0.2)
-    registry.open_intent("a", "token-a").hold()
-    time.sleep(0.25)
-
-    assert registry.open_intent("b", "token-b") is None
-    registry.settle_intent(*registry.intent(), posted=False)
-    assert registry.open_intent("b", "token-b") is not None
-
-
-def test_an_intent_whose_write_was_slow_is_renewed_before_anything_is_sent(registry, monkeypatch):
-    """Where the store took long too little of its time is left, and the turn may be lost by then."""
-    monkeypatch.setattr(module, "INTENT_S", 0.6)
-    intent, put = registry.open_intent("a", "token-a"), registry.store.put
-    slow = iter([0.3, 0.3, 0.0])
-
-    def put_slowly(key, data):
-        done = put(key, data)
-        time.sleep(next(slow))
-        return done
-
-    monkeypatch.setattr(registry.store, "put", put_slowly)
-    intent.hold()
-    assert [entry["state"] for entry in intents(registry)] == ["open", "sent", "sent", "sent"]
-
-    def put_and_lose(key, data):
-        done = put(key, data)
-        time.sleep(0.3)
-        put(key.replace("000005", "000006"), data)  # another run's next entry
-        return done
-
-    monkeypatch.setattr(registry.store, "put", put_and_lose)
-    with pytest.raises(IntentLostError):
-        intent.hold()
 
 
 def test_a_content_has_one_submission_whichever_version_it_was_made_for(registry):
@@ -219,120 +193,33 @@ def test_a_content_has_one_submission_whichever_version_it_was_made_for(registry
     registry.put_submission("a", "mnist-nightly:0123", 7, "a mnist-nightly:0123")
     registry.put_submission("b", "mnist-nightly:0123", 8, "b mnist-nightly:0123")
 
-    assert registry.submission_of("mnist-nightly:0123")["ref"] == 7
+    assert registry.submission_of("mnist-nightly:0123").ref == 7
 
 
-def intents(registry):
-    """All intents of a place."""
-    return [get_json(registry.store, key) for key in registry.store.keys(f"{registry.place}/intents/")]
+def test_submissions_without_a_score_are_listed(registry):
+    """A submission is listed until its end is recorded."""
+    for version in ("a", "b"):
+        registry.put_submission(version, version, 7, "")
+    registry.put_score(Score(version="a", status=Status.COMPLETE, public_score=0.99))
+
+    assert [made.version for made in registry.unscored()] == ["b"]
 
 
-def publish(registry, tmp_path, day, age_days=2.0, **facts):
-    """A version of its own for a day of November, with predictions, written so many days ago."""
-    folder = tmp_path / f"bundle-{day}"
-    folder.mkdir()
-    (folder / "weights.safetensors").write_bytes(f"weights {day}".encode())
-    work = Work(f"2026-11-{day:02d}", "convnet", "fast")
-    name = registry.publish(registry.open_attempt(work, False), {"model": "convnet", **facts}, folder)
-    registry.put_predictions(name, f"labels {day}".encode())
-    for path in registry.store.root.rglob("*"):
-        if path.is_file() and path.stat().st_mtime > time.time() - 3600:
-            os.utime(path, (time.time() - age_days * 86400 + day,) * 2)
-    return name
+def test_a_rollback_goes_back_to_a_champion_that_is_still_there(registry, folder, manifest):
+    """A champion that was demoted, or whose version was pruned, is passed over."""
+    name = registry.publish(RUN, manifest(), folder)
+    for number, version in enumerate(("gone", name, "b", "c")):
+        registry.promote(version, number, "")
+    registry.promote("c", 4, "", demoted="b", cause=Demotion.ALARM)
+
+    assert registry.fallback() == name
+    registry.delete_version(name)
+    assert registry.fallback() is None
 
 
-def test_prune_keeps_what_is_needed(registry, tmp_path, monkeypatch):
-    """Champions, the last versions, their members and what is young stay; the rest and its objects go."""
-    monkeypatch.setattr(module, "KEEP_CHAMPIONS", 1)
-    member = publish(registry, tmp_path, 1)
-    old_champion, champion = publish(registry, tmp_path, 2), publish(registry, tmp_path, 3)
-    old, ensemble, last = (
-        publish(registry, tmp_path, 4),
-        publish(registry, tmp_path, 5, members=[member]),
-        publish(registry, tmp_path, 6),
-    )
-    registry.promote(old_champion, 0, "")
-    registry.promote(champion, 1, "")
-    young = publish(registry, tmp_path, 7, age_days=0.5)
-    stray, fresh_stray = (
-        put_object(registry.store, b"a killed night's"),
-        put_object(registry.store, b"a running one's"),
-    )
-    os.utime(registry.store.root / "objects" / stray, (1, 1))
+def test_the_store_is_opened_again_with_the_same_content(registry, tmp_path):
+    """Nothing that was recorded lives in the process alone."""
+    registry.promote("a", 0, "first")
 
-    assert registry.prune(3) == {"versions": 2, "objects": 5}
-
-    assert registry.versions() == sorted([member, champion, ensemble, last, young])
-    assert registry.version_of(Work("2026-11-04", "convnet", "fast")) is None
-    assert registry.predictions(old) is None
-    assert [entry["version"] for entry in registry.champions()] == [old_champion, champion]
-    assert registry.store.get(f"objects/{fresh_stray}") is not None
-    for name in registry.versions():
-        registry.fetch(name, tmp_path)
-        assert registry.predictions(name) is not None
-    assert registry.prune(3) == {"versions": 0, "objects": 0}
-
-
-def test_an_object_that_was_put_again_is_not_pruned(registry, tmp_path):
-    """Uploading an old object again renews its time: the night that did so may not have its manifest yet."""
-    digest = put_object(registry.store, b"weights")
-    os.utime(registry.store.root / "objects" / digest, (1, 1))
-    put_object(registry.store, b"weights")
-
-    assert registry.prune(1)["objects"] == 0
-
-
-def test_prune_leaves_what_another_place_names(registry, tmp_path):
-    """Objects are shared by all places of a store, so a version of any of them keeps its own."""
-    other = Registry(registry.store, "kaggle/digit-recognizer/0123456789abcdef")
-    name = publish(other, tmp_path, 1)
-
-    assert registry.prune(1) == {"versions": 0, "objects": 0}
-    assert other.predictions(name) == b"labels 1"
-
-
-def test_prune_removes_what_a_killed_writer_left(registry):
-    """A file that never became an object is deleted when it is a day old, and not while it may be written."""
-    folder = registry.store.root / "objects"
-    folder.mkdir(parents=True)
-    for name, age_s in (("old", 2 * 86400), ("new", 60)):
-        (folder / f".{name}.partial").write_bytes(b"half")
-        os.utime(folder / f".{name}.partial", (time.time() - age_s,) * 2)
-
-    registry.prune(1)
-
-    assert [path.name for path in folder.iterdir()] == [".new.partial"]
-
-
-def test_a_version_promoted_while_prune_runs_stays(registry, tmp_path, monkeypatch):
-    """Prune looks at the champions again before it deletes a version."""
-    old = publish(registry, tmp_path, 1)
-    for day in (2, 3):
-        publish(registry, tmp_path, day)
-    version = registry.version
-
-    def promote_meanwhile(name):
-        if not registry.champions():
-            registry.promote(old, 0, "")
-        return version(name)
-
-    monkeypatch.setattr(registry, "version", promote_meanwhile)
-
-    assert registry.prune(1)["versions"] == 1
-    assert old in registry.versions()
-
-
-def test_the_champion_before_is_none_that_was_taken_back(registry):
-    """Back from c goes to a: b was taken back already. From a there is nothing to go back to."""
-    assert registry.before_champion() is None
-    for name in "abc":
-        registry._put_first("versions", name, {})
-    registry.promote("a", 0, "")
-    registry.promote("b", 1, "")
-    assert registry.before_champion() == "a"
-    registry.promote("a", 2, "", alarm="b")
-    assert registry.before_champion() is None
-    registry.promote("c", 3, "")
-    assert registry.before_champion() == "a"
-    registry.store.delete(f"{registry.place}/versions/a.json")
-    assert registry.before_champion() is None
+    again = Registry(open_store(str(tmp_path / "store")), registry.namespace)
+    assert [entry.version for entry in again.champions()] == ["a"]

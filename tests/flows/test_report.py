@@ -8,21 +8,22 @@ import pytest
 
 from flows import report
 from flows.history import ROWS, Entry, draw, markdown, read
-from flows.registry import Registry, Work
+from flows.records import Decision, Demotion, NightEntry, RunKey, Score, Status
+from flows.registry import Registry
 from flows.store.folder import Folder
 from flows.train import OverdueError, capped
 
 
-def entry(number, valid=0.99, public=0.991, champion=False, taken_back=False):
+def entry(number, valid=0.99, public=0.991, champion=False, demoted=False):
     """A night with its scores and intervals of ±0.001."""
     return Entry(
-        work=f"2026-11-{number:02d}/convnet-fast/000001",
+        night=f"2026-11-{number:02d}",
         version=f"2026-11-{number:02d}-convnet-{number:08x}",
         decision="promoted" if champion else "rejected",
         valid=None if valid is None else (valid, valid - 0.001, valid + 0.001),
         public=None if public is None else (public, public - 0.001, public + 0.001),
         champion=champion,
-        taken_back=taken_back,
+        demoted=demoted,
     )
 
 
@@ -54,9 +55,9 @@ def test_a_night_that_went_badly_wrong_does_not_flatten_the_others():
     assert heights[2] == max(heights) <= 316
 
 
-def test_the_history_marks_champions_and_those_taken_back():
-    """Each champion has its star, one that was taken back a cross, in the picture and in the table."""
-    entries = [entry(1, champion=True), entry(2), entry(3, champion=True, taken_back=True)]
+def test_the_history_marks_champions_and_those_demoted():
+    """Each champion has its star, one that was demoted a cross, in the picture and in the table."""
+    entries = [entry(1, champion=True), entry(2), entry(3, champion=True, demoted=True)]
 
     svg, page = draw(entries), markdown(entries, "practice/digit-recognizer/abc")
 
@@ -64,7 +65,7 @@ def test_the_history_marks_champions_and_those_taken_back():
     assert svg.count(">✕<") == 1
     rows = [line for line in page.splitlines() if line.startswith("| 2026-")]
     assert [row.split(" | ")[0] for row in rows] == ["| 2026-11-03", "| 2026-11-02", "| 2026-11-01"]
-    assert "taken back" in rows[0]
+    assert "demoted" in rows[0]
     assert rows[1].endswith("| rejected |")
     assert rows[2].endswith("| promoted ★ champion |")
     assert "0.9900 (0.9890 to 0.9910)" in rows[2]
@@ -87,15 +88,18 @@ def test_the_page_stays_small():
 
 
 def test_the_history_is_read_from_the_registry(tmp_path):
-    """Nights, scores and champions as they were put: with intervals, the alarm's version taken back."""
+    """Nights, scores and champions as they were put: with intervals, the alarm's version demoted."""
     registry = Registry(Folder(tmp_path), "practice/digit-recognizer/abc")
     for night, score in (("2026-11-23", 0.99), ("2026-11-24", 0.9)):
         version = f"{night}-convnet-1"
-        facts = {"version": version, "decision": "promoted", "valid_accuracy": 0.98}
-        registry.end_night(Work(night, "convnet", "fast"), facts | {"valid_interval": [0.97, 0.985]})
-        registry.put_score(version, "COMPLETE", score, "")
+        run = RunKey(night=night, model="convnet", preset="fast")
+        facts = {"valid_accuracy": 0.98, "valid_interval": (0.97, 0.985)}
+        registry.end_night(
+            NightEntry(run=run, version=version, decision=Decision.PROMOTED, reason="", **facts)
+        )
+        registry.put_score(Score(version=version, status=Status.COMPLETE, public_score=score))
         registry.promote(version, registry.champion()[0], "")
-    registry.promote("2026-11-23-convnet-1", 2, "", alarm="2026-11-24-convnet-1")
+    registry.promote("2026-11-23-convnet-1", 2, "", demoted="2026-11-24-convnet-1", cause=Demotion.ALARM)
 
     first, second = read(registry)
 
@@ -103,8 +107,8 @@ def test_the_history_is_read_from_the_registry(tmp_path):
     value, low, high = first.public
     assert low < value == 0.99 < high
     assert high - low == pytest.approx(2 * 1.96 * (0.99 * 0.01 / 28_000) ** 0.5, rel=0.02)
-    assert (first.champion, first.taken_back) == (True, False)
-    assert (second.champion, second.taken_back) == (True, True)
+    assert (first.champion, first.demoted) == (True, False)
+    assert (second.champion, second.demoted) == (True, True)
 
 
 def test_what_takes_too_long_is_ended():

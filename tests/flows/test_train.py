@@ -3,7 +3,8 @@
 import pytest
 
 from flows.kaggle.download import Data
-from flows.registry import Registry, Work
+from flows.records import RunKey
+from flows.registry import Registry
 from flows.settings import read_settings
 from flows.store.open import open_store
 from flows.train import fit_and_publish
@@ -19,10 +20,9 @@ def test_training_gives_the_same_weights_where_test_csv_does_not_exist(data, tmp
     weights = []
     for number, files in enumerate([data, Data(alone, data.digest)]):
         registry = Registry(open_store(str(tmp_path / f"store-{number}")), "practice/digit-recognizer/0123")
-        work = Work("2026-11-23", model, "fast", epochs=1, attempt=1)
+        work = RunKey(night="2026-11-23", model=model, preset="fast", epochs=1, attempt=1)
         name, _ = fit_and_publish.fn(files, work, read_settings(), registry)
-        manifest = registry.version(name)
-        assert manifest is not None
-        weights.append(manifest["objects"]["weights.safetensors"])
+        manifest = registry.need_version(name)
+        weights.append(manifest.objects["weights.safetensors"])
 
     assert weights[0] == weights[1]

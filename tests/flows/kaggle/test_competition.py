@@ -46,7 +46,7 @@ def test_the_files_arrive_whole_and_are_kept(job):
     assert data.train_csv.stat().st_mtime_ns == stamp
     assert {path.name for path in data.folder.iterdir()} == {"train.csv", "test.csv", "sample_submission.csv"}
     assert told[-1][0] == told[-1][1] > 10_000_000
-    assert competition.place(data).endswith(f"/digit-recognizer/{data.digest[:16]}")
+    assert competition.namespace(data).endswith(f"/digit-recognizer/{data.digest[:16]}")
 
 
 def test_a_kept_file_that_changed_is_downloaded_again(job):

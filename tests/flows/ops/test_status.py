@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from flows import lease
 from flows.nightly import nightly
 from flows.ops import status as oncall
+from flows.records import LeaseState
 from flows.settings import SettingsError
 
 NIGHT = "2026-11-23"
@@ -27,7 +29,7 @@ def test_status_tells_how_the_job_stands(job, monkeypatch):
     started = job(score_seconds=3.0)
     monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0")
     started.publish()
-    version = nightly(NIGHT)["version"]
+    version = nightly(NIGHT).version
 
     told = oncall.status(started.settings)
 
@@ -40,10 +42,10 @@ def test_status_tells_how_the_job_stands(job, monkeypatch):
     started.server.scored(told["pending"][0]["ref"])
     nightly(NIGHT)
     registry = started.registry
-    intent = registry.open_intent("2026-11-24-convnet-ffffffff", "token")
+    held = lease.acquire(registry, "2026-11-24-convnet-ffffffff", "token")
     assert oncall.status(started.settings)["posting"] == "2026-11-24-convnet-ffffffff"
-    monkeypatch.setattr("flows.registry.INTENT_S", 0.01)
-    intent.append("sent")
+    monkeypatch.setattr("flows.lease.LEASE_S", 0.01)
+    held._write(LeaseState.SENT)
     time.sleep(0.05)
     told = oncall.status(started.settings)
     assert told["pending"] == []
@@ -78,7 +80,7 @@ def test_rollback_gives_the_title_back_and_it_stays_there(job):
     assert "rolled back by hand" in oncall.status(started.settings)["nights"][0]["reason"]
     assert [row["role"] for row in oncall.versions(started.settings)["versions"]] == [
         "champion",
-        "taken back",
+        "demoted",
     ]
     nightly("2026-11-24")
     assert started.registry.champion() == (3, first)
@@ -107,8 +109,8 @@ def test_the_place_is_the_one_written_to_last(job):
     started.publish()
     nightly(NIGHT)
     registry = started.registry
-    other = f"{registry.place.rpartition('/')[0]}/0000000000000000"
+    other = f"{registry.namespace.rpartition('/')[0]}/0000000000000000"
     registry.store.put(f"{other}/champions/000001.json", b"{}")
     os.utime(registry.store.root / other / "champions" / "000001.json", (1, 1))
 
-    assert oncall.versions(started.settings)["place"] == registry.place
+    assert oncall.versions(started.settings)["namespace"] == registry.namespace

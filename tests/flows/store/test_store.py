@@ -105,11 +105,11 @@ def test_a_changed_byte_is_found(store):
 
 def test_json_of_another_format_is_refused(store):
     """An entry that this code did not write is an error, not a surprise later."""
-    store.put("x.json", b'{"format": 2}')
+    store.put("x.json", b'{"format": 1}')
     store.put("y.json", b"no json")
 
     for key in ("x.json", "y.json"):
-        with pytest.raises(StoreError, match="format 1"):
+        with pytest.raises(StoreError, match="format 2"):
             get_json(store, key)
 
 

@@ -1,0 +1,102 @@
+"""Prune on a real store: what is needed stays, the rest and its objects go."""
+
+import os
+import time
+
+import pytest
+
+from flows.prune import prune
+from flows.records import PruneResult, RunKey
+from flows.registry import Registry
+from flows.store.lists import put_object
+
+
+@pytest.fixture
+def publish(registry, tmp_path, manifest):
+    """Publish a version of its own for a day of November, with predictions, written days ago."""
+
+    def publish(day, age_days=2.0, registry=registry, **facts):
+        folder = tmp_path / f"bundle-{day}"
+        folder.mkdir()
+        (folder / "weights.safetensors").write_bytes(f"weights {day}".encode())
+        run = RunKey(night=f"2026-11-{day:02d}", model="convnet", preset="fast")
+        name = registry.publish(registry.open_attempt(run, False), manifest(**facts), folder)
+        registry.put_predictions(name, f"labels {day}".encode())
+        for path in registry.store.root.rglob("*"):
+            if path.is_file() and path.stat().st_mtime > time.time() - 3600:
+                os.utime(path, (time.time() - age_days * 86400 + day,) * 2)
+        return name
+
+    return publish
+
+
+def test_prune_keeps_what_is_needed(registry, publish, tmp_path):
+    """Champions, the last versions, their members and what is young stay; the rest and its objects go."""
+    member = publish(1)
+    old_champion, champion = publish(2), publish(3)
+    old, ensemble, last = publish(4), publish(5, members=[member]), publish(6)
+    registry.promote(old_champion, 0, "")
+    registry.promote(champion, 1, "")
+    young = publish(7, age_days=0.5)
+    stray = put_object(registry.store, b"a killed run's")
+    fresh_stray = put_object(registry.store, b"a run's that is under way")
+    os.utime(registry.store.root / "objects" / stray, (1, 1))
+
+    assert prune(registry, 3, keep_champions=1) == PruneResult(versions=2, objects=5)
+
+    assert registry.versions() == sorted([member, champion, ensemble, last, young])
+    assert registry.version_of(RunKey(night="2026-11-04", model="convnet", preset="fast")) is None
+    assert registry.predictions(old) is None
+    assert [entry.version for entry in registry.champions()] == [old_champion, champion]
+    assert registry.store.get(f"objects/{fresh_stray}") is not None
+    for name in registry.versions():
+        registry.fetch(name, tmp_path)
+        assert registry.predictions(name) is not None
+    assert prune(registry, 3, keep_champions=1) == PruneResult(versions=0, objects=0)
+
+
+def test_an_object_that_was_put_again_is_not_pruned(registry):
+    """Uploading an old object again renews its time: the run that did so may have no version yet."""
+    digest = put_object(registry.store, b"weights")
+    os.utime(registry.store.root / "objects" / digest, (1, 1))
+    put_object(registry.store, b"weights")
+
+    assert prune(registry, 1).objects == 0
+
+
+def test_prune_leaves_what_another_namespace_names(registry, publish):
+    """Objects are shared by all namespaces of a store, so a version of any of them keeps its own."""
+    other = Registry(registry.store, "kaggle/digit-recognizer/0123456789abcdef")
+    name = publish(1, registry=other)
+
+    assert prune(registry, 1) == PruneResult(versions=0, objects=0)
+    assert other.predictions(name) == b"labels 1"
+
+
+def test_prune_removes_what_a_killed_writer_left(registry):
+    """A file that never became an object is deleted when it is a day old, and not while it may be written."""
+    folder = registry.store.root / "objects"
+    folder.mkdir(parents=True)
+    for name, age_s in (("old", 2 * 86400), ("new", 60)):
+        (folder / f".{name}.partial").write_bytes(b"half")
+        os.utime(folder / f".{name}.partial", (time.time() - age_s,) * 2)
+
+    prune(registry, 1)
+
+    assert [path.name for path in folder.iterdir()] == [".new.partial"]
+
+
+def test_a_version_promoted_while_prune_runs_stays(registry, publish, monkeypatch):
+    """Prune reads the champions again before it deletes a version."""
+    first, second, _ = publish(1), publish(2), publish(3)
+    delete = registry.delete_version
+
+    def promote_meanwhile(name):
+        registry.promote(second, 0, "")
+        delete(name)
+
+    monkeypatch.setattr(registry, "delete_version", promote_meanwhile)
+
+    assert prune(registry, 1).versions == 1
+    assert first not in registry.versions()
+    assert second in registry.versions()
