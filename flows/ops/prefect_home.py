@@ -1,6 +1,6 @@
-"""Prefect on this machine: its home, its temporary server, its database; before Prefect is imported.
+"""Prefect on this machine: its home, its temporary server, its database. Prefect is not imported here.
 
-What is set already wins: of `PREFECT_HOME` and `PREFECT_API_URL` each holds where the environment has it.
+Variables that are set already win: PREFECT_HOME and PREFECT_API_URL are used as they are.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import Any
 from flows.settings import Settings, SettingsError
 
 STOP_S = 8
-"""Seconds after which a stopped night that has not ended yet ends itself."""
+"""Seconds after which a stopped run that has not ended yet is ended."""
 
 SERVER_THAT_ENDS_WITH_US = """
 import os, runpy, signal, sys, threading, time
@@ -34,27 +34,27 @@ threading.Thread(target=watch, daemon=True).start()
 sys.argv[0] = "uvicorn"
 runpy.run_module("uvicorn", run_name="__main__")
 """
-"""Python that runs uvicorn, and ends when its standard input does."""
+"""Python code that runs uvicorn and ends when its standard input does."""
 
 
 def prepare_prefect(settings: Settings) -> None:
-    """Put Prefect's home under MNIST_HOME before Prefect is imported; what is set already wins.
+    """Put Prefect's home into MNIST_HOME; call it before Prefect is imported.
 
-    Where `make ui` has a server running on this home, its API is used: two servers on one database
-    would be one too many. Else Prefect starts a temporary one, which ends with this process.
+    If `make ui` runs a server in this home, its API is used, since two servers cannot share one database. If
+    not, Prefect starts a temporary server, which ends with this process.
 
     Raises:
-        SettingsError: the home can not be made or written.
+        SettingsError: the home cannot be created or written to.
     """
     home = settings.home.absolute()
     try:
-        (home / "prefect").mkdir(parents=True, exist_ok=True)
-        probe = home / f".write-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        create_writable(home)
+        (home / "prefect").mkdir(exist_ok=True)
     except OSError as error:
         raise SettingsError(
-            f"MNIST_HOME={settings.home}: {error.strerror}; it must be a folder that you can write"
+            f"MNIST_HOME={settings.home}: {error.strerror}",
+            "set it to a folder that you can write to",
+            names=["home"],
         ) from None
     defaults = {
         "PREFECT_HOME": str(home / "prefect"),
@@ -67,49 +67,25 @@ def prepare_prefect(settings: Settings) -> None:
     if (url := running_server(home / "prefect")) is not None:
         defaults["PREFECT_API_URL"] = url
     elif not {"PREFECT_API_URL", "PREFECT_HOME"} & os.environ.keys():
-        set_aside_a_damaged_database(home / "prefect" / "prefect.db")
+        replace_unusable_database(home / "prefect" / "prefect.db")
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
 
 
-def stop_in_time(last_words: str) -> None:
-    """Let Ctrl-C and SIGTERM end the night the same way, within `STOP_S` seconds.
+def create_writable(folder: Path) -> None:
+    """Create a folder unless it exists, and check that files can be written in it.
 
-    A terminal sends Ctrl-C to all processes of the job. Prefect's temporary server gets a session of its own,
-    so that the stopped run can still be recorded there. It ends with this process, `kill -9` included: it
-    reads from a pipe whose other end only this process holds. Should the end take too long (a server that
-    does not answer), the process ends itself, with these last words.
+    Raises:
+        OSError: it cannot be created, or not be written to.
     """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGALRM, give_up)
-        signal.alarm(STOP_S)
-        signal.default_int_handler(number, frame)
-
-    def give_up(_number: int, _frame: FrameType | None) -> None:
-        for server in started:
-            server.kill()
-        os.write(2, f"{last_words}\n".encode())
-        os._exit(1)
-
-    started: list[subprocess.Popen[Any]] = []
-    popen = subprocess.Popen
-
-    class Popen(popen):  # type: ignore[misc, valid-type]
-        def __init__(self, args: Any, **options: Any) -> None:
-            if "prefect.server.api.server:create_app" in args:
-                args = [args[0], "-c", SERVER_THAT_ENDS_WITH_US, *args[3:]]  # for -m uvicorn
-                options |= {"start_new_session": True, "stdin": subprocess.PIPE}
-                started.append(self)
-            super().__init__(args, **options)
-
-    subprocess.Popen = Popen  # type: ignore[misc, assignment]  # Prefect offers no other way to say it
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".write-{os.getpid()}"
+    probe.write_bytes(b"x")
+    probe.unlink()
 
 
 def running_server(prefect_home: Path) -> str | None:
-    """The API of the server that `make ui` started on this home; None where none answers."""
+    """Return the API of the server that `make ui` started in this home, or None if none answers."""
     try:
         url = (prefect_home / "ui-url").read_text().strip()
         with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310  (written by make ui)
@@ -118,29 +94,66 @@ def running_server(prefect_home: Path) -> str | None:
         return None
 
 
-def set_aside_a_damaged_database(path: Path) -> None:
-    """Rename Prefect's database, with a word, where it does not open: the store is the truth, not it.
+# Stopping
 
-    It does not open where SQLite finds it damaged, or where a newer Prefect than the installed one made it.
+
+def stop_in_time(last_words: str) -> None:
+    """Let Ctrl-C and SIGTERM end the run in the same way, within `STOP_S` seconds.
+
+    A terminal sends Ctrl-C to all processes of the job. Prefect's temporary server gets a session of its own,
+    so that the stopped run can still be recorded there. It ends with this process, even after `kill -9`: it
+    reads from a pipe whose other end only this process holds. If ending takes too long (a server that does
+    not answer), the process exits with `last_words` on stderr.
     """
-    if not path.exists():
-        return
-    fault = None
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as database:
-            answer = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-            fault = None if answer == "ok" else answer
-            tables = database.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")
-            if fault is None and tables.fetchone():
-                row = database.execute("SELECT version_num FROM alembic_version").fetchone()
-                if row is not None and not _prefect_knows(row[0]):  # without one Prefect begins anew
-                    fault = f"another Prefect than the installed one made it (revision {row[0]})"
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):  # another night uses it, so it opens
-            return
-        fault = str(error)
-    except sqlite3.DatabaseError as error:
-        fault = str(error)
+    servers = _separate_temporary_servers()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(STOP_S)
+        signal.default_int_handler(number, frame)
+
+    def give_up(_number: int, _frame: FrameType | None) -> None:
+        for server in servers:
+            server.kill()
+        os.write(2, f"{last_words}\n".encode())
+        os._exit(1)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def _separate_temporary_servers() -> list["subprocess.Popen[Any]"]:
+    """Give Prefect's temporary servers, from now on, a session of their own and a pipe to end by.
+
+    Prefect has no setting for how it starts them, so `subprocess.Popen` is replaced in this process.
+
+    Returns:
+        The servers started so far, a list that grows.
+    """
+    servers: list[subprocess.Popen[Any]] = []
+    popen = subprocess.Popen
+
+    class Popen(popen):  # type: ignore[misc, valid-type]
+        def __init__(self, args: Any, **options: Any) -> None:
+            if "prefect.server.api.server:create_app" in args:
+                args = [args[0], "-c", SERVER_THAT_ENDS_WITH_US, *args[3:]]  # instead of -m uvicorn
+                options |= {"start_new_session": True, "stdin": subprocess.PIPE}
+                servers.append(self)
+            super().__init__(args, **options)
+
+    subprocess.Popen = Popen  # type: ignore[misc, assignment]
+    return servers
+
+
+# The database
+
+
+def replace_unusable_database(path: Path) -> None:
+    """Rename Prefect's database with a warning if Prefect could not open it; Prefect then creates a new one.
+
+    The store is the source of truth, so nothing but the list of runs is lost.
+    """
+    fault = _database_fault(path)
     if fault is None:
         return
     aside = path.with_name(f"{path.name}.{datetime.now(UTC):%Y%m%dT%H%M%S}.damaged")
@@ -148,14 +161,41 @@ def set_aside_a_damaged_database(path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
     print(  # noqa: T201
-        f"Prefect's database {path} does not open ({fault}). It is {aside.name} now, and a new one is made: "
-        "the runs that the UI showed are in it, versions and champions are in the store",
+        f"Prefect's database {path} cannot be opened ({fault}). It is now {aside.name}, and a new one "
+        "is created: the UI no longer shows earlier runs; versions and champions are in the store",
         file=sys.stderr,
     )
 
 
+def _database_fault(path: Path) -> str | None:
+    """Return why the installed Prefect could not open a database; None if it could, or if there is none.
+
+    It cannot if the file is damaged, or was written by a newer Prefect.
+    """
+    if not path.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as database:
+            answer = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+            return answer if answer != "ok" else _revision_fault(database)
+    except sqlite3.OperationalError as error:
+        # Another run is using it, so it can be opened.
+        locked = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        return None if locked else str(error)
+    except sqlite3.DatabaseError as error:
+        return str(error)
+
+
+def _revision_fault(database: sqlite3.Connection) -> str | None:
+    table = database.execute("SELECT name FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+    row = database.execute("SELECT version_num FROM alembic_version").fetchone() if table else None
+    if row is None or _prefect_knows(row[0]):  # without a revision Prefect starts from scratch
+        return None
+    return f"it was written by another version of Prefect (revision {row[0]})"
+
+
 def _prefect_knows(revision: str) -> bool:
-    """Whether the installed Prefect has this migration of its database; without importing it."""
+    """Return whether the installed Prefect has this migration of its database."""
     spec = importlib.util.find_spec("prefect")
     folders = spec.submodule_search_locations if spec else None
     return any(

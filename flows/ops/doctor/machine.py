@@ -1,6 +1,5 @@
 """Checks of this machine: GPU, home and clock."""
 
-import os
 import shutil
 import time
 from email.utils import parsedate_to_datetime
@@ -8,6 +7,7 @@ from urllib.parse import urlsplit
 
 from flows.kaggle.competition import connect, server_name
 from flows.ops.doctor.finding import Finding, Findings, State
+from flows.ops.prefect_home import create_writable
 from flows.settings import Settings
 from flows.store.folder import free_bytes
 from flows.store.open import open_store
@@ -46,16 +46,13 @@ def check_gpu(settings: Settings) -> Findings:
 def check_home(settings: Settings) -> Findings:
     """Check that the home can be written and has free space."""
     home = settings.home.absolute()
-    probe = home / f".write-{os.getpid()}"
     remedy = "free disk space, or set MNIST_HOME to a folder on another disk"
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x")
-        probe.unlink()
+        create_writable(home)
         free = free_bytes(home)
     except OSError as error:
         found = f"{home}: {error.strerror}"
-        yield Finding.failed("home", found, "set MNIST_HOME to a folder that you can write")
+        yield Finding.failed("home", found, "set MNIST_HOME to a folder that you can write to")
         return
     found = f"{home}: {free / 1e9:.1f} GB free"
     if free < DISK_NEEDED:

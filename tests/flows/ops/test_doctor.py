@@ -305,7 +305,7 @@ def test_a_home_that_can_not_be_written_is_told(job, look, monkeypatch, tmp_path
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MNIST_HOME", str(tmp_path / "file" / "home"))
 
-    assert "a folder that you can write" in look()["home"].remedy
+    assert "a folder that you can write to" in look()["home"].remedy
 
 
 @pytest.mark.parametrize(("off", "state"), [(-3600, "failed"), (90, "failed"), (15, "warning"), (1, "ok")])
