@@ -54,7 +54,6 @@ def prepare_prefect(settings: Settings) -> None:
         raise SettingsError(
             f"MNIST_HOME={settings.home}: {error.strerror}",
             "set it to a folder that you can write to",
-            names=["home"],
         ) from None
     defaults = {
         "PREFECT_HOME": str(home / "prefect"),
