@@ -44,7 +44,7 @@ def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, synthetic, ca
             assert command.startswith("$ "), f"the guide shows commands, not their output: {command}"
             run(command.removeprefix("$ "), monkeypatch, capfd)
 
-    assert {"submission.csv", "scratch.csv", "cover.png", "cover-by-hand.png"} <= {
+    assert {"submission.csv", "scratch.csv", "cover.png", "cover-from-python.png"} <= {
         path.name for path in tmp_path.iterdir()
     }
 
