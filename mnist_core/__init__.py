@@ -8,7 +8,8 @@
     model = open_model(Path("bundle"))
     labels = model.predict(read_test(Path("test.csv")).pixels).argmax(1)
 
-Each name is imported when it is first used: torch takes seconds, and most of them do not need it.
+A name is imported when it is first used, since torch takes seconds to import and most names do not need it.
+For the same reason, heavy libraries are imported inside functions wherever a module is useful without them.
 """
 
 from __future__ import annotations
@@ -16,62 +17,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from mnist_core.bundle import export, load, load_learner, to_learner
-    from mnist_core.digits import Digits, read_test, read_train, write_csv
-    from mnist_core.drawing import sheet
-    from mnist_core.errors import BundleError, DataError, MnistError, ModelError, SubmissionError
-    from mnist_core.evaluation import Comparison, Evaluation, calibrate, compare, evaluate
-    from mnist_core.folders import read_digits, read_pngs, write_pngs
-    from mnist_core.folds import assign_folds
-    from mnist_core.images import from_image, read_image, to_fastai, to_pil
-    from mnist_core.inference import Model, open_model, predict
-    from mnist_core.manifest import read_manifest
-    from mnist_core.models.base import build, kinds
-    from mnist_core.submission import to_csv
-    from mnist_core.training import fit, pick_device
-
 __version__ = "0.1.0"
-
-__all__ = [
-    "BundleError",
-    "Comparison",
-    "DataError",
-    "Digits",
-    "Evaluation",
-    "MnistError",
-    "Model",
-    "ModelError",
-    "SubmissionError",
-    "__version__",
-    "assign_folds",
-    "build",
-    "calibrate",
-    "compare",
-    "evaluate",
-    "export",
-    "fit",
-    "from_image",
-    "kinds",
-    "load",
-    "load_learner",
-    "open_model",
-    "pick_device",
-    "predict",
-    "read_digits",
-    "read_image",
-    "read_manifest",
-    "read_pngs",
-    "read_test",
-    "read_train",
-    "sheet",
-    "to_csv",
-    "to_fastai",
-    "to_learner",
-    "to_pil",
-    "write_csv",
-    "write_pngs",
-]
 
 _NAMES = {
     "bundle": ("export", "load", "load_learner", "to_learner"),
@@ -85,17 +31,61 @@ _NAMES = {
     "inference": ("Model", "open_model", "predict"),
     "manifest": ("read_manifest",),
     "models.base": ("build", "kinds"),
+    "spec": ("DIGIT_RECOGNIZER", "CompetitionSpec"),
     "submission": ("to_csv",),
     "training": ("fit", "pick_device"),
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
+"""The public names, by module."""
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = ["__version__", *_MODULE_OF]
+
+if TYPE_CHECKING:  # the same names for type checkers, which read no dictionary; a test compares both
+    from mnist_core.bundle import export as export
+    from mnist_core.bundle import load as load
+    from mnist_core.bundle import load_learner as load_learner
+    from mnist_core.bundle import to_learner as to_learner
+    from mnist_core.digits import Digits as Digits
+    from mnist_core.digits import read_test as read_test
+    from mnist_core.digits import read_train as read_train
+    from mnist_core.digits import write_csv as write_csv
+    from mnist_core.drawing import sheet as sheet
+    from mnist_core.errors import BundleError as BundleError
+    from mnist_core.errors import DataError as DataError
+    from mnist_core.errors import MnistError as MnistError
+    from mnist_core.errors import ModelError as ModelError
+    from mnist_core.errors import SubmissionError as SubmissionError
+    from mnist_core.evaluation import Comparison as Comparison
+    from mnist_core.evaluation import Evaluation as Evaluation
+    from mnist_core.evaluation import calibrate as calibrate
+    from mnist_core.evaluation import compare as compare
+    from mnist_core.evaluation import evaluate as evaluate
+    from mnist_core.folders import read_digits as read_digits
+    from mnist_core.folders import read_pngs as read_pngs
+    from mnist_core.folders import write_pngs as write_pngs
+    from mnist_core.folds import assign_folds as assign_folds
+    from mnist_core.images import from_image as from_image
+    from mnist_core.images import read_image as read_image
+    from mnist_core.images import to_fastai as to_fastai
+    from mnist_core.images import to_pil as to_pil
+    from mnist_core.inference import Model as Model
+    from mnist_core.inference import open_model as open_model
+    from mnist_core.inference import predict as predict
+    from mnist_core.manifest import read_manifest as read_manifest
+    from mnist_core.models.base import build as build
+    from mnist_core.models.base import kinds as kinds
+    from mnist_core.spec import DIGIT_RECOGNIZER as DIGIT_RECOGNIZER
+    from mnist_core.spec import CompetitionSpec as CompetitionSpec
+    from mnist_core.submission import to_csv as to_csv
+    from mnist_core.training import fit as fit
+    from mnist_core.training import pick_device as pick_device
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value  # the next time is a plain attribute
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value  # from now on a plain attribute
     return value
 
 
