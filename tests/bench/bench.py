@@ -1,12 +1,12 @@
-"""The job's figures beside those they are to beat, measured in one run: `make bench`, `make bench-quick`.
+"""Measure the job beside what it is meant to beat, in one run: `make bench`, `make bench-quick`.
 
     python -m tests.bench.bench [--quick] [--json FILE]
 
-Both sides of a row take turns and give medians; before and after, the machine's product of float32 matrices
-is measured, because machines of one name differ by two. What would take hours (the origin's training, his
-loop over 28,000 digits) is timed on a part and multiplied; the row says so. Rows of many trainings (ten
-seeds, ensembles) are pooled from `tests/bench/records/`, which `python -m tests.bench.record` fills one
-training at a time.
+The two sides of a row take turns, and the row shows medians. The speed of the machine's float32 matrix
+product is measured before and after, because it differs by a factor of two from hour to hour. What would
+take hours (the original notebooks' training, their loop over 28,000 digits) is timed on a part and
+extrapolated; the row says so. Rows of many trainings (ten seeds, ensembles) are pooled from
+`tests/bench/records/`, which `python -m tests.bench.record` fills one training at a time.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ PEAK = """
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(int(status["VmHWM"].split()[0]) / 1024)
 """
-"""Peak memory, MiB. Not getrusage's: that begins with the parent's."""
+"""Peak memory in MiB. getrusage would start from the parent's peak."""
 
 SUBMISSION = """
 import runpy, sys
@@ -87,7 +87,7 @@ print(time.perf_counter() - start)
 
 
 def turns(count: int, *sides: Callable[[], Any]) -> list[list[Any]]:
-    """Run the sides `count` times in turn; what each gave."""
+    """Run each side `count` times, in turn, and return what each gave."""
     found: list[list[Any]] = [[] for _ in sides]
     for _ in range(count):
         for side, results in zip(sides, found, strict=True):
@@ -96,27 +96,27 @@ def turns(count: int, *sides: Callable[[], Any]) -> list[list[Any]]:
 
 
 def seconds(action: Callable[[], Any]) -> float:
-    """How long an action takes."""
+    """Return the seconds that an action takes."""
     start = perf_counter()
     action()
     return perf_counter() - start
 
 
 def python(*arguments: str) -> str:
-    """Run Python in a process of its own; what it printed."""
+    """Run Python in a process of its own and return what it printed."""
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
     return done.stdout
 
 
 def submission(bundle: Path, test: Path) -> tuple[float, float]:
-    """Predict test.csv in a process: seconds from its start to its end, and its peak memory in MiB."""
+    """Predict test.csv in a process and return its seconds, start to end, and its peak memory in MiB."""
     start = perf_counter()
     told = python("-c", SUBMISSION + PEAK, "submission", str(bundle), str(test), str(bundle / "s.csv"))
     return perf_counter() - start, float(told.split()[-1])
 
 
 def roofline(bundle: Path, pixels: Any, count: int) -> tuple[float, float, float]:
-    """Inference of digits beside the product of matrices: digits a second, GFLOP/s, GFLOP/s."""
+    """Return the digits per second of inference, its GFLOP/s, and those of a matrix product."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -133,7 +133,7 @@ def roofline(bundle: Path, pixels: Any, count: int) -> tuple[float, float, float
 
 
 def pooled() -> list[dict[str, Any]]:
-    """The rows of the records: each preset's networks, and ensembles by their size."""
+    """Return the rows of the records: each preset's networks, and ensembles by size."""
     rows = []
     for log in sorted(RECORDS.glob("*/results.jsonl")):
         lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -162,7 +162,7 @@ def pooled() -> list[dict[str, Any]]:
 
 
 def row(what: str, ours: str, more: str, anchor: str) -> dict[str, str]:
-    """A row of the table."""
+    """Return a row of the table."""
     return {"what": what, "ours": ours, "more": more, "anchor": anchor}
 
 
@@ -201,7 +201,7 @@ def measure(quick: bool, folder: Path) -> list[dict[str, Any]]:
     loop = imports + 28_000 * digit
     for preset in ("fast", "best"):
         bundle = folder / preset
-        # One pass, for the time: it leaves best unsure of more digits, which it looks at again, than all do.
+        # One pass is enough to time it; it leaves `best` unsure of more digits than a whole training does.
         net = fit(digits, "convnet", preset, device="cpu", epochs=None if preset == "fast" else 1)
         export(net, bundle, {}, learner=False)
         runs = [submission(bundle, test) for _ in range(count)]
@@ -262,7 +262,9 @@ def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="at most three minutes: fewer runs, no night")
-    parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the figures go, too")
+    parser.add_argument(
+        "--json", type=Path, default=Path("bench.json"), help="also write the figures to this file"
+    )
     given = parser.parse_args()
     head = machine()
     before = product_gflops()

@@ -1,9 +1,9 @@
-"""CSV → PNGs → CSV: this library beside the origin's loop, in one run on the same files.
+"""Measure CSV → PNGs → CSV: this library beside the original notebook's loop, on the same files.
 
     .venv/bin/python tests/bench/convert.py                # real digits: 42,000 and 28,000 rows
     .venv/bin/python tests/bench/convert.py --runs 5
 
-The origin's way, notebook 2: pandas reads the CSV, then for each row
+The original way, notebook 2: pandas reads the CSV, then for each row
 `Image.frombytes('L', (28, 28), bytes(row))` and `save`. Each side runs in a process of its own, since import
 and memory are part of it; the two take turns, and medians are of the same number of runs of each.
 """
@@ -60,7 +60,7 @@ print(json.dumps([seconds, int(status["VmHWM"].split()[0]) / 1024]))
 
 
 def measure(code: str, source: Path, out: Path) -> tuple[float, float]:
-    """Run one side in a process of its own: seconds, and the peak of its memory in MiB."""
+    """Run one side in a process of its own and return its seconds and its peak memory in MiB."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE.format(code=code), str(source), str(out)],
         capture_output=True,
@@ -72,12 +72,12 @@ def measure(code: str, source: Path, out: Path) -> tuple[float, float]:
 
 
 def count(folder: Path) -> int:
-    """PNGs in a folder."""
+    """Return the number of PNGs in a folder."""
     return sum(1 for _ in folder.rglob("*.png"))
 
 
 def machine() -> str:
-    """What this runs on."""
+    """Describe the machine."""
     cpu = next(
         (
             line.split(":")[1].strip()
@@ -94,8 +94,10 @@ def machine() -> str:
 def main() -> None:
     """Print a line for each run, and the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--runs", type=int, default=3, help="of each side (3)")
-    parser.add_argument("--folder", type=Path, help="on the disk to measure (the system's temporary one)")
+    parser.add_argument("--runs", type=int, default=3, help="Runs of each side (default: 3).")
+    parser.add_argument(
+        "--folder", type=Path, help="Folder on the disk to measure (default: the system's temporary folder)."
+    )
     given = parser.parse_args()
 
     print(machine())

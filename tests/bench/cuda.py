@@ -1,16 +1,16 @@
-"""Figures of a CUDA device: what the presets take there, and what the networks are worth.
+"""Measure a CUDA device: how long the presets take there, and how good the networks are.
 
-    python -m tests.bench.cuda train OUT                          where the GPU is
-    python -m tests.bench.cuda score OUT --date 2026-11-26-h100   where the practice competition is
+    python -m tests.bench.cuda train OUT                          on the machine with the GPU
+    python -m tests.bench.cuda score OUT --date 2026-11-26-h100   on the machine with the practice server
 
-`train` needs torch, numpy, pandas, safetensors and onnxruntime alone. It fits on the 42,000 labelled rows,
-which lie in memory, and writes to OUT: results.jsonl, a line for each fit, and what each network says of the
-28,000 others. Fresh processes come first, one fit each: there CUDA's start and the loading of kernels count,
-too. In the end a network made on the GPU is opened in a process that sees none; exit 1 where the two say
-something else. Without a GPU it says so.
+`train` needs only torch, numpy, pandas, safetensors and onnxruntime. It fits on the 42,000 labelled rows,
+which are in memory, and writes to OUT: results.jsonl, a line per fit, and each network's predictions for
+the other 28,000 rows. First it runs one fit in each of several fresh processes, so that the start of CUDA
+and the loading of kernels count. Finally a network trained on the GPU is opened in a process that sees no
+GPU; if the two disagree, it exits with 1. Without a GPU it says so.
 
-`score` posts each network's answers, and the mean of each ensemble's, to the competition, which alone knows
-the labels, and makes `tests/bench/records/<date>-…/results.jsonl` of them.
+`score` posts each network's predictions, and the mean of each ensemble's, to the practice server, which alone
+knows the labels, and writes `tests/bench/records/<date>-…/results.jsonl`.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ np.save(folder / "answers.npy", predict(load(folder)[0], np.load(folder / "pixel
 
 
 def digits() -> tuple[Digits, np.ndarray]:
-    """What the practice competition's train.csv and test.csv hold; the labels of the latter go nowhere."""
+    """Return the digits of the practice server's train.csv and test.csv; the latter's labels are not used."""
     pixels, labels = read_pixels().reshape(-1, 28, 28), read_labels()
     split = deal(labels, 0)
     return Digits(pixels[split.train], labels[split.train].astype(np.int64)), pixels[split.test]
 
 
 def timed(train: Digits, *arguments: Any, **options: Any) -> tuple[torch.nn.Module, float]:
-    """Fit on the GPU: the network, on the CPU, and the seconds that this took."""
+    """Fit on the GPU and return the network, on the CPU, and the seconds that this took."""
     start = perf_counter()
     net = fit(train, *arguments, device="cuda", **options)
     return net, round(perf_counter() - start, 4)
@@ -69,7 +69,7 @@ def timed(train: Digits, *arguments: Any, **options: Any) -> tuple[torch.nn.Modu
 def train(out: Path) -> None:
     """Fit, time and write."""
     if not torch.cuda.is_available():
-        print("no CUDA device here: nothing is measured")
+        print("this machine has no CUDA device: nothing is measured")
         return
     out.mkdir(parents=True, exist_ok=True)
     log = out / "results.jsonl"
@@ -79,7 +79,7 @@ def train(out: Path) -> None:
         number = str(len(said))
         said[number] = probabilities.argmax(1).astype(np.uint8)
         np.savez_compressed(out / "part.npz", **said)
-        (out / "part.npz").replace(out / "answers.npz")  # a machine that goes away takes nothing along
+        (out / "part.npz").replace(out / "answers.npz")  # a machine that is lost leaves a whole file
         tell(log, record=record, answers=number, **facts)
 
     tell(log, machine=machine(), commit=commit())
@@ -103,7 +103,7 @@ def train(out: Path) -> None:
         seconds = round(perf_counter() - start, 4)
         together = np.mean([on_the_gpu(net, pixels) for net in teacher.members], axis=0)
         keep("ensemble-best", together, seeds=list(range(first, first + MEMBERS)), seconds=seconds)
-    for seed in range(PUPILS):  # of the last ensemble, in which none has such a seed
+    for seed in range(PUPILS):  # teachers: the last ensemble, whose seeds differ from these
         net, seconds = timed(labelled, "convnet", "wide", seed=seed, teacher=teacher)
         keep("convnet-wide-taught", on_the_gpu(net, pixels), seed=seed, seconds=seconds)
     difference = elsewhere(net, pixels[:2000])
@@ -113,7 +113,7 @@ def train(out: Path) -> None:
 
 
 def commit() -> str | None:
-    """The commit of this checkout; None where it is none, or git is not there."""
+    """Return the commit of this checkout; None if it is not one, or git is missing."""
     try:
         return subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip()
     except (OSError, subprocess.CalledProcessError):
@@ -121,12 +121,12 @@ def commit() -> str | None:
 
 
 def on_the_gpu(net: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
-    """What a network says of digits."""
+    """Return a network's probabilities of digits."""
     return predict(net, pixels, device="cuda", batch_size=2000)
 
 
 def elsewhere(net: torch.nn.Module, pixels: np.ndarray) -> float:
-    """How far the answers of a process without CUDA are from those here."""
+    """Return how far the predictions of a process without CUDA are from those made here."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         export(net, folder, {"seed": 0, "preset": "fast"}, learner=False)
@@ -148,7 +148,7 @@ def score(out: Path, date: str) -> None:
     competition.download()
     said = np.load(out / "answers.npz")
     head, *rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    difference = {} if "record" in rows[-1] else rows.pop()  # a run that was cut off has none
+    difference = {} if "record" in rows[-1] else rows.pop()  # a run that was cut off has no such line
     csv = settings.home / "cuda.csv"
     for record in dict.fromkeys(row["record"] for row in rows):
         folder = RECORDS / f"{date}-{record}"
@@ -172,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=["train", "fresh", "score"])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--date", help="of `score`: how the records' folders begin")
+    parser.add_argument("--date", help="For `score`: prefix of the records' folders.")
     given = parser.parse_args()
     if given.what == "score" and given.date is None:
         parser.error("score needs --date")

@@ -1,11 +1,11 @@
-"""A month in an hour: 30 deployed nights on a practice server with short days, and a schedule that fires.
+"""Run a month in an hour: 30 deployed nights on a practice server with short days, and a schedule.
 
     python -m tests.bench.month [--nights 30] [--home FOLDER] [--keep]
 
-Each night is a deployment's run over two process workers, of the smallest model. Among them: nights
+Each night is a run of the deployment over two process workers, with the smallest model. Among them are nights
 without quota, a server that fails, an answer that is lost, a killed worker, a restarted API, models that the
-gate rejects, and scores that sound the alarm. Printed for each: how it ended, seconds, memory of server and
-workers, size of database, store and home.
+gate rejects, and scores that raise the alarm. For each it prints how it ended, seconds, memory of server and
+workers, and the size of database, store and home.
 """
 
 import argparse
@@ -35,13 +35,13 @@ PLAN = {
 
 
 def megabytes(path: Path) -> float:
-    """Size of a file with its SQLite companions, or of a folder."""
+    """Return the size of a file with its SQLite companions, or of a folder."""
     files = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.name}*")
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
 def memory(pid: int) -> float:
-    """Resident megabytes of a process; 0 where it is gone."""
+    """Return the resident megabytes of a process; 0 if it is gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -50,7 +50,7 @@ def memory(pid: int) -> float:
 
 
 def practise(home: Path) -> PracticeServer:
-    """A practice server with short days."""
+    """Start a practice server with short days."""
     command = [sys.executable, "-m", "infra.practice", "--home", str(home), "--port", "0"]
     command += ["--day-seconds", str(DAY_S), "--daily-limit", str(DAILY_LIMIT), "--score-seconds", "0.5"]
     home.mkdir(parents=True)
@@ -63,15 +63,15 @@ def practise(home: Path) -> PracticeServer:
 
 
 def one_night(installed: Installation, number: int, night: str, plan: str | None) -> str:
-    """Run one night, with what goes wrong in it; the run's id."""
+    """Run one night, with what goes wrong in it, and return the run's id."""
     floor = "0.9999" if plan == "rejected" else "0.95"
-    if installed.environment["MNIST_FLOOR"] != floor:  # the worker's environment is its jobs'
+    if installed.environment["MNIST_FLOOR"] != floor:  # a worker's jobs get its environment
         installed.environment["MNIST_FLOOR"] = floor
         worker = installed.processes()["cpu"]
         os.killpg(worker, signal.SIGTERM)
         deadline = time.monotonic() + 20
         while Path(f"/proc/{worker}").exists():
-            if time.monotonic() > deadline:  # Prefect's worker now and then does not end when it is asked to
+            if time.monotonic() > deadline:  # Prefect's worker sometimes does not end when asked to
                 os.killpg(worker, signal.SIGKILL)
             time.sleep(0.1)
         installed.up()
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nights", type=int, default=30)
     parser.add_argument("--home", type=Path)
-    parser.add_argument("--keep", action="store_true", help="leave everything running")
+    parser.add_argument("--keep", action="store_true", help="Leave everything running.")
     options = parser.parse_args()
     home = options.home or Path(tempfile.mkdtemp()) / "home"
     practice = practise(home / "practice")
@@ -153,7 +153,7 @@ def main() -> None:
 
 
 def fire(installed: Installation) -> None:
-    """A schedule with a short interval fires by itself three times."""
+    """Wait until a schedule with a short interval has fired three times."""
     deployment = installed.ask("/deployments/name/nightly/nightly")["id"]
     often = {
         "active": True,
@@ -176,7 +176,7 @@ def fire(installed: Installation) -> None:
         if len(fired) >= 3 or time.monotonic() > deadline:
             break
         time.sleep(2)
-    print(f"an interval schedule of 60 s: {len(fired)} runs ended well by themselves:")
+    print(f"an interval schedule of 60 s: {len(fired)} runs ended well:")
     for run in reversed(fired):
         print(f"  {run['name']}: due {run['expected_start_time'][11:19]}, began {run['start_time'][11:19]}")
     schedules = installed.ask(f"/deployments/{deployment}/schedules")

@@ -1,4 +1,4 @@
-"""A record: a preset trained on all 42,000 labelled rows, for many seeds, scored by the practice competition.
+"""Make a record: train a preset on all 42,000 labelled rows with many seeds, and score each network.
 
     python -m tests.bench.record fast --seeds 0 1 2 3 4 5 6 7 8 9
     python -m tests.bench.record balanced --seeds 0 1 2 3 4 --together 5
@@ -7,14 +7,14 @@
     python -m tests.bench.record ensemble --seeds 100 101 102 --teachers 0 1 2 3 4 5 6 7
     python -m tests.bench.record origin --seeds 0
 
-Appends to `tests/bench/records/<date>-convnet-<preset>/results.jsonl`: the recipe and the commit, then a line
-for each seed: seconds of the fit alone (train.csv lies in memory), CPU seconds, public score, the machine's
-product of matrices before and after. What is there already is not trained again. `--together K` posts the
-mean probabilities of each K seeds that follow each other as one ensemble. With `--teachers` the networks of
-those seeds, trained before on this machine, teach (`<date>-…-taught`); their own seconds are
-not counted. `ensemble` is its preset best, where a seed's network is the member of that number, and its
-pupils are of the preset of member 0. `origin` is the first notebook's recipe from scratch, on the four fifths
-that it takes. The competition alone knows the labels of test.csv; nothing here is chosen by them.
+Appends to `tests/bench/records/<date>-convnet-<preset>/results.jsonl`: the recipe and the commit, then a
+line per seed with the seconds of the fit alone (train.csv is in memory), CPU seconds, public score, and the
+speed of the machine's matrix product before and after. Seeds that are there already are not trained again.
+`--together K` posts the mean probabilities of each K consecutive seeds as one ensemble. With `--teachers`
+the networks of those seeds, trained before on this machine, teach (`<date>-…-taught`); their own seconds
+are not counted. `ensemble` is its preset `best`: a seed's network is the member of that number, and its
+pupils have the preset of member 0. `origin` is the first notebook's recipe from scratch, on four fifths of
+the rows. Only the practice server knows the labels of test.csv, and nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RECORDS = Path(__file__).parent / "records"
 
 
 def main() -> None:
-    """Train and score what is missing, and print the spread."""
+    """Train and score the seeds that are missing, and print the spread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("preset", choices=[*convnet.PRESETS, "ensemble", "origin"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])

@@ -1,13 +1,13 @@
-"""The systems of the six notebooks on the practice competition: minutes, held-out accuracy and public score.
+"""Measure the systems of the six notebooks: minutes, held-out accuracy and public score.
 
     .venv/bin/python tests/bench/scores.py --seeds 1 2 3 --systems linear scratch regression resnet18 origin
 
-Each training is the command that a person would type, a process of its own: `mnist_core train` on the
-competition's train.csv, then `mnist_core submission` on its test.csv. The CSV is posted with Kaggle's client
-to the practice competition of MNIST_HOME, which alone knows the answers. Minutes are those that `train`
-reports: the training, with the writing and reading of PNGs where the recipe is for PNGs, without imports.
-Prints JSON lines: the machine, each training, and for each system mean and standard deviation over its seeds.
-What --log has already is not trained again.
+Each training is the command that a person would type, in a process of its own: `mnist_core train` on the
+competition's train.csv, then `mnist_core submission` on its test.csv. The CSV is posted with Kaggle's
+client to the practice server of MNIST_HOME, which alone knows the labels. Minutes are those that `train`
+reports: the training, with writing and reading PNGs if the recipe uses PNGs, without imports. Prints JSON
+lines: the machine, each training, and for each system the mean and standard deviation over its seeds. What
+--log has already is not trained again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=["linear", "scratch", "convnet"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
-    parser.add_argument("--log", type=Path, help="JSON lines are appended here, too")
+    parser.add_argument("--log", type=Path, help="Also append the JSON lines to this file.")
     given = parser.parse_args()
     from flows.kaggle.competition import connect
     from flows.settings import read_settings
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def measure(system: str, seed: int, train: Path, test: Path, competition: Competition) -> dict[str, Any]:
-    """Train one system, submit its predictions, and give what came of it."""
+    """Train one system, submit its predictions, and return the result."""
     with tempfile.TemporaryDirectory() as folder:
         bundle, csv = Path(folder) / "bundle", Path(folder) / "submission.csv"
         before, start = product_gflops(), perf_counter()
@@ -101,7 +101,7 @@ def run(*arguments: str) -> None:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Give mean, standard deviation (of two and more), least and most."""
+    """Return mean, standard deviation (of two or more), minimum and maximum."""
     sd = {"sd": round(statistics.stdev(values), 5)} if len(values) > 1 else {}
     return {"mean": round(statistics.mean(values), 5), **sd, "min": min(values), "max": max(values)}
 
@@ -119,7 +119,7 @@ def product_gflops() -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Give what the figures depend on."""
+    """Return what the figures depend on."""
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
     return {
