@@ -182,7 +182,7 @@ def _run(run: Callable[[], RunResult], as_json: bool, **overrides: str | None) -
     result: RunResult = getattr(error, "result", results[-1])
     facts = result.to_json()
     if submission := getattr(error, "submission", None):
-        facts["submission"] = submission
+        facts["submission"] = submission.to_json()
     if code:
         facts["reason"] = last
     facts["seconds"]["total"] = round(time.time() - STARTED, 3)

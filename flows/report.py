@@ -246,9 +246,8 @@ def scorecard(registry: Registry, result: RunResult, pictures: dict[str, str]) -
         url = f"https://www.kaggle.com/competitions/{competition}/submissions"
         rows.append(f"| on Kaggle | [submission {result.submission.ref}]({url}) |")
     location = registry.location("versions", str(result.version))
-    if location.startswith("s3://"):
-        bucket, _, key = location.removeprefix("s3://").partition("/")
-        location = f"[{location}](https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={key})"
+    if page := registry.store.console_url(f"{registry.namespace}/versions/{result.version}.json"):
+        location = f"[{location}]({page})"
     rows.append(f"| manifest | {location} |")
     steps = [f"| {step} | {spent:.1f} |" for step, spent in result.seconds.items()]
     return "\n".join(

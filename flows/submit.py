@@ -16,7 +16,7 @@ from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionRef
 from flows.kaggle.submissions import submission_token
 from flows.lease import LEASE_S, Lease, LeaseLostError
 from flows.policy.lease import has_expired, must_reconcile
-from flows.records import LeaseEntry, RunResult, Score, Submission
+from flows.records import LeaseEntry, RunResult, Score, Status, Submission, SubmissionResult
 from flows.registry import Registry
 from flows.settings import Settings, SettingsError, Version, read_settings
 from flows.store.open import open_store
@@ -184,7 +184,9 @@ def post_and_score(version: str, competition: Competition, registry: Registry, s
         raise SubmissionRefusedError(
             f"submission {made.ref} of {version} ended as ERROR: {scored.error}; it is not posted again. "
             "Look at it on the competition's page, then train another version with --fresh",
-            submission={"ref": made.ref, "status": "ERROR", "public_score": None, "posted": made.posted},
+            submission=SubmissionResult(
+                ref=made.ref, status=Status.ERROR, public_score=None, posted=made.posted
+            ),
         )
     return made.posted
 

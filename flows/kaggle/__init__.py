@@ -1,1 +1,1 @@
-"""Kaggle through its own client: credentials, download, submissions."""
+"""A competition on kaggle.com, or on a server that speaks its protocol: see `competition.Competition`."""

@@ -1,4 +1,4 @@
-"""Kaggle's credentials, in the order in which its own client looks for them."""
+"""Kaggle's credentials, looked up in the order in which its own client looks for them."""
 
 import contextlib
 import json
@@ -13,7 +13,11 @@ from flows.settings import SettingsError
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the client logs in with: a token, or a name and a key."""
+    """What the client logs in with: a token, or a username and a key.
+
+    Attributes:
+        source: where they were found, such as `KAGGLE_API_TOKEN`; safe to show.
+    """
 
     source: str
     username: str | None = None
@@ -22,12 +26,23 @@ class Credentials:
 
 
 def find_credentials() -> Credentials:
-    """Kaggle's credentials, in the order in which its own client looks for them.
+    """Return Kaggle's credentials from the environment or from the files below `~/.kaggle`.
 
     Raises:
-        SettingsError: there are none, or one is empty.
+        SettingsError: there are none, or only half of a pair.
     """
     config = Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle")
+    found = _token() or _pair() or _kaggle_json(config / "kaggle.json")
+    if found is None:
+        raise SettingsError(
+            "there are no Kaggle credentials",
+            "set KAGGLE_API_TOKEN (kaggle.com → Settings → API → create a token), or KAGGLE_USERNAME and "
+            f"KAGGLE_KEY, or put kaggle.json into {config}",
+        )
+    return found
+
+
+def _token() -> Credentials | None:
     token = os.environ.get("KAGGLE_API_TOKEN", "").strip()
     if token and Path(token).is_file():
         token = Path(token).read_text().strip()
@@ -37,19 +52,24 @@ def find_credentials() -> Credentials:
         path = Path.home() / ".kaggle" / name
         if path.is_file() and (token := path.read_text().strip()):
             return Credentials(str(path), token=SecretStr(token))
+    return None
+
+
+def _pair() -> Credentials | None:
     username = os.environ.get("KAGGLE_USERNAME", "").strip()
     key = os.environ.get("KAGGLE_KEY", "").strip()
     if username and key:
         return Credentials("KAGGLE_USERNAME and KAGGLE_KEY", username, SecretStr(key))
     if username or key:
-        given, lacking = ("KAGGLE_USERNAME", "KAGGLE_KEY") if username else ("KAGGLE_KEY", "KAGGLE_USERNAME")
-        raise SettingsError(f"{given} is set and {lacking} is not; set both, or KAGGLE_API_TOKEN")
-    with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
-        entry = json.loads((config / "kaggle.json").read_text())
+        given, missing = ("KAGGLE_USERNAME", "KAGGLE_KEY") if username else ("KAGGLE_KEY", "KAGGLE_USERNAME")
+        raise SettingsError(f"{given} is set and {missing} is not", "set both, or KAGGLE_API_TOKEN")
+    return None
+
+
+def _kaggle_json(path: Path) -> Credentials | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
+        entry = json.loads(path.read_text())
         username, key = entry["username"].strip(), entry["key"].strip()
         if username and key:
-            return Credentials(str(config / "kaggle.json"), username, SecretStr(key))
-    raise SettingsError(
-        "no Kaggle credentials: set KAGGLE_API_TOKEN (kaggle.com → Settings → API → create a token), or "
-        f"KAGGLE_USERNAME and KAGGLE_KEY, or put kaggle.json into {config}"
-    )
+            return Credentials(str(path), username, SecretStr(key))
+    return None

@@ -1,21 +1,30 @@
-"""The competition's files on this machine."""
+"""The competition's files on this machine: downloaded once, and kept while the server lists the same."""
 
 import contextlib
+import fcntl
 import hashlib
+import json
 import shutil
+import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.kaggle.client import Client, ListedFile
 from flows.kaggle.errors import CompetitionError
+from flows.records import Record, RecordError
+from flows.store.folder import free_bytes
+from mnist_core._atomic import atomic_write
+from mnist_core.progress import Progress
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
-PLACE_DIGITS = 16
-"""Hex digits of the data digest that name a place."""
+NAME_DIGITS = 16
+"""Hex digits of the data digest that name a folder of data, and a namespace."""
 KEEP_DATA_S = 7 * 86400
-"""Seconds for which files stay that the competition has replaced."""
+"""Seconds for which files that the competition has replaced are kept: a running job may still read them."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +32,9 @@ class Data:
     """The competition's files on this machine.
 
     Attributes:
-        folder: holds the files that the specification names.
-        digest: sha256, in hex, over the sha256 of the training and test files.
-        spec: rows, columns and classes of the competition.
+        folder: holds the files that `spec` names.
+        digest: sha256, in hex, over the sha256 of the training and of the test file.
+        spec: the competition whose files these are.
     """
 
     folder: Path
@@ -44,7 +53,7 @@ class Data:
 
 
 def data_digest(folder: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> str:
-    """Return sha256, in hex, over the sha256 of the training and test files in a folder."""
+    """Return the sha256, in hex, over the sha256 of the training and of the test file in a folder."""
     total = hashlib.sha256()
     for name in (spec.train_file, spec.test_file):
         with (folder / name).open("rb") as file:
@@ -52,31 +61,129 @@ def data_digest(folder: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> str:
     return total.hexdigest()
 
 
-def unpack(archive: Path, folder: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> None:
-    """Unpack the three files of a zip that holds them, whole, and nothing that leaves its folder."""
+class _Current(Record):
+    """What the last download brought, and what the server listed then."""
+
+    digest: str
+    listed: list[ListedFile]
+
+
+class Downloads:
+    """The data of one competition below a folder.
+
+    Args:
+        client: the server that they come from.
+        spec: which files the competition has.
+        folder: theirs alone; made by the first download.
+    """
+
+    def __init__(self, client: Client, spec: CompetitionSpec, folder: Path) -> None:
+        self._client = client
+        self._spec = spec
+        self.folder = folder
+
+    def get(self, progress: Progress | None = None) -> Data:
+        """Return the competition's files, downloaded unless the server lists the same ones as last time.
+
+        Raises:
+            CompetitionError: the server failed, its zip is cut, unsafe or incomplete, or the disk is full.
+        """
+        listed = sorted(self._client.files(), key=lambda file: file.name)
+        missing = set(self._spec.files) - {file.name for file in listed}
+        if missing:
+            names = " and no ".join(sorted(missing))
+            raise CompetitionError(
+                f"{self._client.server}: competition {self._spec.name} has no {names}",
+                "check MNIST_COMPETITION and MNIST_KAGGLE",
+            )
+        kept = self._kept(listed)
+        if kept is not None:
+            return kept
+        with _disk_explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / "lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # one download at a time; the next process finds its files
+                return self._kept(listed) or self._download(listed, progress)
+
+    def _kept(self, listed: list[ListedFile]) -> Data | None:
+        """Return the files of last time if the server still lists the same ones and no byte has changed."""
+        path = self.folder / "current.json"
+        try:
+            current = _Current.from_json(json.loads(path.read_text()), str(path))
+            folder = self._data_folder(current.digest)
+            same = current.listed == listed and data_digest(folder, self._spec) == current.digest
+        except (OSError, ValueError, RecordError):
+            return None
+        return Data(folder, current.digest, self._spec) if same else None
+
+    def _download(self, listed: list[ListedFile], progress: Progress | None) -> Data:
+        for leftover in self.folder.glob("unpack-*"):  # of a process that was killed
+            shutil.rmtree(leftover)
+        self._check_room(listed)
+        # The folder is kept between tries: the client resumes a download that was cut.
+        archive = self._client.download(self.folder / "partial", progress)
+        data = self._unpack(archive)
+        with atomic_write(self.folder / "current.json") as file:
+            file.write(json.dumps(_Current(digest=data.digest, listed=listed).to_json()).encode())
+        archive.unlink(missing_ok=True)
+        for other in self.folder.glob("?" * NAME_DIGITS):
+            if other != data.folder and other.stat().st_mtime < time.time() - KEEP_DATA_S:
+                shutil.rmtree(other, ignore_errors=True)
+        return data
+
+    def _check_room(self, listed: list[ListedFile]) -> None:
+        needed = 2 * sum(file.size for file in listed)
+        if free_bytes(self.folder) < needed:
+            problem = f"{self.folder}: less than {needed // 1_000_000} MB free"
+            raise CompetitionError(problem, "free disk space there, or set MNIST_HOME to another disk")
+
+    def _unpack(self, archive: Path) -> Data:
+        """Move the files of a zip to the folder that their digest names; remove a zip that is bad."""
+        unpacked = Path(tempfile.mkdtemp(dir=self.folder, prefix="unpack-"))
+        try:
+            _unzip(archive, unpacked, self._spec.files)
+            digest = data_digest(unpacked, self._spec)
+            folder = self._data_folder(digest)
+            shutil.rmtree(folder, ignore_errors=True)  # files that were changed, or they would have been kept
+            unpacked.rename(folder)
+        except CompetitionError:
+            archive.unlink(missing_ok=True)  # the next try must not find the same bad zip
+            raise
+        finally:
+            shutil.rmtree(unpacked, ignore_errors=True)
+        return Data(folder, digest, self._spec)
+
+    def _data_folder(self, digest: str) -> Path:
+        return self.folder / digest[:NAME_DIGITS]
+
+
+def _unzip(archive: Path, folder: Path, names: tuple[str, ...]) -> None:
+    """Unpack the files of these names from a zip that has all of them and no path that leaves its folder."""
     try:
         with zipfile.ZipFile(archive) as bundle:
-            names = bundle.namelist()
-            unsafe = [
-                n for n in names if n.startswith(("/", "\\")) or ".." in Path(n.replace("\\", "/")).parts
-            ]
-            missing = [name for name in spec.files if name not in names]
-            if unsafe or missing:
-                fault = f"the path {unsafe[0]!r} leaves it" if unsafe else f"{missing[0]} is missing"
-                raise CompetitionError(f"{archive}: {fault}; nothing was unpacked, check MNIST_COMPETITION")
-            for name in spec.files:
+            for name in bundle.namelist():
+                if name.startswith(("/", "\\")) or ".." in Path(name.replace("\\", "/")).parts:
+                    raise _bad_zip(archive, f"the path {name!r} leaves the folder")
+            for name in names:
+                if name not in bundle.namelist():
+                    raise _bad_zip(archive, f"{name} is missing")
                 with bundle.open(name) as source, (folder / name).open("xb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)  # reading to the end checks the CRC
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise CompetitionError(f"{archive}: {error}; it is removed, run again", retryable=True) from None
+        raise CompetitionError(f"{archive}: {error}", "it was removed, run again", retryable=True) from None
+
+
+def _bad_zip(archive: Path, fault: str) -> CompetitionError:
+    problem = f"{archive}: {fault}; nothing was unpacked"
+    return CompetitionError(problem, "check MNIST_COMPETITION and MNIST_KAGGLE")
 
 
 @contextlib.contextmanager
-def disk_explained(folder: Path) -> Iterator[None]:
+def _disk_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise CompetitionError(
-            f"{error.filename or folder}: {error.strerror or error}; make room there, or set MNIST_HOME to a "
-            "folder you can write"
+            f"{error.filename or folder}: {error.strerror or error}",
+            "free disk space there, or set MNIST_HOME to a folder you can write to",
         ) from error

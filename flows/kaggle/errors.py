@@ -1,7 +1,12 @@
-"""What can go wrong between the job and the competition's server."""
+"""The errors of the competition's server.
 
-from typing import Any
+CompetitionError
+├── QuotaSpentError         today's submissions are used up
+├── SubmissionUnknownError  sent, but neither an answer nor the list shows whether it arrived
+└── SubmissionRefusedError  accepted, and then scored as ERROR
+"""
 
+from flows.records import SubmissionResult
 from mnist_core.errors import MnistError
 
 
@@ -9,8 +14,8 @@ class CompetitionError(MnistError):
     """The competition's server refused, failed or could not be reached.
 
     Attributes:
-        answered: whether the server itself said no, so that it did nothing.
-        submission: `ref`, `status`, `public_score`, `posted` of the submission it is about, where it is one.
+        answered: whether the server itself refused the request, so that it did nothing.
+        submission: the submission that the error is about, if there is one.
     """
 
     def __init__(
@@ -20,7 +25,7 @@ class CompetitionError(MnistError):
         *,
         retryable: bool = False,
         answered: bool = False,
-        submission: dict[str, Any] | None = None,
+        submission: SubmissionResult | None = None,
     ) -> None:
         super().__init__(problem, remedy, retryable=retryable)
         self.answered = answered
@@ -32,8 +37,8 @@ class QuotaSpentError(CompetitionError):
 
 
 class SubmissionUnknownError(CompetitionError):
-    """A submission was sent, and neither an answer nor the list tells whether it arrived."""
+    """A submission was sent, and neither an answer nor the server's list shows whether it arrived."""
 
 
 class SubmissionRefusedError(CompetitionError):
-    """The competition took the file and ended its submission as ERROR."""
+    """The server accepted the file, and its scoring ended as ERROR."""

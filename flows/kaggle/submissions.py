@@ -1,32 +1,127 @@
-"""What marks a submission, and when the quota returns."""
+"""Submissions that are posted at most once: the description carries a token of the content.
 
+The server's whole list is searched for the token before posting, and again after an answer that leaves open
+whether the submission was stored.
+"""
+
+import contextlib
 import hashlib
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from flows.records import Status, Submission
+from flows.kaggle.client import Client, quota_returns
+from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionUnknownError
+from flows.records import Status, Submission, SubmissionResult
+from mnist_core.errors import MnistError
 
 LOOK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits before the list of submissions is asked again after an unclear answer."""
+POLL_S, POLL_GROWTH, POLL_MAX_S = 0.25, 1.5, 15.0
+"""The first wait between two looks at a score, its growth, and the longest."""
 
 
 def submission_token(competition: str, csv: bytes) -> str:
-    """What marks a submission's description: 24 hex digits of sha256 over competition and content."""
+    """Return what marks a submission's description: 24 hex digits of sha256 over competition and content."""
     return "mnist-nightly:" + hashlib.sha256(competition.encode() + b"\0" + csv).hexdigest()[:24]
 
 
-def quota_returns(now: datetime | None = None) -> str:
-    """When Kaggle's daily quota returns: its days are UTC."""
-    now = now or datetime.now(UTC)
-    return f"{(now + timedelta(days=1)).date().isoformat()} 00:00 UTC"
+def submissions(client: Client) -> Iterator[Submission]:
+    """Yield all submissions of the team, page by page, newest first."""
+    token = ""
+    while True:
+        page, token = client.submission_page(token)
+        yield from page
+        if not token:
+            return
 
 
-def submission_of(raw: Any) -> Submission:
-    score = raw.public_score
-    return Submission(
-        ref=int(raw.ref),
-        message=raw.description or "",
-        status=Status(str(getattr(raw.status, "name", raw.status)).upper().rsplit(".", 1)[-1]),
-        public_score=float(score) if score not in (None, "") else None,
-        error=raw.error_description or "",
-    )
+def find(client: Client, token: str) -> Submission | None:
+    """Return the submission whose description carries a token, or None if the server has none."""
+    return next((s for s in submissions(client) if token in s.message), None)
+
+
+def submit_once(
+    client: Client,
+    csv: Path,
+    title: str,
+    renew: Callable[[], None] = lambda: None,
+    look_again_s: Sequence[float] = LOOK_AGAIN_S,
+) -> Submission:
+    """Post a submission, or return the one of the same content that the server already has.
+
+    Args:
+        csv: the checked submission.csv.
+        title: how the description begins, such as the version's name.
+        renew: called right before the request that creates the submission, after the upload: if it raises,
+            that request is not sent. Called again while a lost answer is looked for.
+        look_again_s: waits before the list is asked again after an unclear answer.
+
+    Raises:
+        QuotaSpentError: today's submissions are used up.
+        SubmissionUnknownError: the answer was lost and the list does not show the submission.
+        CompetitionError: it was refused, or the upload failed; nothing was created.
+    """
+    token = submission_token(client.competition, csv.read_bytes())
+    found = find(client, token)
+    if found is not None:
+        return found
+    if client.quota() < 1:
+        raise QuotaSpentError("no submission is left today", f"the quota returns at {quota_returns()}")
+    message = f"{title} {token}"
+    upload = client.upload(csv)
+    renew()
+    try:
+        ref = client.create_submission(upload, message)
+    except CompetitionError as error:
+        if error.answered:
+            raise
+        return _look_again(client, token, error, renew, look_again_s)
+    return Submission(ref=ref, message=message, status=Status.PENDING, posted=True)
+
+
+def _look_again(
+    client: Client,
+    token: str,
+    cause: CompetitionError,
+    renew: Callable[[], None],
+    waits_s: Sequence[float],
+) -> Submission:
+    """Return the submission whose answer was lost, once the server's list shows it."""
+    for wait_s in waits_s:
+        time.sleep(wait_s)
+        with contextlib.suppress(MnistError):  # another run may have found it and closed the lease
+            renew()
+        try:
+            found = find(client, token)
+        except CompetitionError:
+            continue
+        if found is not None:
+            return found.model_copy(update={"posted": True})
+    raise SubmissionUnknownError(
+        f"a submission was sent, its answer was lost ({cause.problem}), and the server does not list it",
+        "run the same command again: it looks for the submission before it posts anything",
+        retryable=True,
+        submission=SubmissionResult(ref=None, status=Status.UNKNOWN, public_score=None, posted=True),
+    ) from cause
+
+
+def wait_for_score(client: Client, ref: int, timeout_s: float) -> Submission:
+    """Return a submission once it is scored or refused, or as `PENDING` when the time is up.
+
+    Raises:
+        CompetitionError: the server refuses, or still does not answer when the time is up.
+    """
+    deadline = time.monotonic() + timeout_s
+    wait_s = POLL_S
+    while True:
+        try:
+            submission = client.submission(ref)
+        except CompetitionError as error:
+            if not error.retryable or time.monotonic() >= deadline:
+                raise
+        else:
+            if submission.status != Status.PENDING or time.monotonic() >= deadline:
+                return submission
+        time.sleep(wait_s)
+        wait_s = min(wait_s * POLL_GROWTH, POLL_MAX_S)

@@ -1,1 +1,1 @@
-"""The store, in a folder or in S3, and the numbered lists that it keeps."""
+"""The job's memory: create-only objects and numbered lists, in a folder or in S3."""

@@ -1,11 +1,9 @@
-"""Create-only objects and numbered lists: the one primitive that all of the job's memory rests on.
+"""What a store is: create-only objects, the one primitive that all of the job's memory rests on.
 
-An object is written once and never overwritten. What changes is a numbered list
-(`champions/000001.json`, `champions/000002.json`, …): the highest number holds, two writers can not
-both take one, and the history is free. Large files are content-addressed under `objects/<sha256>`.
+An object is written once and never overwritten. What changes is a numbered list (`lists.py`). Large files are
+content-addressed under `objects/<sha256>`; `upload` is for them alone: it may write the same bytes again.
 
-A store is a folder or an S3 bucket. Both have the same calls: `put`, `upload`, `get`, `keys`, `delete`,
-`location`. `upload` and `delete` are for content-addressed objects and for `prune` alone.
+A new kind of store is one file beside this one and one entry in `open.py`.
 """
 
 import math
@@ -14,41 +12,68 @@ from typing import BinaryIO, Protocol
 
 from mnist_core.errors import MnistError
 
-Progress = Callable[[int], None]
+Written = Callable[[int], None]
 """Called with the bytes that were written since the last call."""
 
 
 class StoreError(MnistError):
-    """The store can not be read or written, or holds something that is not what was put there."""
+    """The store cannot be read or written, or does not hold what was put there."""
 
 
 class Store(Protocol):
-    """Where objects are kept. A new kind of store is a file beside this one and an entry in `open.py`."""
+    """Where objects are kept, by keys such as `champions/000001.json`. Each call may raise `StoreError`."""
 
     def put(self, key: str, data: bytes) -> bool:
-        """Write an object unless its key is taken; return whether it was written."""
+        """Write an object unless its key is taken.
+
+        Returns:
+            True: written, complete and durable; False: the key was taken, and nothing changed.
+        """
         ...
 
-    def upload(self, key: str, file: BinaryIO, progress: Progress | None = None) -> None:
-        """Write a content-addressed object, from the file's position to its end; again renews its time."""
+    def upload(self, key: str, file: BinaryIO, written: Written | None = None) -> None:
+        """Write a content-addressed object, from the file's position to its end.
+
+        If the object exists, its time is renewed.
+        """
         ...
 
     def get(self, key: str) -> bytes | None:
-        """Return an object's bytes, or None if there is none."""
+        """Return an object's bytes, or None if there is no such object."""
         ...
 
     def keys(self, prefix: str) -> dict[str, float]:
-        """Return the keys below a prefix ending in `/`, sorted, with the times of writing (s since 1970)."""
+        """Return the keys below a prefix, sorted, with the times at which they were written.
+
+        Args:
+            prefix: ends in `/`, or is empty for all keys.
+
+        Returns:
+            Seconds since 1970 by the store's clock. Incomplete objects are not among them.
+        """
         ...
 
     def delete(self, key: str, before: float = math.inf) -> bool:
-        """Delete an object written before a time; return False if it was not, or does not exist."""
+        """Delete an object that was written before a time; return whether it was deleted."""
         ...
 
     def delete_partials(self, before: float) -> None:
-        """Delete what killed writers left half-written before a time."""
+        """Delete what killed writers left incomplete before a time; no other call shows it."""
+        ...
+
+    def remove_empty(self, prefix: str) -> None:
+        """Remove what remains of a prefix whose objects were all deleted; do nothing if there are some."""
         ...
 
     def location(self, key: str) -> str:
         """Return where a person finds an object."""
+        ...
+
+    def console_url(self, key: str) -> str | None:
+        """Return the address at which a browser shows an object, or None if there is none."""
+        ...
+
+    @property
+    def clock_url(self) -> str | None:
+        """The server whose clock must agree with this machine's, or None if it is this machine's own."""
         ...

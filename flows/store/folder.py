@@ -1,21 +1,17 @@
 """A store in a folder."""
 
 import errno
-import io
 import math
-import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from flows.store.base import Progress, StoreError
+from flows.store.base import StoreError, Written
+from mnist_core._atomic import PART, atomic_write
 
 CHUNK_BYTES = 1 << 20
-PARTIAL = ".partial"
-"""How the name of a file ends that is not whole yet."""
 
 
 class Folder:
@@ -28,30 +24,32 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def put(self, key: str, data: bytes) -> bool:
-        """Write an object unless its key is taken.
+    @classmethod
+    def open(cls, address: str) -> "Folder":
+        """Return the store in the folder of a path."""
+        return cls(Path(address).absolute())
 
-        Returns:
-            True: written, whole and on disk; False: the key was taken, and nothing changed.
-        """
-        target = self.root / key
-        with self._explained(key), _partial(target, io.BytesIO(data)) as partial:
+    def put(self, key: str, data: bytes) -> bool:
+        """Write an object unless its key is taken; see `Store.put`."""
+        with self._explained(key):
+            target = self._ready(key)
             try:
-                os.link(partial, target)  # atomic, and refuses a key that is taken
+                with atomic_write(target, sync=True, create_only=True) as file:
+                    file.write(data)
             except FileExistsError:
                 return False
-            _sync_folder(target.parent)
         return True
 
-    def upload(self, key: str, file: BinaryIO, progress: Progress | None = None) -> None:
-        """Write a content-addressed object, from the file's position to its end; again renews its time."""
-        target = self.root / key
-        with self._explained(key), _partial(target, file, progress) as partial:
-            partial.replace(target)  # atomic; where there was one, it had the same bytes
-            _sync_folder(target.parent)
+    def upload(self, key: str, file: BinaryIO, written: Written | None = None) -> None:
+        """Write a content-addressed object; one that exists is replaced by the same bytes."""
+        with self._explained(key), atomic_write(self._ready(key), sync=True) as target:
+            while chunk := file.read(CHUNK_BYTES):
+                target.write(chunk)
+                if written is not None:
+                    written(len(chunk))
 
     def get(self, key: str) -> bytes | None:
-        """An object's bytes; None where there is none."""
+        """Return an object's bytes, or None if there is no such object."""
         with self._explained(key):
             try:
                 return (self.root / key).read_bytes()
@@ -59,17 +57,17 @@ class Folder:
                 return None
 
     def keys(self, prefix: str) -> dict[str, float]:
-        """The keys below a prefix that ends in `/`, sorted, with the times of writing (s since 1970)."""
+        """Return the keys below a prefix, sorted, with the times at which they were written."""
         found = {}
         with self._explained(prefix):
             for path in (self.root / prefix).rglob("*"):
                 with suppress(FileNotFoundError):  # deleted since it was listed
-                    if path.is_file() and path.suffix != PARTIAL:
+                    if path.is_file() and path.suffix != PART:
                         found[path.relative_to(self.root).as_posix()] = path.stat().st_mtime
         return dict(sorted(found.items()))
 
     def delete(self, key: str, before: float = math.inf) -> bool:
-        """Delete an object that was written before a time; False where it was not, or is not there."""
+        """Delete an object that was written before a time; return whether it was deleted."""
         with self._explained(key):
             try:
                 if (self.root / key).stat().st_mtime >= before:
@@ -80,16 +78,36 @@ class Folder:
         return True
 
     def delete_partials(self, before: float) -> None:
-        """Delete what killed writers left half-written before a time; no call shows it."""
+        """Delete the incomplete files that killed writers left before a time."""
         with self._explained(""):
-            for path in self.root.rglob(f".*{PARTIAL}"):
+            for path in self.root.rglob(f".*{PART}"):
                 with suppress(FileNotFoundError):
                     if path.stat().st_mtime < before:
                         path.unlink()
 
+    def remove_empty(self, prefix: str) -> None:
+        """Remove the folder of a prefix if it is empty."""
+        with suppress(OSError):
+            (self.root / prefix).rmdir()
+
     def location(self, key: str) -> str:
-        """Where a person finds an object."""
+        """Return an object's path."""
         return str(self.root / key)
+
+    def console_url(self, key: str) -> str | None:
+        """Return None: a path is enough."""
+        return None
+
+    @property
+    def clock_url(self) -> str | None:
+        """None: a folder has this machine's clock."""
+        return None
+
+    def _ready(self, key: str) -> Path:
+        """Return the path of a key, in a folder that exists."""
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
@@ -97,40 +115,15 @@ class Folder:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            remedy = "make room there" if full else "check that MNIST_STORE names a folder you can write"
-            explained = StoreError(f"{self.root / key}: {error.strerror or error}; {remedy}")
-            explained.retryable = True
-            raise explained from error
+            raise StoreError(
+                f"{self.root / key}: {error.strerror or error}",
+                "free disk space there" if full else "check that MNIST_STORE names a folder you can write to",
+                retryable=True,
+            ) from error
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes free on the disk that holds `folder`, which need not exist yet."""
+    """Return the bytes free on the disk that holds `folder`, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-@contextmanager
-def _partial(target: Path, source: BinaryIO, progress: Progress | None = None) -> Iterator[Path]:
-    """A file beside `target` with all that `source` holds, on disk; it is gone afterwards."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".{uuid.uuid4().hex}{PARTIAL}"
-    try:
-        with partial.open("xb") as file:
-            while chunk := source.read(CHUNK_BYTES):
-                file.write(chunk)
-                if progress is not None:
-                    progress(len(chunk))
-            file.flush()
-            os.fsync(file.fileno())
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,4 +1,8 @@
-"""Small JSON objects, content-addressed objects and numbered lists of a store."""
+"""What is kept in a store: content-addressed objects, small JSON objects, and numbered lists of these.
+
+What changes is a numbered list (`champions/000001.json`, `champions/000002.json`, …): the highest number is
+current, two writers cannot both take a number, and the history is free.
+"""
 
 import hashlib
 import io
@@ -7,11 +11,14 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from flows.store.base import Progress, Store, StoreError
+from flows.store.base import Store, StoreError, Written
+
+FORMAT = 2
+"""Of the JSON objects; an object of another format is refused."""
 
 
-def put_object(store: Store, source: Path | bytes, progress: Progress | None = None) -> str:
-    """Put a content-addressed object; putting it again is harmless and renews its time.
+def put_object(store: Store, source: Path | bytes, written: Written | None = None) -> str:
+    """Put a content-addressed object; putting it again renews its time.
 
     Returns:
         Its sha256 in hex, by which `get_object` finds it.
@@ -19,12 +26,12 @@ def put_object(store: Store, source: Path | bytes, progress: Progress | None = N
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
-        store.upload(f"objects/{digest}", file, progress)
+        store.upload(f"objects/{digest}", file, written)
     return digest
 
 
 def get_object(store: Store, digest: str) -> bytes:
-    """The bytes of a content-addressed object, checked against their digest.
+    """Return the bytes of a content-addressed object, checked against their digest.
 
     Raises:
         StoreError: the object is missing or its bytes have changed.
@@ -32,38 +39,38 @@ def get_object(store: Store, digest: str) -> bytes:
     key = f"objects/{digest}"
     data = store.get(key)
     if data is None:
-        raise StoreError(f"{store.location(key)} is missing; train that version again with --fresh")
+        raise StoreError(f"{store.location(key)} is missing", "train its version again with --fresh")
     if hashlib.sha256(data).hexdigest() != digest:
         raise StoreError(
-            f"{store.location(key)} has changed since it was written (its sha256 differs); "
-            "remove it and train its version again with --fresh"
+            f"{store.location(key)} has changed since it was written (its sha256 differs)",
+            "remove it and train its version again with --fresh",
         )
     return data
 
 
 def put_json(store: Store, key: str, value: dict[str, Any]) -> bool:
-    """`Store.put` for a small JSON object; the keys `format` and `writer` are added."""
-    entry = {**value, "format": 2, "writer": uuid.uuid4().hex}
+    """Put a small JSON object, with the fields `format` and `writer`; return False if its key is taken."""
+    entry = {**value, "format": FORMAT, "writer": uuid.uuid4().hex}
     return store.put(key, (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode())
 
 
 def get_json(store: Store, key: str) -> dict[str, Any] | None:
-    """A small JSON object; None where there is none.
+    """Return a small JSON object, or None if there is no such object.
 
     Raises:
-        StoreError: what lies there is no JSON object of this format.
+        StoreError: it is not a JSON object of this format.
     """
     data = store.get(key)
     if data is None:
         return None
     try:
         value = json.loads(data)
-        known = value["format"] == 2
+        known = value["format"] == FORMAT
     except (ValueError, KeyError, TypeError):
         known = False
     if not known:
         raise StoreError(
-            f"{store.location(key)} is not a JSON object of format 2",
+            f"{store.location(key)} is not a JSON object of format {FORMAT}",
             "it was changed from outside, or written by another version of this program: use that version, "
             "or set MNIST_STORE to a new store",
         )
@@ -71,7 +78,7 @@ def get_json(store: Store, key: str) -> dict[str, Any] | None:
 
 
 def latest(store: Store, prefix: str) -> tuple[int, dict[str, Any] | None]:
-    """The number and the entry that hold in a numbered list; (0, None) where it is empty."""
+    """Return the number and the entry that are current in a list, or (0, None) if the list is empty."""
     numbers = [int(key.removeprefix(prefix).removesuffix(".json")) for key in store.keys(prefix)]
     if not numbers:
         return 0, None
@@ -79,5 +86,5 @@ def latest(store: Store, prefix: str) -> tuple[int, dict[str, Any] | None]:
 
 
 def append(store: Store, prefix: str, after: int, entry: dict[str, Any]) -> bool:
-    """Write the entry that follows number `after` of a list; False where another writer came first."""
+    """Write the entry that follows number `after` of a list; return False if another writer was faster."""
     return put_json(store, f"{prefix}{after + 1:06d}.json", entry)

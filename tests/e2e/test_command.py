@@ -140,7 +140,7 @@ def test_a_failure_ends_with_1_the_remedy_and_json(on_standing_server, tmp_path)
 
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "can not list the files of digit-recognizer" in last
+    assert "cannot list the files of digit-recognizer" in last
     assert "To go on: MNIST_HOME=" in last
     assert "python -m flows nightly --json --night 20" in last
     result = json.loads(done.stdout)

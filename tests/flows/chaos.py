@@ -107,12 +107,12 @@ def _hurry() -> None:
     from botocore.retries.standard import ExponentialBackoff
 
     from flows import lease, submit
-    from flows.kaggle import competition
-    from flows.store import s3
+    from flows.kaggle.competition import Competition
+    from flows.store.s3 import Bucket
 
     lease.LEASE_S, submit.POLL_S = LEASE_S, 0.1
-    competition.LOOK_AGAIN_S = (0.2, 0.4, 0.4)
-    s3.READ_TIMEOUT_S = 0.5
+    Competition.look_again_s = (0.2, 0.4, 0.4)
+    Bucket.read_timeout_s = 0.5
     ExponentialBackoff.delay_amount = lambda *_: 0  # type: ignore[method-assign]
 
 

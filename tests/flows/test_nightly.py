@@ -371,7 +371,7 @@ def test_a_score_that_is_not_out_is_pending_and_read_by_the_next_run(job, monkey
 
 def test_an_answer_that_stays_out_fails_the_night_and_the_next_run_settles_it(job, monkeypatch):
     """A lost reply and a late list end as unknown; run again, the night finds its one submission."""
-    monkeypatch.setattr("flows.kaggle.competition.LOOK_AGAIN_S", (0.1,))
+    monkeypatch.setattr("flows.kaggle.competition.Competition.look_again_s", (0.1,))
     started = job()
     started.publish()
     started.server.fault("late-list", seconds=4)
@@ -609,7 +609,7 @@ def test_an_alarm_is_reported_again_by_force_too(job):
 
 def test_a_night_that_was_not_answered_is_settled_by_any_next_night(job, monkeypatch):
     """The next night, another one, first finds the lost submission on the list, and reads its score."""
-    monkeypatch.setattr("flows.kaggle.competition.LOOK_AGAIN_S", (0.1,))
+    monkeypatch.setattr("flows.kaggle.competition.Competition.look_again_s", (0.1,))
     started = job()
     version = started.publish()
     started.server.fault("late-list", seconds=2)
@@ -633,7 +633,7 @@ def test_a_night_that_was_not_answered_is_settled_by_any_next_night(job, monkeyp
 
 def test_what_the_list_does_not_have_when_its_intent_has_expired_was_not_posted(job, monkeypatch):
     """A request that never arrived is unknown first; the same night again finds that out, and posts."""
-    monkeypatch.setattr("flows.kaggle.competition.LOOK_AGAIN_S", (0.1,))
+    monkeypatch.setattr("flows.kaggle.competition.Competition.look_again_s", (0.1,))
     monkeypatch.setattr("flows.lease.LEASE_S", 2.0)
     started = job()
     started.publish()

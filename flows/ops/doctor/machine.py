@@ -11,7 +11,6 @@ from flows.ops.prefect_home import create_writable
 from flows.settings import Settings
 from flows.store.folder import free_bytes
 from flows.store.open import open_store
-from flows.store.s3 import Bucket
 
 CALL_S = 8.0
 """Longest time that a server may be silent, in seconds."""
@@ -73,9 +72,8 @@ def check_clock(settings: Settings) -> Findings:
 
 def check_s3_clock(settings: Settings) -> Findings:
     """Compare it with that of S3, which refuses requests signed 15 minutes off."""
-    store = open_store(str(settings.store))
-    if isinstance(store, Bucket):
-        yield _compare_clock("clock, S3", "S3", store.url)
+    if url := open_store(str(settings.store)).clock_url:
+        yield _compare_clock("clock, S3", "S3", url)
 
 
 def _compare_clock(name: str, server: str, url: str) -> Finding:

@@ -2,12 +2,10 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 
 from flows.ops.doctor.finding import Finding, Findings, State
 from flows.settings import Settings
 from flows.store.base import Store, StoreError
-from flows.store.folder import Folder
 from flows.store.open import open_store
 
 PREFIX = "doctor/"
@@ -69,9 +67,7 @@ def _list(store: Store, key: str | None) -> Finding:
 def _delete(store: Store, key: str, is_written: bool) -> Iterator[Finding]:
     try:
         store.delete(key)
-        if isinstance(store, Folder):
-            with suppress(OSError):  # another doctor is at work here
-                (store.root / PREFIX).rmdir()
+        store.remove_empty(PREFIX)
     except StoreError as error:
         if is_written:
             found = f"{error.problem}; the object of this check remains"

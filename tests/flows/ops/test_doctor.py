@@ -178,7 +178,7 @@ def test_a_competition_that_is_down_takes_no_other_line_along(job, look):
     found = look()
 
     assert found["credentials"].state == "failed"
-    assert "is the server up" in found["credentials"].remedy
+    assert "the server is up" in found["credentials"].remedy
     assert found["clock"].state == "warning"
     assert found["store: create-only"].state == found["home"].state == "ok"
 
@@ -192,7 +192,7 @@ def test_a_bucket_that_is_not_there_is_told(job, bucket, look, monkeypatch):
 
     assert found["store: write"].state == found["store: list"].state == "failed"
     assert "NoSuchBucket" in found["store: write"].found
-    assert found["store: write"].remedy == "make that bucket, or mend MNIST_STORE"
+    assert found["store: write"].remedy == "make that bucket, or correct MNIST_STORE"
 
 
 @pytest.mark.parametrize(

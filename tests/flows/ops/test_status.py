@@ -63,7 +63,7 @@ def test_status_works_while_the_competition_is_down(job):
     told = oncall.status(started.settings)
 
     assert told["quota"] is None
-    assert "is the server up" in told["quota_error"]
+    assert "the server is up" in told["quota_error"]
 
 
 def test_rollback_gives_the_title_back_and_it_stays_there(job):

@@ -1,0 +1,161 @@
+"""The competition's files: complete, checked, kept, and never half-written."""
+
+import errno
+import os
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from flows.kaggle import download
+from flows.kaggle.client import Client
+from flows.kaggle.download import data_digest
+from flows.kaggle.errors import CompetitionError
+
+
+def test_the_files_arrive_complete_and_are_kept(job):
+    """The first download brings the three files; the second asks for the list and keeps what is there."""
+    competition = job().competition
+    reported = []
+
+    data = competition.download(lambda done, total, note="": reported.append((done, total)))
+    stamp = data.train_csv.stat().st_mtime_ns
+    again = competition.download(lambda *_: pytest.fail("it was downloaded again"))
+
+    assert again == data
+    assert data.train_csv.stat().st_mtime_ns == stamp
+    assert {path.name for path in data.folder.iterdir()} == set(competition.spec.files)
+    assert reported[-1][0] == reported[-1][1] > 100_000
+
+
+def test_a_kept_file_that_changed_is_downloaded_again(job):
+    """A byte that changed on the disk is found by its digest, and the good file comes back."""
+    competition = job().competition
+    data = competition.download()
+    good = data.test_csv.read_bytes()
+    data.test_csv.write_bytes(good.replace(b",255", b",254", 1))
+
+    again = competition.download()
+
+    assert again == data
+    assert again.test_csv.read_bytes() == good
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"digest": "0", "listed": "none"}'])
+def test_an_unreadable_note_of_the_last_download_is_not_an_error(job, content):
+    """Whatever current.json holds, the files are downloaded again."""
+    competition = job().competition
+    data = competition.download()
+    (data.folder.parent / "current.json").write_text(content)
+
+    assert competition.download() == data
+
+
+def test_data_that_were_replaced_long_ago_are_removed_by_the_next_download(job):
+    """Files of other data stay for a week, in which a job may still read them."""
+    competition = job().competition
+    folder = competition.download().folder
+    young, old = folder.parent / "0123456789abcdef", folder.parent / "fedcba9876543210"
+    for other in (young, old):
+        other.mkdir()
+    os.utime(old, (0, 0))
+    (folder / "test.csv").unlink()
+
+    competition.download()
+
+    assert (folder.exists(), young.exists(), old.exists()) == (True, True, False)
+
+
+def test_a_download_that_is_cut_is_resumed(job):
+    """A connection that breaks in the middle of the zip ends in the same files."""
+    started = job()
+    whole = started.competition.download()
+    whole.train_csv.unlink()
+    started.server.fault("cut-download")
+
+    assert started.competition.download() == whole
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("../train.csv", "leaves the folder"),
+        ("missing", "train.csv is missing"),
+        ("cut", "zip"),
+        ("crc", "CRC"),
+    ],
+)
+def test_a_bad_zip_is_refused(job, monkeypatch, fault, words):
+    """A zip that leaves its folder, misses a file, is cut or has a wrong CRC gives no data and no trace."""
+    competition = job().competition
+    files = competition.spec.files
+
+    def bad_download(_client, folder, _progress):
+        archive = folder / "bad.zip"
+        archive.parent.mkdir(parents=True)
+        with zipfile.ZipFile(archive, "w") as bundle:
+            for file in files[1:] if fault == "missing" else files:
+                bundle.writestr(file, f"content of {file}\n" * 50)
+            if fault == "../train.csv":
+                bundle.writestr("../train.csv", "evil")
+        data = archive.read_bytes()
+        if fault == "cut":
+            archive.write_bytes(data[:-30])
+        if fault == "crc":
+            archive.write_bytes(data.replace(b"content of test.csv", b"content of TEST.csv", 1))
+        return archive
+
+    monkeypatch.setattr(Client, "download", bad_download)
+
+    with pytest.raises(CompetitionError, match=words):
+        competition.download()
+
+    folder = competition.downloads.folder
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["lock"]
+
+
+def test_a_list_without_the_files_is_refused(job, monkeypatch):
+    """A competition with other files is an error that names what is missing."""
+    competition = job().competition
+    complete = Client.files
+    monkeypatch.setattr(Client, "files", lambda client: complete(client)[:1])
+
+    with pytest.raises(CompetitionError, match=r"has no \w+\.csv and no \w+\.csv; check MNIST_COMPETITION"):
+        competition.download()
+
+
+def test_a_full_disk_is_reported_before_the_download(job, monkeypatch):
+    """If the zip and its files do not fit, nothing is downloaded and the folder is named."""
+    monkeypatch.setattr(download, "free_bytes", lambda _folder: 1_000_000)
+    monkeypatch.setattr(Client, "download", lambda *_: pytest.fail("it was downloaded"))
+
+    with pytest.raises(CompetitionError, match=r"home.*less than \d+ MB free.*MNIST_HOME"):
+        job().competition.download()
+
+
+def test_a_disk_that_fills_up_is_one_clear_error(job, monkeypatch):
+    """A write that fails says which path and which setting."""
+
+    def full(_client, folder, _progress):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.setattr(Client, "download", full)
+
+    with pytest.raises(CompetitionError, match=r"partial: No space left on device; .*MNIST_HOME"):
+        job().competition.download()
+
+
+def test_two_downloads_at_once_do_not_disturb_each_other(job):
+    """Of two that start together on an empty home one downloads, and both get the same complete files."""
+    started = job()
+    started.server.fault("slow", seconds=1, rpc="DownloadDataFiles")
+    folder = started.competition.downloads.folder
+    (folder / "unpack-of-a-killed-process").mkdir(parents=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: started.competition.download(), range(2))
+
+    assert first == second
+    assert data_digest(first.folder, first.spec) == first.digest
+    names = {path.name for path in folder.iterdir()}
+    assert names == {first.folder.name, "partial", "current.json", "lock"}

@@ -1,0 +1,250 @@
+"""Once only: whatever the server answers or fails to answer, a content is submitted at most once."""
+
+import time
+
+import pytest
+
+from flows.kaggle.client import Client
+from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionUnknownError
+from flows.kaggle.submissions import submission_token
+from flows.records import Status
+from mnist_core.errors import MnistError
+
+
+class LeaseLostError(MnistError):
+    """Another run has taken the lease."""
+
+
+def test_a_submission_is_posted_once(job, write_csv):
+    """The same content posted twice is one submission, found again on the server's list."""
+    started = job()
+    competition = started.competition
+    csv = write_csv(competition.spec)
+
+    first = competition.submit_once(csv, "2026-11-23-convnet-0123abcd")
+    second = competition.submit_once(csv, "another title")
+
+    assert first.posted
+    assert not second.posted
+    assert second.ref == first.ref
+    assert len(started.server.submissions()) == 1
+    scored = competition.wait_for_score(first.ref, 20)
+    assert scored.status is Status.COMPLETE
+    assert scored.public_score == pytest.approx(0.1, abs=0.05)
+
+
+def test_an_old_submission_is_found_on_a_later_page(job, write_csv):
+    """The whole list is searched: a match behind more than a page of other submissions is found."""
+    started = job(daily_limit=1000)
+    csv = write_csv(started.competition.spec)
+    first = started.competition.submit_once(csv, "first")
+    for i in range(105):
+        started.server.submit(b"ImageId,Label\n", f"other {i}")
+
+    again = started.competition.submit_once(csv, "again")
+
+    assert again.ref == first.ref
+    assert not again.posted
+
+
+def test_the_token_depends_on_competition_and_content():
+    """The same rows are another submission in another competition, and so are other rows in the same one."""
+    tokens = {submission_token(name, csv) for name in ("a", "b") for csv in (b"1", b"2")}
+
+    assert len(tokens) == 4
+    assert all(token.startswith("mnist-nightly:") and len(token) == 38 for token in tokens)
+
+
+def test_a_lost_answer_is_reconciled_by_looking_again(job, write_csv):
+    """A submission that was stored while its answer was lost is found, not posted a second time."""
+    started = job()
+    started.server.fault("lost-reply")
+
+    made = started.competition.submit_once(write_csv(started.competition.spec), "lost")
+
+    assert made.posted
+    assert [s["ref"] for s in started.server.submissions()] == [made.ref]
+
+
+def test_a_lost_answer_that_stays_unclear_is_unknown_and_not_repeated(job, write_csv):
+    """If the list does not show the submission either, nothing is posted again and the error says so."""
+    started = job()
+    competition = started.competition
+    competition.look_again_s = (0.1, 0.1)
+    csv = write_csv(competition.spec)
+    started.server.fault("late-list", seconds=3)
+    started.server.fault("lost-reply")
+
+    with pytest.raises(SubmissionUnknownError, match="looks for the submission before it posts") as caught:
+        competition.submit_once(csv, "late")
+
+    assert caught.value.retryable
+    assert caught.value.submission.status is Status.UNKNOWN
+    deadline = time.monotonic() + 30
+    while not started.server.submissions():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not competition.submit_once(csv, "again").posted
+    assert len(started.server.submissions()) == 1
+
+
+def test_an_answer_without_a_number_is_reconciled_too(job, write_csv, monkeypatch):
+    """An answer that does not name the submission leaves open whether it exists: the list is asked."""
+    started = job()
+    competition = started.competition
+    create = Client.create_submission
+
+    def unnamed(client, upload, message):
+        create(client, upload, message)
+        raise CompetitionError("an answer without a number", retryable=True)
+
+    monkeypatch.setattr(Client, "create_submission", unnamed)
+
+    made = competition.submit_once(write_csv(competition.spec), "unnamed")
+
+    assert [s["ref"] for s in started.server.submissions()] == [made.ref]
+
+
+def test_a_fault_before_the_post_is_not_an_unknown_submission(job, write_csv):
+    """A fault of the upload's start cannot have created anything, and is reported as what it is."""
+    started = job()
+    csv = write_csv(started.competition.spec)
+    started.server.fault("web-page", rpc="StartSubmissionUpload")
+
+    with pytest.raises(CompetitionError, match="cannot start an upload") as caught:
+        started.competition.submit_once(csv, "never sent")
+
+    assert not isinstance(caught.value, SubmissionUnknownError)
+    assert started.competition.submit_once(csv, "sent").posted
+
+
+def test_a_refused_post_is_not_looked_for(job, write_csv, monkeypatch):
+    """A server that refuses the request has created nothing: the error arrives at once, as a refusal."""
+    started = job()
+    started.server.fault("rules", rpc="CreateSubmission")
+    monkeypatch.setattr("time.sleep", lambda _s: pytest.fail("it waited for the list"))
+
+    with pytest.raises(CompetitionError, match="HTTP 403") as caught:
+        started.competition.submit_once(write_csv(started.competition.spec), "refused")
+
+    assert caught.value.answered
+    assert started.server.submissions() == []
+
+
+def test_the_lease_is_renewed_right_before_the_post(job, write_csv, monkeypatch):
+    """The lease is renewed after the upload, and nothing is sent between it and the request that creates."""
+    competition = job().competition
+    calls = []
+    for name in ("upload", "create_submission", "quota", "submission_page"):
+        _record(monkeypatch, name, calls)
+
+    competition.submit_once(write_csv(competition.spec), "in order", lambda: calls.append("renew"))
+
+    assert calls == ["submission_page", "quota", "upload", "renew", "create_submission"]
+
+
+def test_a_lost_lease_keeps_the_post_from_being_sent(job, write_csv):
+    """If the lease cannot be renewed, another run may post: this one does not."""
+    started = job()
+
+    def lost():
+        raise LeaseLostError("another run has it")
+
+    with pytest.raises(LeaseLostError):
+        started.competition.submit_once(write_csv(started.competition.spec), "too late", lost)
+
+    assert started.server.submissions() == []
+
+
+def test_the_lease_is_renewed_while_a_lost_answer_is_looked_for(job, write_csv):
+    """Looking for a lost answer takes a while: the lease is renewed, and losing it then is not an error."""
+    started = job()
+    started.server.fault("lost-reply")
+    renewed = []
+
+    def renew():
+        renewed.append(time.monotonic())
+        if len(renewed) > 1:
+            raise LeaseLostError("another run has found the submission")
+
+    made = started.competition.submit_once(write_csv(started.competition.spec), "lost", renew)
+
+    assert made.posted
+    assert len(renewed) > 1
+
+
+def _record(monkeypatch, name, calls):
+    call = getattr(Client, name)
+
+    def recorded(*args, **options):
+        calls.append(name)
+        return call(*args, **options)
+
+    monkeypatch.setattr(Client, name, recorded)
+
+
+def test_a_failed_upload_is_tried_again_and_creates_nothing_by_itself(job, write_csv):
+    """One failed upload is repeated; uploads that keep failing leave the list empty."""
+    started = job()
+    spec = started.competition.spec
+    started.server.fault("failed-upload")
+    assert started.competition.submit_once(write_csv(spec), "second try").posted
+
+    started.server.fault("failed-upload", count=-1)
+    with pytest.raises(CompetitionError, match="upload failed") as caught:
+        started.competition.submit_once(write_csv(spec, label=4), "never")
+
+    assert caught.value.retryable
+    assert len(started.server.submissions()) == 1
+
+
+def test_a_spent_quota_posts_nothing(job, write_csv):
+    """With no submission left today nothing is sent, and the error says when the quota returns."""
+    started = job(daily_limit=0)
+
+    with pytest.raises(QuotaSpentError, match="00:00 UTC"):
+        started.competition.submit_once(write_csv(started.competition.spec), "too many")
+
+    assert started.server.submissions() == []
+
+
+def test_a_quota_that_another_run_spends_is_recognised(job, write_csv, monkeypatch):
+    """If the last submission goes to somebody else after the quota was read, the refusal says so."""
+    started = job(daily_limit=0)
+    monkeypatch.setattr(Client, "quota", lambda _client: 1)
+
+    with pytest.raises(QuotaSpentError, match="00:00 UTC") as caught:
+        started.competition.submit_once(write_csv(started.competition.spec), "one too many")
+
+    assert caught.value.answered
+
+
+def test_a_submission_that_ends_as_error_says_why(job, write_csv):
+    """The server's description of the fault arrives with the status."""
+    competition = job().competition
+    csv = write_csv(competition.spec)
+    csv.write_bytes(b"ImageId,Label\n1,3\n")
+
+    scored = competition.wait_for_score(competition.submit_once(csv, "short").ref, 20)
+
+    assert scored.status is Status.ERROR
+    assert str(competition.spec.test_rows) in scored.error.replace(",", "")
+    assert scored.public_score is None
+
+
+def test_a_score_that_takes_too_long_stays_pending(job, write_csv):
+    """When the time is up the submission is returned as it is."""
+    competition = job(score_seconds=60).competition
+    made = competition.submit_once(write_csv(competition.spec), "slow")
+
+    assert competition.wait_for_score(made.ref, 0.5).status is Status.PENDING
+
+
+def test_a_server_that_is_down_for_a_moment_does_not_lose_the_score(job, write_csv):
+    """A fault that may pass is waited for until the time is up."""
+    started = job()
+    competition = started.competition
+    made = competition.submit_once(write_csv(competition.spec), "patient")
+    started.server.fault("web-page", count=2, rpc="GetSubmission")
+
+    assert competition.wait_for_score(made.ref, 20).status is Status.COMPLETE

@@ -1,0 +1,129 @@
+"""The contract of a store: what every kind of store does in the same way."""
+
+import inspect
+import io
+import os
+import time
+
+import pytest
+
+from flows.store.base import Store
+from flows.store.folder import Folder
+from flows.store.open import OPENERS, open_store
+from flows.store.s3 import Bucket
+
+CALLS = sorted(name for name in vars(Store) if not name.startswith("_"))
+
+
+@pytest.mark.parametrize("kind", [Folder, Bucket])
+@pytest.mark.parametrize("name", CALLS)
+def test_every_kind_of_store_has_every_call(kind, name):
+    """A store's calls take the protocol's parameters, so that callers need not ask for its kind."""
+    promised, kept = getattr(Store, name), getattr(kind, name)
+
+    if isinstance(promised, property):
+        assert isinstance(kept, property)
+    else:
+        assert inspect.signature(kept) == inspect.signature(promised)
+
+
+def test_an_address_opens_its_kind_of_store(s3, tmp_path):
+    """A path is a folder; `s3://` is a bucket, with slashes around its prefix ignored."""
+    folder, bucket = open_store(str(tmp_path / "a")), open_store(f"s3://{s3.bucket}/some/prefix/")
+
+    assert isinstance(folder, Folder)
+    assert isinstance(bucket, Bucket)
+    assert folder.location("x") == str(tmp_path / "a" / "x")
+    assert bucket.location("x") == f"s3://{s3.bucket}/some/prefix/x"
+    assert open_store(f"s3://{s3.bucket}").location("x") == f"s3://{s3.bucket}/x"
+    assert set(OPENERS) == {"s3"}
+
+
+def test_an_object_is_written_once(store):
+    """The first writer of a key wins, the second learns it, and the bytes stay the first one's."""
+    assert store.put("a/b.json", b"first")
+    assert not store.put("a/b.json", b"second")
+    assert store.get("a/b.json") == b"first"
+    assert list(store.keys("a/")) == ["a/b.json"]
+
+
+def test_a_large_object_arrives_complete_with_progress(store):
+    """An object of more parts than one comes back complete; the bytes reported add up."""
+    data = os.urandom(20_000_000)
+    reported = []
+
+    store.upload("objects/x", io.BytesIO(data), reported.append)
+
+    assert sum(reported) == len(data)
+    assert len(reported) > 2
+    assert store.get("objects/x") == data
+
+
+def test_an_upload_starts_at_the_files_position(store):
+    """What was read of a file before is not uploaded."""
+    file = io.BytesIO(b"head and body")
+    file.seek(9)
+
+    store.upload("objects/x", file)
+
+    assert store.get("objects/x") == b"body"
+
+
+def test_an_upload_renews_the_time_of_an_existing_object(store):
+    """An object that was uploaded again is as young as a new one."""
+    store.upload("objects/x", io.BytesIO(b"weights"))
+    before = store.keys("objects/")["objects/x"]
+    time.sleep(1.1)  # S3 gives whole seconds
+    store.upload("objects/x", io.BytesIO(b"weights"))
+
+    assert store.keys("objects/")["objects/x"] > before
+
+
+def test_what_does_not_exist_is_not_an_error(store):
+    """A missing object is None, a missing prefix is empty, and neither can be deleted."""
+    assert store.get("nothing") is None
+    assert store.keys("nothing/") == {}
+    assert not store.delete("nothing")
+
+
+def test_keys_are_sorted_and_of_the_prefix_alone(store):
+    """The keys below a prefix, at any depth, in their order; the empty prefix lists all."""
+    for key in ("list/b", "list/a", "list/deep/c", "lists/x", "other"):
+        store.put(key, b"")
+
+    assert list(store.keys("list/")) == ["list/a", "list/b", "list/deep/c"]
+    assert list(store.keys("")) == ["list/a", "list/b", "list/deep/c", "lists/x", "other"]
+
+
+def test_delete_removes_only_what_is_old_enough(store):
+    """An object written at or after the given time stays."""
+    store.put("a/x", b"x")
+    written = store.keys("a/")["a/x"]
+
+    assert not store.delete("a/x", before=written)
+    assert store.delete("a/x", before=written + 1)
+    assert not store.delete("a/x", before=written + 1)
+    assert store.get("a/x") is None
+
+
+def test_an_empty_prefix_leaves_nothing_behind(store):
+    """Removing what remains of a prefix never removes an object, and never fails."""
+    store.remove_empty("probe/")
+    store.put("probe/x", b"x")
+
+    store.remove_empty("probe/")
+    assert store.get("probe/x") == b"x"
+
+    store.delete("probe/x")
+    store.remove_empty("probe/")
+    assert store.keys("probe/") == {}
+    assert store.put("probe/x", b"again")
+
+
+def test_deleting_incomplete_objects_keeps_the_complete_ones(store):
+    """No call shows what a killed writer left, and deleting it harms nothing else."""
+    store.put("a/x", b"x")
+
+    store.delete_partials(time.time() + 60)
+
+    assert list(store.keys("")) == ["a/x"]
