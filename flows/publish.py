@@ -17,7 +17,8 @@ from flows.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import nn
+
+    from mnist_core.models.network import Network
 
 log = logging.getLogger("mnist")
 HARDEST = 24
@@ -25,7 +26,7 @@ HARDEST = 24
 
 
 def publish(
-    net: "nn.Module",
+    net: "Network",
     held_out: HeldOut,
     pixels: "np.ndarray",
     run: RunKey,
@@ -68,7 +69,7 @@ def publish(
         }
         manifest = export(net, folder, facts, learner=learner)
         with report.progress("publish") as progress:
-            name = registry.publish(run, manifest, folder, progress)
+            name = registry.publish(run, manifest.to_json(), folder, progress)
     log.info("published %s: %.4f on %d held-out rows", name, evaluation.accuracy, evaluation.n)
     return name
 

@@ -37,7 +37,7 @@ def predict_version(version: str, data: Data, registry: Registry) -> None:
     from mnist_core.inference import BACKENDS, pick_backend
 
     digits = read_test(data.test_csv, rows=data.spec.test_rows)
-    backend = pick_backend(registry.need_version(version).model_dump(include={"files"}))
+    backend = pick_backend(registry.need_version(version).files)
     with tempfile.TemporaryDirectory() as scratch:
         registry.fetch(version, Path(scratch), "manifest.json", BACKENDS[backend])
         model = open_model(Path(scratch), backend)

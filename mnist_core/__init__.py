@@ -29,7 +29,7 @@ _NAMES = {
     "folds": ("assign_folds",),
     "images": ("from_image", "read_image", "to_fastai", "to_pil"),
     "inference": ("Model", "open_model", "predict"),
-    "manifest": ("read_manifest",),
+    "manifest": ("Manifest", "read_manifest"),
     "models.base": ("build", "kinds"),
     "spec": ("DIGIT_RECOGNIZER", "CompetitionSpec"),
     "submission": ("to_csv",),
@@ -71,6 +71,7 @@ if TYPE_CHECKING:  # the same names for type checkers, which read no dictionary;
     from mnist_core.inference import Model as Model
     from mnist_core.inference import open_model as open_model
     from mnist_core.inference import predict as predict
+    from mnist_core.manifest import Manifest as Manifest
     from mnist_core.manifest import read_manifest as read_manifest
     from mnist_core.models.base import build as build
     from mnist_core.models.base import kinds as kinds

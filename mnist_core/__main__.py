@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console, RenderableType
     from rich.text import Text
-    from torch import nn
 
     from mnist_core.digits import Digits
+    from mnist_core.models.network import Network
 
 app = typer.Typer(
     help="Digits in, predictions out.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -153,8 +153,8 @@ def train(
         digits = _read_labelled(source, progress)
     assert digits.labels is not None
     digest = _digest(source, digits)
-    teaching, taught_by = (None, {}) if teacher is None else load(teacher)
-    if teacher is not None and taught_by.get("data_digest") != digest:
+    teaching, taught_by = (None, None) if teacher is None else load(teacher)
+    if taught_by is not None and taught_by.facts.get("data_digest") != digest:
         raise BundleError(f"{teacher}: was trained on other digits, perhaps on those to be held out here")
     held_out = assign_folds(digits.labels, digest) == 0
     start = perf_counter()
@@ -181,7 +181,7 @@ def train(
             "preset": preset,
             "epochs": epochs,
             "pretrained": pretrained,
-            "teacher": taught_by["files"] if taught_by else None,
+            "teacher": taught_by.to_json()["files"] if taught_by else None,
             "rows": rows,
             "valid_rows": evaluation.n,
             "valid_accuracy": evaluation.accuracy,
@@ -214,7 +214,7 @@ def predict_one(
     from mnist_core import open_model
 
     model = open_model(bundle)
-    name, probabilities = model.manifest["model"], model.predict(digit[None])[0]
+    name, probabilities = model.manifest.model, model.predict(digit[None])[0]
     if as_json:
         result = {
             "digit": int(probabilities.argmax()),
@@ -251,7 +251,7 @@ def submission(
     from mnist_core import open_model, read_digits, read_manifest, to_csv
     from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
 
-    name = read_manifest(bundle)["model"]
+    name = read_manifest(bundle).model
     with ThreadPoolExecutor(1) as pool, _progress("read") as progress:
         opening = pool.submit(open_model, bundle)  # while the digits are read
         digits = read_digits(source, progress=progress)
@@ -264,25 +264,10 @@ def submission(
             "use all of test.csv",
         )
     with _progress("predict") as progress:
-        probabilities = model.predict(digits.pixels, progress=progress)
-    labels = _round_numbers(probabilities) if name == "scratch-regression" else probabilities.argmax(1)
+        labels = model.read_labels(digits.pixels, progress=progress)
     out.write_bytes(to_csv(labels, clip=clip))
     seconds = perf_counter() - start
     _say(f"{out}: {len(labels):,} digits by {name} in {seconds:.1f} s ({model.backend})")
-
-
-def _round_numbers(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Round the number that a regression reads in each digit, as its author did: it may be -1, 10 or 11.
-
-    Its logits are -(number - digit)² / 2, so those of the digits k - 1 and k + 1 differ by 2 (number - k).
-    """
-    import numpy as np
-
-    rows, middles = np.arange(len(probabilities)), probabilities.argmax(1).clip(1, 8)
-    with np.errstate(divide="ignore"):  # of a number far beyond 9 all but the 9 may have no probability left
-        logs = np.log(probabilities)
-    numbers = middles + (logs[rows, middles + 1] - logs[rows, middles - 1]) / 2
-    return np.rint(numbers.clip(-99, 99)).astype(np.int64)
 
 
 @app.command()
@@ -368,7 +353,7 @@ def _fit_origin(
     epochs: int,
     pretrained: bool,
     progress: Callable[[int, int, str], None],
-) -> tuple[nn.Module, NDArray[np.bool_]]:
+) -> tuple[Network, NDArray[np.bool_]]:
     """Train by the first notebook's recipe, from PNGs; the network, and which digits it left out."""
     import numpy as np
 

@@ -2,11 +2,11 @@
 
     model.onnx            the network as a graph: what our own inference reads, in ONNX Runtime without torch
     weights.safetensors   its tensors: the same network in plain torch, to fall back on and to compare with
-    learner.pkl           a fastai Learner around it, for people: opens with `load_learner`; an ensemble that
-                          was put together where there is no fastai has none, and `to_learner` makes one
+    learner.pkl           a fastai Learner around it, for people: `load_learner` opens it. It is missing if
+                          the bundle was written without fastai; `to_learner` makes one
     manifest.json         which model, what it was trained on, and the digests of the others; written last
 
-A pickle can run anything when it is opened, so our code opens learner.pkl only after its digest matches.
+Opening a pickle can run any code, so ours opens learner.pkl only after its digest was checked.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import io
 import json
 import platform
 import warnings
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,43 +31,48 @@ from torch import Tensor, nn
 
 from mnist_core.errors import BundleError, DataError, ModelError
 from mnist_core.images import to_fastai
-from mnist_core.manifest import FORMAT, LEARNER, MANIFEST, ONNX, WEIGHTS, read_manifest, read_unchanged
+from mnist_core.manifest import (
+    LEARNER,
+    MANIFEST,
+    ONNX,
+    WEIGHTS,
+    BundleFile,
+    Manifest,
+    read_manifest,
+    read_unchanged,
+)
 from mnist_core.models.base import build
 from mnist_core.models.network import Network
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
 
-CLASSES = list("0123456789")
+SHAPE = DIGIT_RECOGNIZER.shape
 
 
-def export(net: nn.Module, folder: Path, facts: dict[str, Any], *, learner: bool = True) -> dict[str, Any]:
-    """Write a bundle. The manifest goes first if one is there, and comes last: a bundle cut short has none.
+def export(net: Network, folder: Path, facts: dict[str, Any], *, learner: bool = True) -> Manifest:
+    """Write a bundle. An earlier manifest is removed first, and the new one written last.
+
+    A bundle that was cut short therefore has none.
 
     Args:
         net: a network that `fit` or `build` made; it is not changed, and may lie on any device.
         folder: is made if need be.
-        facts: what the manifest says beside (data_digest, seed, preset, valid_accuracy, created …).
+        facts: what the manifest says besides (data_digest, seed, preset, valid_accuracy, created …).
         learner: whether to write learner.pkl, for which fastai is needed.
 
     Returns:
-        The manifest: `format`, `model`, `sizes`, `classes`, `files` (sha256 and bytes by name), `libraries`
-        (versions by name), and the facts.
+        The manifest.
 
     Raises:
-        BundleError: a fact has the name of one of these, or is nothing that JSON can say.
+        BundleError: a fact has the name of one of the manifest's own fields, or is not a JSON value.
         ModelError: as `to_onnx`.
     """
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "model": net.name,
-        "sizes": net.sizes,
-        "classes": CLASSES,
-        "files": {},
-        "libraries": _libraries(),
-    }
-    if taken := sorted(manifest.keys() & facts.keys()):
-        raise BundleError(f"facts can not be named {', '.join(taken)}: the manifest has its own")
+    classes = list(DIGIT_RECOGNIZER.classes)
+    manifest = Manifest(net.name, net.sizes, classes, files={}, libraries=_libraries())
+    if taken := sorted(manifest.to_json().keys() & facts.keys()):
+        raise BundleError(f"facts cannot be named {', '.join(taken)}", "the manifest has its own")
     try:
         facts = json.loads(json.dumps(facts, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -80,16 +86,17 @@ def export(net: nn.Module, folder: Path, facts: dict[str, Any], *, learner: bool
     (folder / ONNX).write_bytes(to_onnx(net))
     if learner:
         to_learner(net).export((folder / LEARNER).resolve())
+    files = {}
     for name in (*[LEARNER] * learner, ONNX, WEIGHTS):
         content = (folder / name).read_bytes()
-        manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    manifest |= facts
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        files[name] = BundleFile(hashlib.sha256(content).hexdigest(), len(content))
+    manifest = replace(manifest, files=files, facts=facts)
+    (folder / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=2) + "\n")
     return manifest
 
 
 def _libraries() -> dict[str, str]:
-    """Give the versions of what a bundle is made with, by name; what is not installed is left out."""
+    """Return the versions of what a bundle is made with, by name; without what is not installed."""
     versions = {"python": platform.python_version()}
     for name in ("torch", "torchvision", "fastai", "numpy", "safetensors", "onnx"):
         try:
@@ -99,11 +106,11 @@ def _libraries() -> dict[str, str]:
     return versions
 
 
-def to_onnx(net: nn.Module) -> bytes:
-    """Write a network as an ONNX graph: `pixels` uint8 (N, 28, 28) to `logits` float32 (N, 10), for any N.
+def to_onnx(net: Network) -> bytes:
+    """Return a network as an ONNX graph: `pixels` uint8 (N, 28, 28) to `logits` float32 (N, 10), for any N.
 
     The graph is what one batch runs through, preprocessing included, with batch normalisation folded into the
-    convolution before it. Where a network needs a batch's length it must write `x.shape[0]`: `len(x)` would
+    convolution before it. A network that needs a batch's length must write `x.shape[0]`: `len(x)` would
     be a constant of the graph.
 
     Raises:
@@ -114,30 +121,36 @@ def to_onnx(net: nn.Module) -> bytes:
     own = copy.deepcopy(net).cpu().float().eval().requires_grad_(False)
     content = io.BytesIO()
     with warnings.catch_warnings():
-        # Of what a trace can not follow; the comparison below finds what matters.
+        # About what a trace cannot follow; the comparison below finds what matters.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        # The exporter that replaces this one takes seconds for a convnet, this one 0.2 (tests/bench/LOG.md).
+        # The exporter that replaces this one takes seconds for a convnet, this one 0.2.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             own,
-            (torch.zeros(2, 28, 28, dtype=torch.uint8),),
-            content,  # type: ignore[arg-type]  # dynamo=False writes into files that are open, too
+            (torch.zeros(2, *SHAPE, dtype=torch.uint8),),
+            content,  # type: ignore[arg-type]  # dynamo=False also writes into open files
             input_names=["pixels"],
             output_names=["logits"],
             dynamic_axes={"pixels": {0: "N"}, "logits": {0: "N"}},
             dynamo=False,
         )
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
     try:
         (found,) = onnxruntime.InferenceSession(content.getvalue()).run(None, {"pixels": pixels})
     except Exception as error:
-        raise ModelError(f"{net.name} has no ONNX graph for any number of digits: {error}") from error
+        raise ModelError(
+            f"{net.name}: its ONNX graph does not run for another number of digits ({error})",
+            "write x.shape[0] in its forward, not len(x)",
+        ) from error
     if not np.allclose(found, own(torch.from_numpy(pixels)), rtol=1e-3, atol=1e-3):
-        raise ModelError(f"{net.name}: its ONNX graph gives other logits than the network itself")
+        raise ModelError(
+            f"{net.name}: its ONNX graph gives other logits than the network itself",
+            "let its forward do the same for every batch",
+        )
     return content.getvalue()
 
 
-def load(folder: Path) -> tuple[Network, dict[str, Any]]:
+def load(folder: Path) -> tuple[Network, Manifest]:
     """Open a bundle for inference, in plain torch: neither fastai nor torchvision nor a pickle is needed.
 
     Returns:
@@ -151,13 +164,14 @@ def load(folder: Path) -> tuple[Network, dict[str, Any]]:
     manifest = read_manifest(folder)
     content = read_unchanged(folder, WEIGHTS, manifest)
     try:
-        net = build(manifest["model"], manifest["sizes"])
+        net = build(manifest.model, manifest.sizes)
         net.load_state_dict(safetensors.torch.load(content))
     except (ModelError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(
-            f"{folder / WEIGHTS} does not fit the {manifest['model']!r} {manifest['sizes']} that {MANIFEST} "
-            f"names ({reason}); export the bundle again"
+            f"{folder / WEIGHTS} does not fit the {manifest.model!r} {manifest.sizes} that {MANIFEST} names "
+            f"({reason})",
+            "export the bundle again",
         ) from error
     return net.eval().requires_grad_(False), manifest
 
@@ -171,9 +185,9 @@ def load_learner(folder: Path) -> Learner:
     from fastai.learner import load_learner as open_learner
 
     manifest = read_manifest(folder)
-    if LEARNER not in manifest["files"]:
+    if LEARNER not in manifest.files:
         raise BundleError(
-            f"{folder} was exported without a {LEARNER}; to_learner(load(folder)[0]) makes one here"
+            f"{folder} was exported without a {LEARNER}", "make one here with to_learner(load(folder)[0])"
         )
     content = read_unchanged(folder, LEARNER, manifest)
     with warnings.catch_warnings():
@@ -183,58 +197,59 @@ def load_learner(folder: Path) -> Learner:
             return open_learner(io.BytesIO(content))
         except (AttributeError, ImportError, RuntimeError) as error:
             raise BundleError(
-                f"{folder / LEARNER} can not be opened by the libraries here ({error}); install those that "
-                f"{MANIFEST} lists, or use load, which needs torch alone"
+                f"{folder / LEARNER} cannot be opened by the libraries here ({error})",
+                f"install those that {MANIFEST} lists, or use load, which needs torch alone",
             ) from error
 
 
 class FromImages(nn.Module):
     """A network as fastai sees it: batches of pictures in [0, 1] in, logits out."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: Network) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the logits, float32 (N, 10), of pictures float32 (N, 1 or 3, 28, 28), grey in each channel.
+        """Return the logits, float32 (N, 10), of pictures float32 (N, 1 or 3, 28, 28), grey in each channel.
 
         fastai has divided bytes by 255; times 255 and rounded they are the same bytes again.
 
         Raises:
             DataError: the pictures are not 28 × 28.
         """
-        if images.ndim != 4 or images.shape[2:] != (28, 28):
+        if images.ndim != 4 or images.shape[2:] != SHAPE:
+            rows, columns = SHAPE
             raise DataError(
-                f"the network takes pictures (N, 3, 28, 28), not {tuple(images.shape)}; resize to 28 × 28"
+                f"the network takes pictures (N, 3, {rows}, {columns}), not {tuple(images.shape)}",
+                f"resize them to {columns} × {rows}",
             )
         return self.net((images[:, 0].as_subclass(Tensor) * 255).round().to(torch.uint8))
 
 
-def to_learner(net: nn.Module) -> Learner:
-    """Make a fastai Learner around a copy of a network, on the CPU.
+def to_learner(net: Network) -> Learner:
+    """Return a fastai Learner around a copy of a network, on the CPU.
 
-    Whatever the model (`convnet`, `resnet18`, `scratch`, `scratch-regression`), `predict` takes one of these,
-    and `dls.test_dl` a list of them, which `get_preds` runs on:
+    Whatever the model, `predict` takes one of these, and `dls.test_dl` a list of them, which `get_preds` runs
+    on:
 
         a `PILImage` of 28 × 28 pixels, or the path of a PNG of that size
         a digit as it is in `Digits.pixels`: a tensor or array uint8 (28, 28), 0 background, 255 full ink;
             `test_dl` also takes many of them as one tensor or array (N, 28, 28)
 
     Tensors and arrays of another type or shape are a DataError: a float in [0, 1] would be read as black. The
-    classes are named '0' to '9'. The Learner holds no digits; with `dls` of one's own it can be trained on.
+    classes are named '0' to '9'. The Learner holds no digits; with your own `dls` it can be trained further.
     """
     from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
     from fastai.data.transforms import IndexSplitter, IntToFloatTensor
     from fastai.learner import Learner
     from fastai.losses import CrossEntropyLossFlat
 
-    blank = [
-        to_fastai(np.zeros((28, 28), np.uint8))
-    ] * 2  # fastai finds its types in items; export drops them
+    # fastai finds its types in items, so it gets two; export drops them.
+    blank = [to_fastai(np.zeros(SHAPE, np.uint8))] * 2
     block = DataBlock(
         blocks=(
             TransformBlock(type_tfms=_to_picture, batch_tfms=IntToFloatTensor),  # an ImageBlock and tensors
-            CategoryBlock(vocab=CLASSES, sort=False),
+            CategoryBlock(vocab=list(DIGIT_RECOGNIZER.classes), sort=False),
         ),
         get_y=_first_class,
         splitter=IndexSplitter([1]),
@@ -246,14 +261,14 @@ def to_learner(net: nn.Module) -> Learner:
 
 def _first_class(_: object) -> str:
     """Label the blank pictures that a Learner is made with."""
-    return CLASSES[0]
+    return DIGIT_RECOGNIZER.classes[0]
 
 
 def _to_picture(item: Path | str | bytes | Tensor | np.ndarray | Image.Image) -> Image.Image:
-    """Make the PILImage that a Learner goes on with; fastai reads from the annotation what it may be made of.
+    """Return the PILImage of an item. fastai reads from the annotation what an item may be.
 
     Raises:
-        DataError: a tensor or array that is no digit.
+        DataError: a tensor or array that is not a digit.
     """
     from fastai.vision.core import PILImage
 

@@ -1,33 +1,34 @@
 """A network or a bundle, and digits → probabilities.
 
-`predict` is the reference, in torch. `open_model` opens a bundle by the faster way that this machine has: its
-ONNX graph in ONNX Runtime, which imports no torch, or the network itself.
+`predict` is the reference, in torch. `open_model` opens a bundle with the faster backend that this machine
+has: its ONNX graph in ONNX Runtime, which imports no torch, or the network itself.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_core.cores import cores
-from mnist_core.digits import CLASSES
 from mnist_core.errors import BundleError, DataError
-from mnist_core.manifest import ONNX, WEIGHTS, read_manifest, read_unchanged
+from mnist_core.manifest import ONNX, WEIGHTS, Manifest, read_manifest, read_unchanged
+from mnist_core.models.base import find
+from mnist_core.progress import Progress
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 if TYPE_CHECKING:
     import torch
     from onnxruntime import InferenceSession
-    from torch import nn
 
-Progress = Callable[[int, int, str], None]
+    from mnist_core.models.network import Network
 
 BACKENDS = {"onnxruntime": ONNX, "torch": WEIGHTS}
 """The file of a bundle that each backend reads, beside the manifest."""
@@ -35,20 +36,41 @@ BACKENDS = {"onnxruntime": ONNX, "torch": WEIGHTS}
 
 @dataclass(frozen=True)
 class Model:
-    """A bundle that is open for inference."""
+    """A bundle that is open for inference.
 
-    manifest: dict[str, Any]
-    backend: str
-    """`onnxruntime` or `torch`."""
-    predict: Callable[..., NDArray[np.float32]]
-    """Called as `predict(pixels, progress=…)`; what the function `predict` says holds here."""
-
-
-def pick_backend(manifest: Mapping[str, Any]) -> str:
-    """Give the backend that opens a bundle here: ONNX Runtime where the bundle has a graph for it and it can
-    be imported, else torch.
+    Attributes:
+        manifest: the bundle's.
+        backend: one of `BACKENDS`.
+        run: returns the logits, float32 (N, 10), or with `softmax` the probabilities; called as
+            `run(pixels, softmax=…, batch_size=…, progress=…)`, `batch_size` None for the backend's own.
     """
-    if ONNX in manifest["files"]:
+
+    manifest: Manifest
+    backend: str
+    run: Callable[..., NDArray[np.float32]]
+
+    def predict(
+        self, pixels: np.ndarray, *, batch_size: int | None = None, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probabilities of the ten classes, as the function `predict` does."""
+        return self.run(pixels, softmax=True, batch_size=batch_size, progress=progress)
+
+    def read_labels(self, pixels: np.ndarray, *, progress: Progress | None = None) -> NDArray[np.int64]:
+        """Return the labels, int64 (N,), as the model itself reads them.
+
+        They are the likeliest classes, except for a regression: it rounds its number, which may lie outside
+        the classes.
+        """
+        logits = self.run(pixels, softmax=False, batch_size=None, progress=progress)
+        return find(self.manifest.model).read_labels(logits)
+
+
+def pick_backend(files: Collection[str]) -> str:
+    """Return the backend that opens a bundle with these files here.
+
+    It is ONNX Runtime if the bundle has a graph and it can be imported, else torch.
+    """
+    if ONNX in files:
         try:
             import onnxruntime  # noqa: F401
         except ImportError:
@@ -62,87 +84,37 @@ def open_model(folder: Path, backend: str | None = None) -> Model:
 
     Args:
         folder: the bundle's; of its files the manifest is needed, and the one that `BACKENDS` names.
-        backend: one of `BACKENDS`; without it, the one that `pick_backend` gives. Both give the same labels,
-            and probabilities within 1e-4.
+        backend: one of `BACKENDS` (default: what `pick_backend` returns). Both give the same labels, and
+            probabilities within 1e-4.
 
     Raises:
         BundleError: a file is missing or changed, or does not fit.
     """
     manifest = read_manifest(folder)
-    backend = backend or pick_backend(manifest)
+    backend = backend or pick_backend(manifest.files)
     if backend == "torch":
         from mnist_core.bundle import load
 
-        return Model(manifest, backend, partial(predict, load(folder)[0]))
+        return Model(manifest, backend, partial(_run_network, load(folder)[0]))
     session = _open_session(folder, manifest)
-    return Model(manifest, backend, partial(_predict_in_session, session))
-
-
-def _open_session(folder: Path, manifest: Mapping[str, Any]) -> InferenceSession:
-    """Open a bundle's graph in ONNX Runtime. A run in it takes one thread: batches run side by side."""
-    import onnxruntime
-
-    content = read_unchanged(folder, ONNX, manifest)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no base of their own
-        raise BundleError(
-            f"{folder / ONNX} can not be opened by ONNX Runtime {onnxruntime.__version__} "
-            f"({' '.join(str(error).split())}); install a newer one, or use load, which needs torch alone"
-        ) from error
-    ends = [end.name for end in (*session.get_inputs(), *session.get_outputs())]
-    if ends != ["pixels", "logits"]:
-        raise BundleError(f"{folder / ONNX} is no graph of pixels and logits but of {', '.join(ends)}")
-    return session
-
-
-def _predict_in_session(
-    session: InferenceSession,
-    pixels: np.ndarray,
-    *,
-    batch_size: int = 200,
-    progress: Progress | None = None,
-) -> NDArray[np.float32]:
-    """Give the probabilities of the ten classes, as `predict` does, a batch on each core at a time.
-
-    Whole batches on two threads took 1.3 s of CPU time for 28,000 digits where two threads inside each batch
-    took 2.2 s, waiting for each other; 50 to 1,000 digits a batch are about as fast (tests/bench/LOG.md).
-    """
-    _check(pixels)
-
-    def run(start: int) -> NDArray[np.float32]:
-        part = np.ascontiguousarray(pixels[start : start + batch_size])
-        (logits,) = session.run(None, {"pixels": part})
-        likelihoods = np.exp(logits - logits.max(1, keepdims=True))
-        return likelihoods / likelihoods.sum(1, keepdims=True)
-
-    probabilities = np.empty((len(pixels), CLASSES), np.float32)
-    starts = range(0, len(pixels), batch_size)
-    with ThreadPoolExecutor(cores()) as pool:
-        for start, part in zip(starts, pool.map(run, starts), strict=True):
-            probabilities[start : start + len(part)] = part
-            if progress is not None:
-                progress(start + len(part), len(pixels), "predict")
-    return probabilities
+    return Model(manifest, backend, partial(_run_session, session))
 
 
 def predict(
-    net: nn.Module,
+    net: Network,
     pixels: np.ndarray,
     *,
     batch_size: int = 500,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Give the probabilities of the ten classes; the label of a digit is their argmax.
+    """Return the probabilities of the ten classes; the label of a digit is their argmax.
 
     Args:
         net: turns pixels into logits; it is used in evaluation mode, and not changed.
         pixels: uint8 (N, 28, 28), 0 background, 255 full ink; N may be 0.
         batch_size: digits at a time. On two AVX2 cores 250 to 1,000 are about as fast as each other; 2,000
-            took twice as long.
+            took twice as long (measured; see tests/bench/LOG.md).
         device: where to compute.
         progress: called after every batch with digits done, digits in all, and "predict".
 
@@ -152,22 +124,103 @@ def predict(
     Raises:
         DataError: the pixels have another type or shape.
     """
+    return _run_network(net, pixels, softmax=True, batch_size=batch_size, device=device, progress=progress)
+
+
+def _run_network(
+    net: Network,
+    pixels: np.ndarray,
+    *,
+    softmax: bool,
+    batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Run the digits through a network in torch."""
     _check(pixels)
     import torch
 
+    batch_size = batch_size or 500
     device = torch.device(device)
     # The copy keeps the caller's network where and as it is.
     net = copy.deepcopy(net).to(device).to(memory_format=torch.channels_last).eval()
-    probabilities = np.empty((len(pixels), 10), np.float32)
+    result = _empty(len(pixels))
     with torch.inference_mode():
         for start in range(0, len(pixels), batch_size):
-            part = torch.from_numpy(np.array(pixels[start : start + batch_size])).to(device)
-            probabilities[start : start + len(part)] = net(part).softmax(1).cpu().numpy()
+            logits = net(torch.from_numpy(np.array(pixels[start : start + batch_size])).to(device))
+            part = logits.softmax(1) if softmax else logits
+            result[start : start + len(part)] = part.cpu().numpy()
             if progress is not None:
                 progress(start + len(part), len(pixels), "predict")
-    return probabilities
+    return result
+
+
+def _open_session(folder: Path, manifest: Manifest) -> InferenceSession:
+    """Open a bundle's graph in ONNX Runtime. A run in it takes one thread: batches run side by side."""
+    import onnxruntime
+
+    content = read_unchanged(folder, ONNX, manifest)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common base
+        raise BundleError(
+            f"{folder / ONNX} cannot be opened by ONNX Runtime {onnxruntime.__version__} "
+            f"({' '.join(str(error).split())})",
+            "install a newer one, or use load, which needs torch alone",
+        ) from error
+    ends = [end.name for end in (*session.get_inputs(), *session.get_outputs())]
+    if ends != ["pixels", "logits"]:
+        raise BundleError(
+            f"{folder / ONNX} is not a graph of pixels and logits but of {', '.join(ends)}",
+            "export the bundle again",
+        )
+    return session
+
+
+def _run_session(
+    session: InferenceSession,
+    pixels: np.ndarray,
+    *,
+    softmax: bool,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Run the digits through a graph, a batch on each core at a time.
+
+    Whole batches on two threads took 1.3 s of CPU time for 28,000 digits; two threads inside each batch took
+    2.2 s, waiting for each other. 50 to 1,000 digits a batch are about as fast (measured; see
+    tests/bench/LOG.md).
+    """
+    _check(pixels)
+    size = batch_size or 200
+
+    def run(start: int) -> NDArray[np.float32]:
+        part = np.ascontiguousarray(pixels[start : start + size])
+        (logits,) = session.run(None, {"pixels": part})
+        if not softmax:
+            return logits
+        likelihoods = np.exp(logits - logits.max(1, keepdims=True))
+        return likelihoods / likelihoods.sum(1, keepdims=True)
+
+    result = _empty(len(pixels))
+    starts = range(0, len(pixels), size)
+    with ThreadPoolExecutor(cores()) as pool:
+        for start, part in zip(starts, pool.map(run, starts), strict=True):
+            result[start : start + len(part)] = part
+            if progress is not None:
+                progress(start + len(part), len(pixels), "predict")
+    return result
+
+
+def _empty(count: int) -> NDArray[np.float32]:
+    return np.empty((count, DIGIT_RECOGNIZER.class_count), np.float32)
 
 
 def _check(pixels: np.ndarray) -> None:
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != (28, 28):
-        raise DataError(f"pixels are {pixels.dtype} {pixels.shape}; a network takes uint8 (N, 28, 28)")
+    shape = DIGIT_RECOGNIZER.shape
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+        raise DataError(
+            f"pixels are {pixels.dtype} {pixels.shape}", f"a network takes uint8 (N, {shape[0]}, {shape[1]})"
+        )

@@ -1,4 +1,4 @@
-"""What a bundle says of itself: reading manifest.json, and files that are as it promises.
+"""What a bundle says about itself: manifest.json, and files that are as it promises.
 
 Inference without torch starts here, so nothing in this file imports it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +16,125 @@ from mnist_core.errors import BundleError
 FORMAT = 1
 WEIGHTS, ONNX, LEARNER, MANIFEST = "weights.safetensors", "model.onnx", "learner.pkl", "manifest.json"
 
+EXPORT_AGAIN = "fetch or export the bundle again"
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a bundle; the other files are not looked at.
+
+@dataclass(frozen=True)
+class BundleFile:
+    """A file of a bundle as it was written."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says about itself.
+
+    Attributes:
+        model: name of the model.
+        sizes: what `build(model, sizes)` needs to make the network.
+        classes: the labels in the order of the logits.
+        files: the bundle's other files by name.
+        libraries: versions of what the bundle was made with, by name.
+        facts: what the writer added (data_digest, seed, preset, valid_accuracy, created …), plain JSON values
+            whose names are not those above.
+        format: version of this layout.
+    """
+
+    model: str
+    sizes: dict[str, Any]
+    classes: list[str]
+    files: dict[str, BundleFile]
+    libraries: dict[str, str]
+    facts: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that manifest.json holds; the facts stand beside the other fields."""
+        return {
+            "format": self.format,
+            "model": self.model,
+            "sizes": self.sizes,
+            "classes": self.classes,
+            "files": {name: vars(file) for name, file in self.files.items()},
+            "libraries": self.libraries,
+            **self.facts,
+        }
+
+    @classmethod
+    def from_json(cls, value: object, where: Path | str) -> Manifest:
+        """Read what `to_json` returns.
+
+        Args:
+            value: the object, as `json.loads` gives it.
+            where: its file or name, for the message.
+
+        Raises:
+            BundleError: the format is another, or a field is missing or of the wrong type.
+        """
+        found = value.get("format") if isinstance(value, dict) else None
+        if not isinstance(value, dict) or found != FORMAT:
+            raise BundleError(
+                f"{where} has format {found!r}, this code reads {FORMAT}",
+                "use the code that wrote it, or export the bundle again",
+            )
+        types = {"model": str, "sizes": dict, "classes": list, "files": dict, "libraries": dict}
+        if missing := types.keys() - value.keys():
+            raise BundleError(f"{where} has no {', '.join(sorted(missing))}", EXPORT_AGAIN)
+        for name, expected in types.items():
+            if not isinstance(value[name], expected):
+                raise BundleError(
+                    f"{where}: {name} is {value[name]!r}, not a {expected.__name__}", EXPORT_AGAIN
+                )
+        try:
+            files = {
+                name: BundleFile(str(file["sha256"]), int(file["bytes"]))
+                for name, file in value["files"].items()
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"{where}: files has an entry without sha256 or bytes ({error!r})", EXPORT_AGAIN
+            ) from error
+        facts = {name: fact for name, fact in value.items() if name not in {"format", *types}}
+        return cls(**{name: value[name] for name in types} | {"files": files}, facts=facts)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a bundle; the other files are not checked.
 
     Raises:
-        BundleError: it is missing, no manifest, or one of another format.
+        BundleError: it is missing, not a manifest, or one of another format.
     """
     file = folder / MANIFEST
     try:
-        manifest = json.loads(_read(file))
+        value = json.loads(_read(file))
     except ValueError as error:
-        raise BundleError(f"{file} is no JSON ({error}); export the bundle again") from error
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
-        raise BundleError(
-            f"{file} has format {found!r}, this code reads {FORMAT}; use the code that wrote it, or export "
-            f"the bundle again"
-        )
-    if lacks := {"model", "sizes", "classes", "files"} - manifest.keys():
-        raise BundleError(f"{file} lacks {', '.join(sorted(lacks))}; export the bundle again")
-    return manifest
+        raise BundleError(f"{file} is not JSON ({error})", EXPORT_AGAIN) from error
+    return Manifest.from_json(value, file)
 
 
-def read_unchanged(folder: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
-    """Give the bytes of a bundle's file, those that were checked and no others.
+def read_unchanged(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """Return the bytes of a bundle's file: exactly those whose digest was checked.
 
     Raises:
         BundleError: the file is missing, or its digest is not the manifest's.
     """
     content = _read(folder / name)
-    try:
-        promised = manifest["files"][name]["sha256"]
-    except (KeyError, TypeError) as error:
-        raise BundleError(f"{folder / MANIFEST} has no digest of {name}; export the bundle again") from error
-    found = hashlib.sha256(content).hexdigest()
+    if name not in manifest.files:
+        raise BundleError(f"{folder / MANIFEST} has no digest of {name}", EXPORT_AGAIN)
+    promised, found = manifest.files[name].sha256, hashlib.sha256(content).hexdigest()
     if found != promised:
         raise BundleError(
             f"{folder / name} has changed since it was exported (sha256 {found[:12]}…, the manifest says "
-            f"{promised[:12]}…); fetch or export the bundle again"
+            f"{promised[:12]}…)",
+            EXPORT_AGAIN,
         )
     return content
 
 
 def _read(file: Path) -> bytes:
-    """Give the bytes of a file.
-
-    Raises:
-        BundleError: it can not be read.
-    """
     try:
         return file.read_bytes()
     except OSError as error:
-        raise BundleError(
-            f"{file} can not be read ({error.strerror}); fetch or export the bundle again"
-        ) from error
+        raise BundleError(f"{file} cannot be read ({error.strerror})", EXPORT_AGAIN) from error

@@ -56,6 +56,7 @@ class ModelKind:
         member: of a model that consists of several networks: a function of a recipe and a number, counted
             from 0 without end, that returns the name of the model which that network is, and its recipe. Such
             recipes have a field `members`, and its networks carry theirs as `members`.
+        round_logits: how logits float32 (N, 10) are read as labels int64 (N,) if not as the likeliest class.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ModelKind:
     pretrained: bool = False
     teachable: bool = False
     member: Callable[[Recipe, int], tuple[str, Recipe]] | None = None
+    round_logits: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def nightly(self) -> bool:
@@ -119,6 +121,10 @@ class ModelKind:
             return build(sizes)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelError(f"{self.name} has no sizes {sizes!r} ({error!r})") from error
+
+    def read_labels(self, logits: np.ndarray) -> np.ndarray:
+        """Return the labels, int64 (N,), that this model reads in logits float32 (N, 10)."""
+        return logits.argmax(1) if self.round_logits is None else self.round_logits(logits)
 
 
 _registered: dict[str, ModelKind] = {}

@@ -13,6 +13,7 @@ from mnist_core import bundle
 from mnist_core.errors import BundleError, DataError, ModelError
 from mnist_core.images import to_fastai
 from mnist_core.inference import open_model, predict
+from mnist_core.manifest import read_manifest
 from mnist_core.models.convnet.net import ConvNet
 from mnist_core.training import fit
 
@@ -123,7 +124,7 @@ def test_the_learner_predicts_files(exported, synthetic, tmp_path):
 
 def test_a_picture_of_another_size_is_refused(exported):
     """A picture that is not 28 × 28 is no guess, but an error that says so."""
-    with pytest.raises(DataError, match=r"\(1, 3, 32, 28\); resize to 28 × 28"):
+    with pytest.raises(DataError, match=r"\(1, 3, 32, 28\); resize them to 28 × 28"):
         exported.learner.predict(to_fastai(np.zeros((28, 28), np.uint8)).resize((28, 32)))
 
 
@@ -160,10 +161,10 @@ def test_our_load_learner_is_quiet(exported):
 
 def test_the_learner_holds_no_digits(exported):
     """learner.pkl is little more than the weights."""
-    files = exported.manifest["files"]
+    files = exported.manifest.files
 
     assert len(exported.learner.dls.train_ds) == len(exported.learner.dls.valid_ds) == 0
-    assert files["learner.pkl"]["bytes"] < files["weights.safetensors"]["bytes"] + 100_000
+    assert files["learner.pkl"].bytes < files["weights.safetensors"].bytes + 100_000
 
 
 def test_the_learner_can_be_trained_on(exported, synthetic):
@@ -178,17 +179,17 @@ def test_the_learner_can_be_trained_on(exported, synthetic):
 
 def test_the_manifest_names_everything(exported):
     """Model, sizes, classes, files with digest and length, libraries with version, and the caller's facts."""
-    manifest = json.loads((exported.folder / "manifest.json").read_text())
+    manifest = exported.manifest
 
-    assert manifest == exported.manifest == bundle.read_manifest(exported.folder)
-    assert manifest["format"] == 1
-    assert (manifest["model"], manifest["sizes"]) == (exported.net.name, exported.net.sizes)
-    assert manifest["classes"] == list("0123456789")
-    assert manifest["files"].keys() == {"learner.pkl", "model.onnx", "weights.safetensors"}
-    for name in manifest["files"]:
-        assert manifest["files"][name]["bytes"] == (exported.folder / name).stat().st_size
-    assert {"python", "torch", "fastai"} <= manifest["libraries"].keys()
-    assert FACTS.items() <= manifest.items()
+    assert manifest == read_manifest(exported.folder)
+    assert (manifest.model, manifest.sizes) == (exported.net.name, exported.net.sizes)
+    assert manifest.classes == list("0123456789")
+    assert manifest.files.keys() == {"learner.pkl", "model.onnx", "weights.safetensors"}
+    for name, file in manifest.files.items():
+        assert file.bytes == (exported.folder / name).stat().st_size
+    assert {"python", "torch", "fastai"} <= manifest.libraries.keys()
+    assert manifest.facts == FACTS
+    assert FACTS.items() <= json.loads((exported.folder / "manifest.json").read_text()).items()
 
 
 @pytest.mark.parametrize(("name", "open_it"), OPENED_BY.items(), ids=OPENED_BY)
@@ -205,7 +206,7 @@ def test_a_changed_byte_is_refused(small, name, open_it):
 @pytest.mark.parametrize(("name", "open_it"), OPENED_BY.items(), ids=OPENED_BY)
 def test_a_changed_digest_is_refused(small, name, open_it):
     """A manifest whose digest was changed fits its file no more."""
-    files = bundle.read_manifest(small)["files"]
+    files = read_manifest(small).to_json()["files"]
     digest = files[name]["sha256"]
     files[name]["sha256"] = ("1" if digest[0] == "0" else "0") + digest[1:]
     rewrite(small, files=files)
@@ -219,37 +220,8 @@ def test_a_missing_file_is_named(small, name, open_it):
     """A bundle without one of its files says which, and what to do."""
     (small / name).unlink()
 
-    with pytest.raises(BundleError, match=rf"{name} can not be read .*export the bundle again"):
+    with pytest.raises(BundleError, match=rf"{name} cannot be read .*export the bundle again"):
         open_it(small)
-
-
-@pytest.mark.parametrize("text", ['{"format": 2}', '{"format": "1"}', "[1]", "{}", "1"])
-def test_a_manifest_of_another_format_is_refused(small, text):
-    """What a later version wrote is not guessed at."""
-    (small / "manifest.json").write_text(text)
-
-    with pytest.raises(BundleError, match=r"manifest.json has format .*, this code reads 1"):
-        bundle.load(small)
-
-
-@pytest.mark.parametrize("content", [b"", b'{"format": 1', b"\xff\xfe"])
-def test_a_manifest_that_is_cut_short_is_refused(small, content):
-    """Half a manifest is an error that names the file."""
-    (small / "manifest.json").write_bytes(content)
-
-    with pytest.raises(BundleError, match=r"manifest.json is no JSON"):
-        bundle.load(small)
-
-
-@pytest.mark.parametrize("key", ["model", "sizes", "classes", "files"])
-def test_a_manifest_without_an_entry_is_refused(small, key):
-    """A manifest that lacks what is needed to load says what it lacks."""
-    manifest = bundle.read_manifest(small)
-    del manifest[key]
-    (small / "manifest.json").write_text(json.dumps(manifest))
-
-    with pytest.raises(BundleError, match=rf"lacks {key}"):
-        bundle.load(small)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +262,7 @@ def test_an_export_that_is_cut_short_leaves_no_manifest(small, monkeypatch):
 
     with pytest.raises(MemoryError):
         bundle.export(ConvNet((2, 2, 2, 2)), small, {})
-    with pytest.raises(BundleError, match=r"manifest.json can not be read"):
+    with pytest.raises(BundleError, match=r"manifest.json cannot be read"):
         bundle.load(small)
 
 
@@ -301,7 +273,7 @@ def test_a_graph_that_fixes_the_number_of_digits_is_refused(tmp_path):
         def forward(self, pixels):
             return super().forward(pixels) * torch.ones(len(pixels), 1)
 
-    with pytest.raises(ModelError, match="convnet has no ONNX graph for any number of digits"):
+    with pytest.raises(ModelError, match="convnet: its ONNX graph does not run for another number of digits"):
         bundle.export(Counting((2, 2, 2, 2)), tmp_path, {}, learner=False)
     assert not (tmp_path / "manifest.json").exists()
 
@@ -328,5 +300,5 @@ def test_a_bundle_without_a_learner_says_how_to_make_one(tmp_path):
     """An ensemble that was put together where there is no fastai has no learner.pkl."""
     bundle.export(ConvNet((2, 2, 2, 2)).eval(), tmp_path, {}, learner=False)
 
-    with pytest.raises(BundleError, match=r"to_learner\(load\(folder\)\[0\]\) makes one"):
+    with pytest.raises(BundleError, match=r"make one here with to_learner\(load\(folder\)\[0\]\)"):
         bundle.load_learner(tmp_path)

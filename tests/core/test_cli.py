@@ -246,11 +246,12 @@ def test_train_exports_a_learner_and_says_how_good_it_is(cli, files, tmp_path, m
 
     assert done.code == 0, done.err
     net, manifest = load(tmp_path / "new")
-    held_out = digits[assign_folds(digits.labels, manifest["data_digest"]) == 0]
+    held_out = digits[assign_folds(digits.labels, manifest.facts["data_digest"]) == 0]
     evaluation = evaluate(predict(net, held_out.pixels), held_out.labels)
-    assert manifest["valid_accuracy"] == evaluation.accuracy
-    assert (manifest["model"], manifest["seed"], manifest["preset"]) == (model, 5, "fast")
-    assert (manifest["rows"], manifest["valid_rows"]) == (60 - evaluation.n, evaluation.n)
+    facts = manifest.facts
+    assert facts["valid_accuracy"] == evaluation.accuracy
+    assert (manifest.model, facts["seed"], facts["preset"]) == (model, 5, "fast")
+    assert (facts["rows"], facts["valid_rows"]) == (60 - evaluation.n, evaluation.n)
     low, high = evaluation.interval
     assert done.out == (
         f"accuracy {evaluation.accuracy:.4f} on {evaluation.n} digits that it has not seen "
@@ -294,7 +295,7 @@ def test_train_by_the_origins_recipe(cli, files, tmp_path):
 
     assert done.code == 0, done.err
     net, manifest = load(tmp_path / "new")
-    assert (manifest["preset"], manifest["rows"], manifest["valid_rows"]) == ("origin", 48, 12)
+    assert tuple(manifest.facts[name] for name in ("preset", "rows", "valid_rows")) == ("origin", 48, 12)
     assert "on 12 digits that it has not seen" in done.out
     assert predict(net, read_test(files / "test.csv").pixels).shape == (30, 10)
 
@@ -308,7 +309,7 @@ def test_train_the_linear_model_of_scratch(cli, files, tmp_path):
 
     assert done.code == 0, done.err
     net, manifest = load(tmp_path / "new")
-    assert manifest["preset"] == "linear"
+    assert manifest.facts["preset"] == "linear"
     assert sum(tensor.numel() for tensor in net.state_dict().values()) == 784 * 10 + 10
 
 
@@ -478,7 +479,7 @@ def test_hardness_needs_labels(cli, bundle, files, tmp_path):
         ("predict bundle blank.png", "blank.png: the picture is blank"),
         ("predict bundle empty", "empty: is a folder"),
         ("predict bundle test.csv --row 31", "test.csv: has 30 rows, so there is no row 31"),
-        ("predict gone digit.png", "manifest.json can not be read"),
+        ("predict gone digit.png", "manifest.json cannot be read"),
         ("submission bundle test.csv out.csv", "test.csv: 30 digits, and a submission has 28,000"),
         ("sheet gone.csv a.png", "gone.csv: there is no such file"),
         ("sheet test.csv no/folder/a.png", "no/folder/a.png: No such file or directory; make its folder"),

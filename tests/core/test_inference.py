@@ -176,12 +176,36 @@ def test_a_bundle_with_a_graph_is_opened_by_it(bundle):
     """Where ONNX Runtime is installed it is the one that predicts."""
     model = open_model(bundle)
 
-    assert model.backend == pick_backend(model.manifest) == "onnxruntime"
-    assert model.manifest["model"] == "convnet"
+    assert model.backend == pick_backend(model.manifest.files) == "onnxruntime"
+    assert model.manifest.model == "convnet"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_labels_are_the_likeliest_classes(bundle, net, synthetic, backend):
+    """Of a classifier the open model reads the class with the greatest probability, in either backend."""
+    pixels = synthetic(300).pixels
+
+    assert np.array_equal(open_model(bundle, backend).read_labels(pixels), predict(net, pixels).argmax(1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_labels_of_a_regression_are_its_rounded_numbers(tmp_path, synthetic, backend):
+    """They may lie outside the classes, which the probabilities alone would hide."""
+    torch.manual_seed(0)
+    net = build("scratch-regression", {"hidden": []})
+    pixels = synthetic(200).pixels
+    with torch.no_grad():
+        net.weights[0].mul_(10 / net.numbers(torch.from_numpy(pixels)).std())
+        expected = net.numbers(torch.from_numpy(pixels)).round().long().numpy()
+    assert expected.min() < -1
+    assert expected.max() > 10
+    export(net, tmp_path, {}, learner=False)
+
+    assert np.array_equal(open_model(tmp_path, backend).read_labels(pixels), expected)
 
 
 def test_without_onnx_runtime_it_is_torch(bundle, net, synthetic, monkeypatch):
-    """Where ONNX Runtime can not be imported, a bundle is opened as it always was."""
+    """Where ONNX Runtime cannot be imported, a bundle is opened as it always was."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
     model = open_model(bundle)
@@ -220,14 +244,14 @@ def test_a_bundle_of_before_is_opened_in_torch(spoilt, net, synthetic):
 
 def test_a_bundle_without_a_graph_is_not_opened_by_one(spoilt):
     """Asked for by name, the backend whose file is not there says which file that is."""
-    with pytest.raises(BundleError, match=r"model.onnx can not be read"):
+    with pytest.raises(BundleError, match=r"model.onnx cannot be read"):
         open_model(spoilt(None), "onnxruntime")
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x08" * 500])
 def test_a_graph_that_can_not_be_read_is_refused(spoilt, content):
     """A file that is as the manifest promises and yet no graph is one line that names it."""
-    with pytest.raises(BundleError, match=r"model.onnx can not be opened by ONNX Runtime") as refusal:
+    with pytest.raises(BundleError, match=r"model.onnx cannot be opened by ONNX Runtime") as refusal:
         open_model(spoilt(content))
     assert "\n" not in str(refusal.value)
 
@@ -236,7 +260,7 @@ def test_a_graph_that_is_cut_short_is_refused(bundle, spoilt):
     """Half a graph is no graph."""
     content = (bundle / "model.onnx").read_bytes()
 
-    with pytest.raises(BundleError, match=r"model.onnx can not be opened"):
+    with pytest.raises(BundleError, match=r"model.onnx cannot be opened"):
         open_model(spoilt(content[: len(content) // 2]))
 
 
@@ -248,7 +272,7 @@ def test_a_graph_of_something_else_is_refused(spoilt, tmp_path):
         dynamo=False,
     )  # fmt: skip
 
-    with pytest.raises(BundleError, match=r"model.onnx is no graph of pixels and logits but of words, tags"):
+    with pytest.raises(BundleError, match=r"is not a graph of pixels and logits but of words, tags"):
         open_model(spoilt(other.read_bytes()))
 
 
@@ -328,7 +352,7 @@ def test_a_submission_without_onnx_runtime_is_the_same(competition, net, synthet
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ({"bundle": "nothing"}, "manifest.json can not be read"),
+        ({"bundle": "nothing"}, "manifest.json cannot be read"),
         ({"test.csv": "nothing.csv"}, "nothing.csv: there is no such file"),
         ({"out": "no/folder/submission.csv"}, "No such file or directory"),
     ],

@@ -92,7 +92,7 @@ def test_it_exports_and_loads_like_any_network(folder, trained, tmp_path):
 
     pixels, _ = read(folder, files)
     assert np.array_equal(predict(again, pixels), predict(net, pixels))
-    assert manifest["preset"] == "origin"
+    assert manifest.facts["preset"] == "origin"
 
 
 def test_progress_counts_training_batches(trained):

@@ -248,8 +248,9 @@ def test_a_learner_trained_on_cuda_opens_on_a_cpu(tmp_path):
     with on_cuda():
         learner.export(tmp_path / "learner.pkl")
     digest = hashlib.sha256((tmp_path / "learner.pkl").read_bytes()).hexdigest()
-    manifest["files"]["learner.pkl"]["sha256"] = digest
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    changed = manifest.to_json()
+    changed["files"]["learner.pkl"] = {"sha256": digest, "bytes": 0}
+    (tmp_path / "manifest.json").write_text(json.dumps(changed))
 
     with pytest.raises(RuntimeError, match="deserialize object on a CUDA device"):
         torch.load(tmp_path / "learner.pkl", weights_only=False)

@@ -475,7 +475,7 @@ def test_a_bundle_opens_as_the_network_that_was_exported(exported):
 
     net, manifest = bundle.load(exported.folder)
 
-    assert manifest["model"] == exported.model
+    assert manifest.model == exported.model
     assert np.array_equal(predict(net, pixels), predict(exported.net, pixels))
 
 

@@ -169,7 +169,8 @@ class Job:
             "valid_accuracy": 1 - errors / len(rows), "valid_interval": [0.9, 1.0],
             "seconds": {"read": 0.0, "train": 0.0},
         }  # fmt: skip
-        return self.registry.publish(work, export(net, folder, facts, learner=False), folder)
+        manifest = export(net, folder, facts, learner=False)
+        return self.registry.publish(work, manifest.to_json(), folder)
 
 
 @pytest.fixture

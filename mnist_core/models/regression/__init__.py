@@ -12,9 +12,13 @@ asked to.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mnist_core.models.base import ModelKind, register
 from mnist_core.models.scratch import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ORIGIN = Recipe(
     hidden=(150, 150, 150, 130), epochs=40, lr=0.01, falling=False, momentum=0.0, shift=0, batch_size=64
@@ -29,4 +33,25 @@ PRESETS = {
     "best": replace(ORIGIN, epochs=160),
 }
 
-register(ModelKind("scratch-regression", PRESETS, f"{__name__}.net:fit", f"{__name__}.net:build"))
+
+def round_logits(logits: np.ndarray) -> np.ndarray:
+    """Return the number behind each row of logits float32 (N, 10), rounded to int64 (N,).
+
+    The logits are -(number - digit)² / 2, so those of the digits k + 1 and k - 1 differ by 2 (number - k).
+    """
+    import numpy as np
+
+    rows, middle = np.arange(len(logits)), logits.argmax(1).clip(1, logits.shape[1] - 2)
+    numbers = middle + (logits[rows, middle + 1] - logits[rows, middle - 1]) / 2
+    return np.rint(numbers).astype(np.int64)
+
+
+register(
+    ModelKind(
+        "scratch-regression",
+        PRESETS,
+        fit_from=f"{__name__}.net:fit",
+        build_from=f"{__name__}.net:build",
+        round_logits=round_logits,
+    )
+)
