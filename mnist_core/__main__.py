@@ -1,7 +1,7 @@
-"""The library from the command line: `python -m mnist_core …`, or `mnist-core …` where it is installed.
+"""The library from the command line: `python -m mnist_core …`, or `mnist-core …` if it is installed.
 
-How a run goes is told on standard error; what was asked for goes to standard output or into a file.
-mnist_core/README.md is the guide.
+Progress and messages go to standard error; results go to standard output or into a file. The guide is
+mnist_core/README.md.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
@@ -21,31 +19,33 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_core import __version__
-from mnist_core.errors import BundleError, DataError, MnistError
+from mnist_core.errors import BundleError, DataError, MnistError, ModelError
+from mnist_core.models.base import COMMON_PRESETS, find, kinds
+from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from rich.console import Console, RenderableType
-    from rich.text import Text
 
     from mnist_core.digits import Digits
     from mnist_core.models.network import Network
+    from mnist_core.progress import Progress
 
 app = typer.Typer(
-    help="Digits in, predictions out.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+    help="Read, train, predict and draw handwritten digits.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
 )
 
-Source = Annotated[Path, typer.Argument(help="train.csv, test.csv, or a folder of PNGs.")]
-Bundle = Annotated[Path, typer.Argument(help="Folder of an exported learner.")]
-
-
-EXTRA = {"resnet18": "origin"}
-"""Recipes that do not go through `fit`, beside the presets of every model."""
+ORIGINAL = {"resnet18": ("origin",)}
+"""Presets that keep their own split of the rows (`holdout.ORIGIN`), beside those of the registry."""
+LIMIT = 1000
+"""Most digits side by side, or below each other, on a sheet."""
 
 
 class Device(StrEnum):
-    """Where a model is trained; `auto` is a GPU where there is one."""
+    """Where a model is trained; `auto` is a GPU if there is one."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -60,6 +60,21 @@ class Order(StrEnum):
     HARDNESS = "hardness"
 
 
+def _presets(model: str) -> list[str]:
+    return [*kinds()[model].presets, *ORIGINAL.get(model, ())]
+
+
+def _preset_help() -> str:
+    """Return the presets of every model, and those that only one model has."""
+    own = {model: [name for name in _presets(model) if name not in COMMON_PRESETS] for model in kinds()}
+    more = "; ".join(f"{model} also {', '.join(names)}" for model, names in own.items() if names)
+    return f"Training recipe: {', '.join(COMMON_PRESETS)}; {more}."
+
+
+Source = Annotated[Path, typer.Argument(help=f"{SPEC.train_file}, {SPEC.test_file}, or a folder of PNGs.")]
+Bundle = Annotated[Path, typer.Argument(help="Folder of an exported learner.")]
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"mnist_core {__version__}")
@@ -69,34 +84,35 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Digits in, predictions out."""
+    """Read, train, predict and draw handwritten digits."""
 
 
 @app.command()
 def convert(
     source: Source,
-    out: Annotated[Path, typer.Argument(help="A folder for a CSV's PNGs, or a CSV for a folder's digits.")],
+    out: Annotated[Path, typer.Argument(help="A folder for PNGs if SOURCE is a CSV file, else a CSV file.")],
 ) -> None:
-    """Turn train.csv or test.csv into a folder of PNGs, or such a folder into a CSV, without any loss.
+    """Convert a CSV file to PNGs, or PNGs to a CSV file.
 
-    Labelled digits become OUT/<label>/<i>.png, others OUT/<i>.png. A second run writes only what is missing.
-    A folder may also be fastai's mnist_png (training/<label>/…, testing/<label>/…), with any names.
+    No pixel changes. Labelled digits become OUT/<label>/<i>.png, others OUT/<i>.png. If it is interrupted,
+    the same command resumes. A folder may also be fastai's mnist_png (training/<label>/…,
+    testing/<label>/…), with any file names.
     """
     start = perf_counter()
-    from mnist_core import read_digits, write_csv, write_pngs
+    from mnist_core import write_csv, write_pngs
 
     if not source.exists():
         raise DataError(f"{source}: there is no such file or folder")
     to_csv = source.is_dir()
     if to_csv and out.is_dir():
-        raise typer.BadParameter(f"{source} is a folder, so OUT is a CSV file; {out} is a folder")
+        raise _usage(f"{source} is a folder, so OUT is a CSV file; {out} is a folder", "OUT")
     if not to_csv and (out.is_file() or out.suffix.lower() == ".csv"):
-        raise typer.BadParameter(f"{source} is no folder, so OUT is one for PNGs; {out} is a file")
-    with _progress("read") as progress:
-        digits = read_digits(source, progress=progress)
+        raise _usage(f"{source} is a file, so OUT is a folder for PNGs; {out} is a file", "OUT")
+    digits = _read(source)
     note = ""
     if to_csv:
         write_csv(digits, out)
@@ -104,112 +120,95 @@ def convert(
         with _progress("write") as progress:
             written = write_pngs(digits, out, progress=progress)
         note = f", {written:,} of them written now" if written < len(digits) else ""
-    _say(f"{out}: {len(digits):,} digits{note} in {perf_counter() - start:.1f} s")
+    _log(f"{out}: {len(digits):,} digits{note} in {perf_counter() - start:.1f} s")
 
 
 @app.command()
 def train(
-    source: Annotated[Path, typer.Argument(help="train.csv, or a folder of labelled PNGs.")],
+    source: Annotated[Path, typer.Argument(help=f"{SPEC.train_file}, or a folder of labelled PNGs.")],
     bundle: Annotated[Path, typer.Argument(help="New folder for the exported learner.")],
-    model: Annotated[
-        str, typer.Option(help="convnet, ensemble, resnet18, scratch (plain tensors) or scratch-regression.")
-    ] = "convnet",
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="fast, balanced or best; for convnet also wide, best with four times the work; for resnet18 "
-            "also origin, the first notebook's recipe; for scratch also linear, the step before the net."
-        ),
-    ] = "fast",
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Decides everything that is drawn.")] = 0,
-    device: Annotated[Device, typer.Option(help="Where it is trained.")] = Device.AUTO,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the preset's.")] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="resnet18: start from ImageNet.")] = False,
+    model: Annotated[str, typer.Option(help=f"Model to train: {', '.join(kinds())}.")] = "convnet",
+    preset: Annotated[str, typer.Option(help=_preset_help())] = "fast",
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Random seed.")] = 0,
+    device: Annotated[
+        Device, typer.Option(help="Device to train on; auto is a GPU if there is one.")
+    ] = Device.AUTO,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Number of epochs (default: the preset's).")
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Start from ImageNet weights (default: from scratch).")
+    ] = False,
     teacher: Annotated[
         Path | None,
         typer.Option(
-            help="convnet: learn what the learner of this folder says, a convnet or an ensemble that `train` "
-            "made of the same digits, instead of the labels."
+            help="Folder of a learner that was trained on the same digits, whose probabilities the new one "
+            "learns instead of the labels (default: none)."
         ),
     ] = None,
 ) -> None:
-    """Train a model, evaluate it on digits that it has not seen, and export it as a fastai Learner.
+    """Train, evaluate and export a model.
 
-    Held back is a fifth: fold 0 of the nightly job's rule, fixed by the digits alone. The recipe `origin`
-    keeps its own split, RandomSplitter(0.2, seed=42).
+    It is evaluated on a fifth of the digits, which are held out: fold 0 of the nightly job's rule, which
+    depends on the digits alone. The preset `origin` keeps its own split, RandomSplitter(0.2, seed=42). The
+    exported learner is a folder with a fastai Learner, an ONNX graph, weights and a manifest.
     """
     if bundle.exists() and (not bundle.is_dir() or any(bundle.iterdir())):
-        raise BundleError(f"{bundle}: is there already; name a new folder for the learner")
-    from mnist_core import assign_folds, evaluate, export, fit, kinds, load, predict
-
-    if model not in kinds():
-        raise typer.BadParameter(f"there is no model {model!r}, only {', '.join(kinds())}")
-    presets = [*kinds()[model].presets, *([EXTRA[model]] if model in EXTRA else [])]
-    if preset not in presets:
-        raise typer.BadParameter(f"{model} has no preset {preset!r}, only {', '.join(presets)}")
-    if teacher is not None and not kinds()[model].teachable:
-        raise typer.BadParameter(f"--teacher: a convnet learns from one, {model} does not")
-    with _progress("read") as progress:
-        digits = _read_labelled(source, progress)
-    assert digits.labels is not None
+        raise BundleError(f"{bundle}: exists already", "name a new folder for the learner")
+    _check_model(model, preset, teacher)
+    digits = _read_labelled(source)
     digest = _digest(source, digits)
-    teaching, taught_by = (None, None) if teacher is None else load(teacher)
-    if taught_by is not None and taught_by.facts.get("data_digest") != digest:
-        raise BundleError(f"{teacher}: was trained on other digits, perhaps on those to be held out here")
-    held_out = assign_folds(digits.labels, digest) == 0
-    start = perf_counter()
+    from mnist_core import export
+    from mnist_core.holdout import fit_held_out
+
+    network, files = (None, None) if teacher is None else _load_teacher(teacher, digest)
     with _progress(f"train {model} {preset}") as progress:
-        if preset == "origin":
-            net, held_out = _fit_origin(digits, seed, device, epochs or 3, pretrained, progress)
-        else:
-            net = fit(
-                digits, model, preset, rows=~held_out, seed=seed, device=device, epochs=epochs,
-                pretrained=pretrained, teacher=teaching, progress=progress,
-            )  # fmt: skip
-    seconds = perf_counter() - start
-    unseen = digits[held_out]
-    assert unseen.labels is not None
-    evaluation = evaluate(predict(net, unseen.pixels), unseen.labels)
-    rows = len(digits) - evaluation.n
+        trained = fit_held_out(
+            digits, digest, model, preset, seed=seed, device=device, epochs=epochs,
+            pretrained=pretrained, teacher=network, progress=progress,
+        )  # fmt: skip
+    evaluation = trained.evaluation
     low, high = evaluation.interval
-    export(
-        net,
-        bundle,
-        {
-            "data_digest": digest,
-            "seed": seed,
-            "preset": preset,
-            "epochs": epochs,
-            "pretrained": pretrained,
-            "teacher": taught_by.to_json()["files"] if taught_by else None,
-            "rows": rows,
-            "valid_rows": evaluation.n,
-            "valid_accuracy": evaluation.accuracy,
-            "valid_interval": [low, high],
-            "seconds": {"train": seconds},
-        },
-    )
-    _say(f"{bundle}: {model} {preset}, trained on {rows:,} digits in {seconds:.1f} s")
+    facts = {
+        "data_digest": digest,
+        "seed": seed,
+        "preset": preset,
+        "epochs": epochs,
+        "pretrained": pretrained,
+        "teacher": files,
+        "rows": trained.rows,
+        "valid_rows": evaluation.n,
+        "valid_accuracy": evaluation.accuracy,
+        "valid_interval": [low, high],
+        "seconds": {"train": trained.seconds},
+    }
+    export(trained.net, bundle, facts)
+    _log(f"{bundle}: {model} {preset}, trained on {trained.rows:,} digits in {trained.seconds:.1f} s")
     typer.echo(
-        f"accuracy {evaluation.accuracy:.4f} on {evaluation.n:,} digits that it has not seen "
+        f"accuracy {evaluation.accuracy:.4f} on {evaluation.n:,} held-out digits "
         f"(95 % interval {low:.4f} to {high:.4f})"
     )
 
 
-@app.command("predict")
-def predict_one(
+@app.command()
+def predict(
     bundle: Bundle,
-    source: Annotated[Path, typer.Argument(help="A picture of a digit, or train.csv or test.csv.")],
-    row: Annotated[int | None, typer.Option(min=1, help="Which digit of a CSV, counted from 1.")] = None,
+    source: Annotated[
+        Path, typer.Argument(help=f"A picture of a digit, or {SPEC.train_file} or {SPEC.test_file}.")
+    ],
+    row: Annotated[int | None, typer.Option(min=1, help="Row of a CSV file, counted from 1.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Recognise one digit: a picture of any size, white on black or black on white, or a row of a CSV."""
+    """Recognise one digit.
+
+    The source is a picture of any size, white on black or black on white, or a row of a CSV file.
+    """
     is_csv = source.suffix.lower() == ".csv"
     if is_csv and row is None:
-        raise typer.BadParameter("a CSV holds many digits: say which one, counted from 1", param_hint="--row")
+        raise _usage("a CSV file holds many digits: say which one, counted from 1", "--row")
     if row is not None and not is_csv:
-        raise typer.BadParameter(f"{source} is no CSV: a picture holds one digit", param_hint="--row")
-    digit, label = _one(source, row)
+        raise _usage(f"{source} is not a CSV file: a picture holds one digit", "--row")
+    digit, label = _read_one(source, row)
 
     from mnist_core import open_model
 
@@ -228,101 +227,139 @@ def predict_one(
         return
     from rich.console import Console
 
+    from mnist_core.terminal import show_prediction
+
     console = Console(highlight=False)
-    what = f"row {row} of {source}" if row else str(source)
+    where = f"row {row} of {source}" if row else str(source)
     if label is not None:
-        what += f", labelled {label}"
-    console.print(_shown(console, digit, probabilities, f"{what}, as {name} reads it"))
+        where += f", labelled {SPEC.classes[label]}"
+    console.print(show_prediction(console, digit, probabilities, f"{where}, as {name} reads it"))
 
 
 @app.command()
 def submission(
     bundle: Bundle,
-    source: Annotated[Path, typer.Argument(help="test.csv of digit-recognizer, or a folder of its PNGs.")],
-    out: Annotated[Path, typer.Argument(help="Where to write submission.csv.")],
+    source: Annotated[
+        Path, typer.Argument(help=f"{SPEC.test_file} of {SPEC.name}, or a folder of its PNGs.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Submission file to write.")],
     clip: Annotated[
-        bool, typer.Option("--clip", help="Write 0 or 9 where scratch-regression says -1, 10 or 11.")
+        bool,
+        typer.Option("--clip", help="Write the nearest digit if scratch-regression predicts -1, 10 or 11."),
     ] = False,
 ) -> None:
-    """Predict the 28,000 digits of test.csv with an exported learner, and write submission.csv."""
+    """Predict the test file and write a submission."""
     start = perf_counter()
     from concurrent.futures import ThreadPoolExecutor
 
-    from mnist_core import open_model, read_digits, read_manifest, to_csv
-    from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
+    from mnist_core import open_model, read_manifest, to_csv
 
     name = read_manifest(bundle).model
-    with ThreadPoolExecutor(1) as pool, _progress("read") as progress:
+    with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(open_model, bundle)  # while the digits are read
-        digits = read_digits(source, progress=progress)
+        digits = _read(source)
         model = opening.result()
     if digits.labels is not None:
-        raise DataError(f"{source}: has labels, and a submission is for digits without; take test.csv")
+        raise DataError(
+            f"{source}: has labels, and a submission is for digits without", f"use {SPEC.test_file}"
+        )
     if len(digits) != SPEC.test_rows:
         raise DataError(
             f"{source}: {len(digits):,} digits, and a submission has {SPEC.test_rows:,}",
-            "use all of test.csv",
+            f"use all of {SPEC.test_file}",
         )
     with _progress("predict") as progress:
         labels = model.read_labels(digits.pixels, progress=progress)
     out.write_bytes(to_csv(labels, clip=clip))
     seconds = perf_counter() - start
-    _say(f"{out}: {len(labels):,} digits by {name} in {seconds:.1f} s ({model.backend})")
+    _log(f"{out}: {len(digits):,} digits by {name} in {seconds:.1f} s ({model.backend})")
 
 
 @app.command()
 def sheet(
     source: Source,
-    out: Annotated[Path, typer.Argument(help="Where to write the picture, a PNG.")],
-    columns: Annotated[int, typer.Option(min=1, max=1000, help="Digits side by side.")] = 5,
-    rows: Annotated[int, typer.Option(min=1, max=1000, help="Digits below each other.")] = 5,
+    out: Annotated[Path, typer.Argument(help="Picture to write, a PNG.")],
+    columns: Annotated[int, typer.Option(min=1, max=LIMIT, help="Digits side by side.")] = 5,
+    rows: Annotated[int, typer.Option(min=1, max=LIMIT, help="Digits below each other.")] = 5,
     order: Annotated[
         Order,
         typer.Option(
-            help="As they come; by class, each as often; or the hardest first: those whose label got the "
-            "lowest probability from the learner of --bundle."
+            help="Order of the digits: first, as in SOURCE; class, the same number of each; hardness, those "
+            "first whose true class gets the lowest probability from --bundle."
         ),
     ] = Order.FIRST,
     bundle: Annotated[
-        Path | None, typer.Option(help="Exported learner: for hardness, and for class without labels.")
+        Path | None,
+        typer.Option(help="Folder of an exported learner, for hardness, or for class without labels."),
     ] = None,
-    scale: Annotated[int, typer.Option(min=1, max=100, help="Edge of a digit's pixel, pixels.")] = 4,
+    scale: Annotated[int, typer.Option(min=1, max=100, help="Edge of a digit's pixel, in pixels.")] = 4,
     gap: Annotated[
-        int | None, typer.Option(min=0, max=1000, help="Pixels between digits; 0, or 4 with captions.")
+        int | None,
+        typer.Option(min=0, max=LIMIT, help="Pixels between digits (default: 0, or 4 with captions)."),
     ] = None,
 ) -> None:
-    """Make a picture of many digits side by side, each pixel a crisp square."""
+    """Draw many digits side by side, as a picture."""
     if out.suffix.lower() != ".png":
-        raise typer.BadParameter(f"{out} is no PNG, and others blur the digits; name it *.png")
+        raise _usage(f"{out} is not a PNG, and other formats blur the digits; name it *.png", "OUT")
     if order is Order.HARDNESS and bundle is None:
-        raise typer.BadParameter("hardness is for a learner to say: name one", param_hint="--bundle")
-    with _progress("read") as progress:
-        read = _read_labelled if order is Order.HARDNESS else _read
-        digits = read(source, progress)
+        raise _usage("hardness is judged by a learner: name one", "--bundle")
+    digits = _read(source) if order is not Order.HARDNESS else _read_labelled(source)
     from mnist_core.drawing import sheet as draw
 
-    chosen, captions = _chosen(digits, columns * rows, order, bundle)
+    chosen, captions = _choose(digits, columns * rows, order, bundle)
     if gap is None:
         gap = 4 if captions else 0
     draw(digits.pixels[chosen], columns, scale, captions, gap).save(out, "PNG")
-    _say(f"{out}: {len(chosen):,} of {len(digits):,} digits, {order}")
+    _log(f"{out}: {len(chosen):,} of {len(digits):,} digits, {order}")
 
 
-def _read(source: Path, progress: Callable[[int, int, str], None]) -> Digits:
+def _check_model(model: str, preset: str, teacher: Path | None) -> None:
+    """Raise a usage error if the options do not fit together."""
+    try:
+        kind = find(model)
+    except ModelError as error:
+        raise _usage(str(error), "--model") from None
+    if preset not in _presets(model):
+        raise _usage(
+            f"{model} has no preset {preset!r}; choose one of {', '.join(_presets(model))}", "--preset"
+        )
+    if teacher is not None and not kind.teachable:
+        able = ", ".join(other.name for other in kinds().values() if other.teachable)
+        raise _usage(f"{model} cannot learn from a teacher, only {able} can", "--teacher")
+
+
+def _load_teacher(folder: Path, digest: str) -> tuple[Network, object]:
+    """Return the network of a bundle, and the digests of its files, if it was trained on the same digits."""
+    from mnist_core import load
+
+    network, manifest = load(folder)
+    if manifest.facts.get("data_digest") != digest:
+        raise BundleError(
+            f"{folder}: was trained on other digits, perhaps on those to be held out here",
+            "name a learner that `train` made of the same digits",
+        )
+    return network, manifest.to_json()["files"]
+
+
+def _read(source: Path) -> Digits:
     from mnist_core import read_digits
 
-    return read_digits(source, progress=progress)
+    with _progress("read") as progress:
+        return read_digits(source, progress=progress)
 
 
-def _read_labelled(source: Path, progress: Callable[[int, int, str], None]) -> Digits:
-    digits = _read(source, progress)
+def _read_labelled(source: Path) -> Digits:
+    digits = _read(source)
     if digits.labels is None:
-        raise DataError(f"{source}: has no labels; take train.csv, or a folder with folders named 0 to 9")
+        raise DataError(
+            f"{source}: has no labels",
+            f"use {SPEC.train_file}, or a folder with folders named {SPEC.classes[0]} to {SPEC.classes[-1]}",
+        )
     return digits
 
 
-def _one(source: Path, row: int | None) -> tuple[NDArray[np.uint8], int | None]:
-    """The digit of a picture, or of a row of a CSV, and its label where it has one."""
+def _read_one(source: Path, row: int | None) -> tuple[NDArray[np.uint8], int | None]:
+    """Return the digit of a picture, or of a row of a CSV file, and its label if it has one."""
     from mnist_core import read_digits, read_image
 
     if row is None:
@@ -334,159 +371,62 @@ def _one(source: Path, row: int | None) -> tuple[NDArray[np.uint8], int | None]:
 
 
 def _digest(source: Path, digits: Digits) -> str:
-    """The sha256 of train.csv; of a folder, that of the train.csv with these digits."""
-    from mnist_core import write_csv
+    """Return the sha256 of a CSV file; of a folder, that of the CSV file with the same digits."""
+    from mnist_core.digits import format_csv
 
-    with tempfile.TemporaryDirectory() as folder:
-        csv = source
-        if source.is_dir():
-            csv = Path(folder) / "train.csv"
-            write_csv(digits, csv)
-        with csv.open("rb") as file:
+    if not source.is_dir():
+        with source.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    found = hashlib.sha256()
+    for lines in format_csv(digits):
+        found.update(lines)
+    return found.hexdigest()
 
 
-def _fit_origin(
-    digits: Digits,
-    seed: int,
-    device: str,
-    epochs: int,
-    pretrained: bool,
-    progress: Callable[[int, int, str], None],
-) -> tuple[Network, NDArray[np.bool_]]:
-    """Train by the first notebook's recipe, from PNGs; the network, and which digits it left out."""
-    import numpy as np
-
-    from mnist_core import pick_device, write_pngs
-    from mnist_core.models.resnet.origin import fit_origin
-
-    with tempfile.TemporaryDirectory() as folder:
-        write_pngs(digits, Path(folder))
-        found = fit_origin(
-            Path(folder), pretrained=pretrained, seed=seed, epochs=epochs, device=pick_device(device),
-            progress=progress,
-        )  # fmt: skip
-    held_out = np.zeros(len(digits), bool)
-    held_out[[int(Path(file).stem) for file in found.valid_files]] = True
-    return found.net, held_out
-
-
-def _chosen(
+def _choose(
     digits: Digits, count: int, order: Order, bundle: Path | None
 ) -> tuple[NDArray[np.int64], list[str] | None]:
-    """Which digits stand on a sheet, in their order, and their captions if they have any."""
+    """Return which digits stand on a sheet, in order, and their captions if they have any."""
     import numpy as np
+
+    from mnist_core.drawing import error_captions, pick_by_class
 
     if order is Order.FIRST:
         return np.arange(len(digits))[:count], None
-    labels, probabilities = digits.labels, None
-    if bundle is not None and (order is Order.HARDNESS or labels is None):
-        from mnist_core import open_model
+    if order is Order.CLASS and digits.labels is not None:
+        return pick_by_class(digits.labels, count), None
+    if bundle is None:
+        raise DataError("these digits have no labels to sort by", "name a learner with --bundle")
+    from mnist_core import evaluate, open_model
 
-        with _progress("predict") as progress:
-            probabilities = open_model(bundle).predict(digits.pixels, progress=progress)
-    if order is Order.HARDNESS:
-        from mnist_core import evaluate
-        from mnist_core.drawing import error_captions
-
-        assert labels is not None
-        assert probabilities is not None
-        hardest = evaluate(probabilities, labels).hardest[:count]
-        return hardest, error_captions(labels[hardest], probabilities[hardest])
-    if labels is None:
-        if probabilities is None:
-            raise DataError("these digits have no labels to go by; name a learner with --bundle")
-        labels = probabilities.argmax(1)
-    # The first of each class, then the second of each, until there are enough; then class by class.
-    nth = np.empty(len(labels), np.int64)
-    for label in range(10):
-        nth[labels == label] = np.arange((labels == label).sum())
-    enough = np.lexsort((labels, nth))[:count]
-    return enough[np.lexsort((enough, labels[enough]))], None
+    with _progress("predict") as progress:
+        probabilities = open_model(bundle).predict(digits.pixels, progress=progress)
+    if order is Order.CLASS:
+        return pick_by_class(probabilities.argmax(1), count), None
+    labels = digits.true_labels
+    hardest = evaluate(probabilities, labels).hardest[:count]
+    return hardest, error_captions(labels[hardest], probabilities[hardest])
 
 
-def _shown(
-    console: Console, digit: NDArray[np.uint8], probabilities: NDArray[np.float32], title: str
-) -> RenderableType:
-    """The answer, with a bar for each class; where there are colours, beside the digit as it was read."""
-    from rich.bar import Bar
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    best = int(probabilities.argmax())
-    bars = Table.grid(padding=(0, 1))
-    for label, probability in enumerate(probabilities.tolist()):
-        style, colour = ("bold green", "green") if label == best else ("dim", "default")
-        bar: RenderableType = Bar(1, 0, probability, width=30, color=colour)
-        if console.options.ascii_only:
-            bar = Text("#" * round(30 * probability))
-        bars.add_row(Text(str(label), style), bar, Text(f"{100 * probability:6.2f} %", style))
-    answer = Group(Text(f"{best}  with {100 * probabilities[best]:.2f} %", "bold"), "", bars)
-    if not console.is_terminal or console.color_system is None or console.options.ascii_only:
-        return Group(Text(title), answer)
-    beside = Table.grid(padding=(0, 3, 0, 0))
-    beside.add_row(_in_blocks(digit), answer)
-    return Group(Text(title), "", beside)
-
-
-def _in_blocks(digit: NDArray[np.uint8]) -> Text:
-    """A digit in 28 × 14 characters: an upper half block has two colours, so it is two pixels."""
-    from rich.text import Text
-
-    picture = Text()
-    for upper, lower in zip(digit[::2].tolist(), digit[1::2].tolist(), strict=True):
-        for above, below in zip(upper, lower, strict=True):
-            picture.append("▀", f"rgb({above},{above},{above}) on rgb({below},{below},{below})")
-        picture.append("\n")
-    return picture
-
-
-def _say_nothing(done: int, total: int, note: str = "") -> None:
-    """Advance no bar."""
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on a terminal, nothing elsewhere; yields `advance(done, total, note)`."""
-    if not sys.stderr.isatty():
-        yield _say_nothing
-        return
+def _progress(title: str) -> AbstractContextManager[Progress]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task(title, total=None, note="")
+    from mnist_core.terminal import progress_bar
 
-        def advance(done: int, total: int, note: str = "") -> None:
-            bars.update(bar, completed=done, total=total, note=note if note != title else "")
-
-        yield advance
+    return progress_bar(title, Console(stderr=True))
 
 
-def _say(line: str) -> None:
+def _usage(problem: str, option: str) -> typer.BadParameter:
+    return typer.BadParameter(problem, param_hint=option)
+
+
+def _log(line: str) -> None:
     typer.echo(line, err=True)
 
 
 def main() -> None:
-    """Run the command line; what a person can put right ends in one line and exit code 1."""
-    # torch about a library of fastai's: nothing that a person at this command line can put right.
+    """Run the command line; an error that the user can fix is one line and exit code 1."""
+    # torch warns about fastai's use of it: nothing that the user can change.
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     try:
         app()
@@ -494,8 +434,9 @@ def main() -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        typer.echo(f"error: {what}; make its folder, make room, or mend its rights", err=True)
+        problem = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        remedy = "create its folder, free disk space, or fix the permissions"
+        typer.echo(f"error: {problem}; {remedy}", err=True)
         sys.exit(1)
 
 

@@ -61,6 +61,17 @@ class Digits:
                 f"expected 0..{self.spec.class_count - 1}"
             )
 
+    @property
+    def true_labels(self) -> NDArray[np.int64]:
+        """The labels, for code that cannot do without.
+
+        Raises:
+            DataError: they are unknown.
+        """
+        if self.labels is None:
+            raise DataError("these digits have no labels", f"use those of {self.spec.train_file}")
+        return self.labels
+
     def __len__(self) -> int:
         return len(self.pixels)
 

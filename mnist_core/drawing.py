@@ -93,6 +93,18 @@ def error_captions(
     ]
 
 
+def pick_by_class(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the rows, int64 (≤ count,), of the first digits of each class, class by class.
+
+    First the first of each class, then the second of each, until there are enough.
+    """
+    nth = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        nth[labels == label] = np.arange((labels == label).sum())
+    enough = np.lexsort((labels, nth))[:count]
+    return enough[np.lexsort((enough, labels[enough]))]
+
+
 def confusion_picture(
     confusion: NDArray[np.int64], classes: Sequence[str] = DIGIT_RECOGNIZER.classes
 ) -> Image.Image:

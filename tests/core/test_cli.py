@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from mnist_core import __version__
 from mnist_core.__main__ import main
 from mnist_core.bundle import export, load, load_learner
 from mnist_core.digits import Digits, read_test, read_train, write_csv
@@ -27,7 +28,7 @@ from mnist_core.submission import read_csv
 
 @pytest.fixture
 def cli(monkeypatch, capsys):
-    """Run the command line: `cli("convert", csv, folder)` gives its exit code, output and errors."""
+    """Run the command line: `cli("convert", csv, folder)` returns exit code, output and errors."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["mnist-core", *map(str, arguments)])
@@ -44,14 +45,14 @@ def cli(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def net():
-    """A small untrained network: it prefers some class, and is never sure."""
+    """Return a small untrained network: it prefers some class, and is never certain."""
     torch.manual_seed(3)
     return ConvNet((4, 6, 8, 10)).eval()
 
 
 @pytest.fixture(scope="module")
 def bundle(net, tmp_path_factory):
-    """Its bundle."""
+    """Return its bundle."""
     folder = tmp_path_factory.mktemp("cli") / "bundle"
     export(net, folder, {})
     return folder
@@ -59,7 +60,7 @@ def bundle(net, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(synthetic, tmp_path_factory):
-    """A folder with a train.csv of 60 rows, a test.csv of 30, and PNGs of both."""
+    """Return a folder with a train.csv of 60 rows, a test.csv of 30, and PNGs of both."""
     folder = tmp_path_factory.mktemp("files")
     for name, digits in (("train", synthetic(60)), ("test", synthetic(30, seed=1, labelled=False))):
         write_csv(digits, folder / f"{name}.csv")
@@ -68,7 +69,7 @@ def files(synthetic, tmp_path_factory):
 
 
 def picture(text, ground="white", ink="black", mode="RGB"):
-    """A printed digit, 90 × 140."""
+    """Draw a printed digit, 90 × 140 pixels."""
     image = Image.new(mode, (90, 140), ground)
     ImageDraw.Draw(image).text((45, 70), text, ink, ImageFont.load_default(80), anchor="mm")
     return image
@@ -89,8 +90,8 @@ def test_convert_there_and_back_loses_nothing(cli, files, tmp_path, name):
     assert there.out == back.out == ""
 
 
-def test_convert_lays_out_folders_as_the_origin_did(cli, files, tmp_path):
-    """training/<label>/<i>.png and test/<i>.png, from row 0 on."""
+def test_convert_writes_the_folders_of_the_original_notebook(cli, files, tmp_path):
+    """The files are training/<label>/<i>.png and test/<i>.png, from row 0 on."""
     cli("convert", files / "train.csv", tmp_path / "training")
     cli("convert", files / "test.csv", tmp_path / "test")
 
@@ -99,8 +100,8 @@ def test_convert_lays_out_folders_as_the_origin_did(cli, files, tmp_path):
     assert all((tmp_path / "test" / f"{i}.png").is_file() for i in range(30))
 
 
-def test_convert_goes_on_where_it_was(cli, files, tmp_path):
-    """A second run writes what is missing, and says how much that was."""
+def test_convert_resumes(cli, files, tmp_path):
+    """A second run writes what is missing, and reports how much that was."""
     cli("convert", files / "test.csv", tmp_path / "pngs")
     for i in (3, 7):
         (tmp_path / "pngs" / f"{i}.png").unlink()
@@ -123,7 +124,7 @@ def test_convert_reads_fastais_mnist_png(cli, files, tmp_path):
 
 
 def test_convert_refuses_a_folder_of_something_else(cli, files, tmp_path):
-    """Digits of another file are never mixed in."""
+    """Digits of different files are never mixed."""
     again = cli("convert", files / "train.csv", files / "test")
 
     assert again.code == 1
@@ -135,7 +136,7 @@ def test_convert_refuses_a_folder_of_something_else(cli, files, tmp_path):
 
 
 def test_predict_prints_the_digit_and_a_bar_for_each_class(cli, bundle, net, tmp_path):
-    """The digit stands first; ten bars are as long as their probabilities, which stand beside them."""
+    """The digit comes first, then ten bars as long as the probabilities beside them."""
     picture("3").save(tmp_path / "three.png")
     probabilities = predict(net, from_image(picture("3"))[None])[0]
 
@@ -155,7 +156,7 @@ def test_predict_prints_the_digit_and_a_bar_for_each_class(cli, bundle, net, tmp
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "LA", "CMYK"])
 def test_predict_takes_any_mode_and_both_polarities(cli, bundle, tmp_path, mode):
-    """White on black and black on white, in every mode, are one digit with one answer."""
+    """White on black and black on white give the same answer in every mode."""
     answers = set()
     for ground, ink in (("white", "black"), ("black", "white")):
         suffix = "jpg" if mode == "CMYK" else "png"
@@ -168,8 +169,8 @@ def test_predict_takes_any_mode_and_both_polarities(cli, bundle, tmp_path, mode)
     assert len(answers) == 1
 
 
-def test_predict_takes_ink_on_a_transparent_ground(cli, bundle, tmp_path):
-    """Black ink on glass gives what black ink on paper gives."""
+def test_predict_takes_ink_on_a_transparent_background(cli, bundle, tmp_path):
+    """Black ink gives the same answer on a transparent background as on white paper."""
     picture("5", (0, 0, 0, 0), "black", "RGBA").save(tmp_path / "glass.png")
     picture("5").save(tmp_path / "paper.png")
 
@@ -184,7 +185,7 @@ def test_predict_takes_ink_on_a_transparent_ground(cli, bundle, tmp_path):
 @pytest.mark.parametrize(("name", "label"), [("train.csv", True), ("test.csv", False)])
 @pytest.mark.parametrize("row", [1, 17])
 def test_predict_takes_a_row_of_a_csv(cli, bundle, net, files, name, label, row):
-    """Rows count from 1, and are predicted as they are; a known label is told."""
+    """Rows count from 1 and are predicted unchanged; a known label is shown."""
     digits = read_digits(files / name)
     expected = predict(net, digits.pixels[row - 1 : row])[0]
 
@@ -200,27 +201,8 @@ def test_predict_takes_a_row_of_a_csv(cli, bundle, net, files, name, label, row)
     assert ("labelled" in person.out) == label
 
 
-def test_predict_shows_the_digit_on_a_colour_terminal(bundle, files):
-    """On a terminal with colours the 28 × 28 pixels stand beside the bars, in 14 lines of half blocks."""
-    from io import StringIO
-
-    from rich.console import Console
-
-    from mnist_core.__main__ import _shown
-
-    digit = read_digits(files / "test.csv").pixels[0]
-    console = Console(file=StringIO(), force_terminal=True, color_system="truecolor", width=80)
-
-    console.print(_shown(console, digit, np.full(10, 0.1, np.float32), "a digit"))
-
-    text = console.file.getvalue()
-    assert text.count("▀") == 28 * 14
-    first = f"38;2;{digit[0, 0]};{digit[0, 0]};{digit[0, 0]};48;2;{digit[1, 0]};{digit[1, 0]};{digit[1, 0]}m"
-    assert first in text
-
-
 def test_predict_needs_no_unicode(bundle, files):
-    """Where the terminal has ASCII alone, bars are of # signs."""
+    """If the output has only ASCII, bars consist of # signs."""
     process = subprocess.run(
         [sys.executable, "-m", "mnist_core", "predict", bundle, files / "test.csv", "--row", "1"],
         capture_output=True,
@@ -237,8 +219,8 @@ def test_predict_needs_no_unicode(bundle, files):
 
 @pytest.mark.parametrize("model", kinds())
 @pytest.mark.parametrize("kind", ["csv", "folder"])
-def test_train_exports_a_learner_and_says_how_good_it_is(cli, files, tmp_path, model, kind):
-    """Any model, from a CSV or its PNGs: the bundle, its accuracy on fold 0, and the interval."""
+def test_train_exports_a_learner_and_prints_its_accuracy(cli, files, tmp_path, model, kind):
+    """Every model is trained from a CSV file or its PNGs, and evaluated on fold 0."""
     source = files / "train.csv" if kind == "csv" else files / "train"
     digits = read_train(files / "train.csv")
 
@@ -254,14 +236,14 @@ def test_train_exports_a_learner_and_says_how_good_it_is(cli, files, tmp_path, m
     assert (facts["rows"], facts["valid_rows"]) == (60 - evaluation.n, evaluation.n)
     low, high = evaluation.interval
     assert done.out == (
-        f"accuracy {evaluation.accuracy:.4f} on {evaluation.n} digits that it has not seen "
+        f"accuracy {evaluation.accuracy:.4f} on {evaluation.n} held-out digits "
         f"(95 % interval {low:.4f} to {high:.4f})\n"
     )
     assert len(load_learner(tmp_path / "new").predict(held_out.pixels[0])) == 3
 
 
 def test_a_csv_and_its_pngs_train_the_same_network(cli, files, tmp_path):
-    """Folds come from the digits, whatever holds them: the same digest, rows and weights."""
+    """The folds depend on the digits alone, so digest, rows and weights are the same."""
     for name, source in (("a", files / "train.csv"), ("b", files / "train")):
         assert cli("train", source, tmp_path / name, "--epochs", 1, "--device", "cpu").code == 0
 
@@ -270,7 +252,7 @@ def test_a_csv_and_its_pngs_train_the_same_network(cli, files, tmp_path):
 
 
 def test_train_from_a_teacher(cli, files, bundle, tmp_path):
-    """`--teacher` is written down by its digests; one of other digits, or for another model, is refused."""
+    """The manifest names the teacher's files; a teacher of other digits or for another model is refused."""
     source, teacher, pupil = files / "train.csv", tmp_path / "teacher", tmp_path / "pupil"
     assert cli("train", source, teacher, "--epochs", 1).code == 0
 
@@ -283,11 +265,11 @@ def test_train_from_a_teacher(cli, files, bundle, tmp_path):
     assert learned["teacher"] == master["files"] != learned["files"]
     assert (other.code, model.code) == (1, 2)
     assert "was trained on other digits" in other.err
-    assert "a convnet learns from one, scratch does not" in " ".join(model.err.split())
+    assert "scratch cannot learn from a teacher, only convnet can" in " ".join(model.err.split())
 
 
-def test_train_by_the_origins_recipe(cli, files, tmp_path):
-    """`--preset origin` trains as the first notebook did, on his split, and is used like any other."""
+def test_train_by_the_original_recipe(cli, files, tmp_path):
+    """`--preset origin` trains as the first notebook did, on its split, and is used like any other."""
     done = cli(
         "train", files / "train.csv", tmp_path / "new", "--model", "resnet18", "--preset", "origin",
         "--epochs", 1,
@@ -296,12 +278,12 @@ def test_train_by_the_origins_recipe(cli, files, tmp_path):
     assert done.code == 0, done.err
     net, manifest = load(tmp_path / "new")
     assert tuple(manifest.facts[name] for name in ("preset", "rows", "valid_rows")) == ("origin", 48, 12)
-    assert "on 12 digits that it has not seen" in done.out
+    assert "on 12 held-out digits" in done.out
     assert predict(net, read_test(files / "test.csv").pixels).shape == (30, 10)
 
 
 def test_train_the_linear_model_of_scratch(cli, files, tmp_path):
-    """`--preset linear` is the step before the net: one layer, 784 to 10."""
+    """`--preset linear` is a single layer, 784 to 10."""
     done = cli(
         "train", files / "train.csv", tmp_path / "new", "--model", "scratch", "--preset", "linear",
         "--epochs", 2,
@@ -314,11 +296,11 @@ def test_train_the_linear_model_of_scratch(cli, files, tmp_path):
 
 
 def test_train_never_writes_over_a_learner(cli, bundle, files):
-    """A folder that holds something is refused before anything is read."""
+    """A folder that is not empty is refused before anything is read."""
     done = cli("train", files / "train.csv", bundle)
 
     assert done.code == 1
-    assert done.err == f"error: {bundle}: is there already; name a new folder for the learner\n"
+    assert done.err == f"error: {bundle}: exists already; name a new folder for the learner\n"
 
 
 # submission
@@ -326,7 +308,7 @@ def test_train_never_writes_over_a_learner(cli, bundle, files):
 
 @pytest.fixture(scope="module")
 def full_test(synthetic, tmp_path_factory):
-    """A test.csv of 28,000 rows and its folder of PNGs."""
+    """Return a folder with a test.csv of 28,000 rows and its PNGs."""
     folder = tmp_path_factory.mktemp("full")
     digits = synthetic(28_000, labelled=False)
     write_csv(digits, folder / "test.csv")
@@ -335,7 +317,7 @@ def full_test(synthetic, tmp_path_factory):
 
 
 def test_a_submission_is_the_same_from_pngs_and_from_the_csv(cli, bundle, full_test, tmp_path):
-    """The origin's second and third notebook, one command each: equal files."""
+    """Predicting from files and in memory gives equal submissions, as in the third and fourth notebook."""
     for source, out in (("test", "a.csv"), ("test.csv", "b.csv")):
         done = cli("submission", bundle, full_test / source, tmp_path / out)
         assert done.code == 0, done.err
@@ -345,14 +327,14 @@ def test_a_submission_is_the_same_from_pngs_and_from_the_csv(cli, bundle, full_t
 
 
 def test_a_submission_of_labelled_digits_is_refused(cli, bundle, files, tmp_path):
-    """train.csv is no test.csv."""
+    """train.csv in place of test.csv is an error."""
     done = cli("submission", bundle, files / "train", tmp_path / "submission.csv")
 
     assert done.code == 1
     assert "has labels, and a submission is for digits without" in done.err
 
 
-def test_a_regressions_tens_are_refused_or_clipped(cli, full_test, tmp_path):
+def test_numbers_beyond_9_are_refused_or_clipped(cli, full_test, tmp_path):
     """A number that scratch-regression rounds to 11 is an error that says why, or becomes a 9 with --clip."""
     net = Regression([(torch.zeros(784, 1), torch.tensor([11.2]))])
     export(net, tmp_path / "bundle", {})
@@ -368,8 +350,8 @@ def test_a_regressions_tens_are_refused_or_clipped(cli, full_test, tmp_path):
 
 
 @pytest.mark.parametrize("number", [-70.0, -3.6, -1.2, -0.4, 0.4, 2.51, 4.49, 8.6, 9.4, 11.2, 70.0])
-def test_a_regressions_number_is_rounded_as_its_author_did(cli, full_test, tmp_path, number):
-    """The number, which may lie outside 0..9, is what its logits say it is, in the graph too."""
+def test_the_number_of_a_regression_is_rounded_as_in_the_notebook(cli, full_test, tmp_path, number):
+    """The number, which may lie outside 0..9, is found from the graph's output, too."""
     net = Regression([(torch.zeros(784, 1), torch.tensor([number]))])
     export(net, tmp_path / "bundle", {}, learner=False)
     files = tmp_path / "bundle", full_test / "test.csv", tmp_path / "submission.csv"
@@ -377,7 +359,7 @@ def test_a_regressions_number_is_rounded_as_its_author_did(cli, full_test, tmp_p
 
     assert cli("submission", *files, "--clip").code == 0
     assert set(read_csv(files[2])) == {min(max(expected, 0), 9)}
-    if abs(number) < 50:  # beyond, the label is no more than far away
+    if abs(number) < 50:  # beyond, all numbers are equally far away
         refused = cli("submission", *files)
         assert refused.code == (0 if 0 <= expected <= 9 else 1)
         assert refused.code == 0 or f"the label {expected} is not a class" in refused.err
@@ -389,7 +371,7 @@ def test_a_regressions_number_is_rounded_as_its_author_did(cli, full_test, tmp_p
 @pytest.mark.parametrize(("columns", "rows"), [(5, 5), (8, 8), (3, 7)])
 @pytest.mark.parametrize("source", ["train.csv", "test"])
 def test_a_cover_picture_is_the_first_digits_edge_to_edge(cli, files, tmp_path, columns, rows, source):
-    """A grid of any size, from a CSV or a folder, in the order of the rows, without a gap."""
+    """The digits are a grid of any size without gaps, in the order of the rows, whatever holds them."""
     done = cli(
         "sheet", files / source, tmp_path / "cover.png", "--columns", columns, "--rows", rows, "--scale", 3
     )
@@ -407,8 +389,8 @@ def test_a_cover_picture_is_the_first_digits_edge_to_edge(cli, files, tmp_path, 
         assert np.array_equal(tile, np.kron(digit, np.ones((3, 3), np.uint8)))
 
 
-def test_a_sheet_by_class_has_each_class_as_often(cli, synthetic, tmp_path):
-    """Ten columns and two rows: two of each class, from 0 to 9, the first that there are."""
+def test_a_sheet_by_class_has_the_same_number_of_each(cli, synthetic, tmp_path):
+    """Twenty digits are the first two of each class, from 0 to 9."""
     digits = Digits(synthetic(60).pixels, np.random.default_rng(0).permutation(np.arange(60) % 10))
     write_csv(digits, tmp_path / "train.csv")
 
@@ -419,8 +401,8 @@ def test_a_sheet_by_class_has_each_class_as_often(cli, synthetic, tmp_path):
         assert np.array_equal(np.asarray(image), np.asarray(sheet(digits.pixels[rows], 2, 4, gap=0)))
 
 
-def test_a_sheet_by_class_takes_a_learners_word(cli, bundle, net, files, tmp_path):
-    """Digits without labels go by what the learner says; without one it is an error."""
+def test_a_sheet_by_class_can_use_a_learners_predictions(cli, bundle, net, files, tmp_path):
+    """Digits without labels are sorted by the learner's predictions; without a learner that is an error."""
     refused = cli("sheet", files / "test.csv", tmp_path / "a.png", "--order", "class")
     done = cli(
         "sheet", files / "test.csv", tmp_path / "a.png", "--order", "class", "--bundle", bundle, "--rows", 6
@@ -436,7 +418,7 @@ def test_a_sheet_by_class_takes_a_learners_word(cli, bundle, net, files, tmp_pat
 
 
 def test_a_sheet_by_hardness_begins_with_the_hardest(cli, bundle, net, files, tmp_path):
-    """The digit whose label got the lowest probability stands first, and captions say what was seen in it."""
+    """The digit whose label got the lowest probability comes first, with a caption that shows the mistake."""
     digits = read_train(files / "train.csv")
     probabilities = predict(net, digits.pixels)
     hardest = np.argsort(probabilities[np.arange(60), digits.labels], kind="stable")[:6]
@@ -457,7 +439,7 @@ def test_a_sheet_by_hardness_begins_with_the_hardest(cli, bundle, net, files, tm
 
 
 def test_hardness_needs_labels(cli, bundle, files, tmp_path):
-    """Nobody can be wrong about digits that have no labels."""
+    """Without labels there is no true class to compare with."""
     done = cli(
         "sheet", files / "test.csv", tmp_path / "a.png", "--order", "hardness", "--bundle", bundle
     )  # fmt: skip
@@ -482,12 +464,12 @@ def test_hardness_needs_labels(cli, bundle, files, tmp_path):
         ("predict gone digit.png", "manifest.json cannot be read"),
         ("submission bundle test.csv out.csv", "test.csv: 30 digits, and a submission has 28,000"),
         ("sheet gone.csv a.png", "gone.csv: there is no such file"),
-        ("sheet test.csv no/folder/a.png", "no/folder/a.png: No such file or directory; make its folder"),
+        ("sheet test.csv no/folder/a.png", "no/folder/a.png: No such file or directory; create its folder"),
         ("train test.csv new", "test.csv: has no labels"),
         ("train train.csv new --pretrained", "convnet has no pretrained weights"),
     ],
 )
-def test_what_a_person_can_put_right_is_one_line_and_exit_code_1(
+def test_an_error_that_can_be_fixed_is_one_line_and_exit_code_1(
     cli, bundle, files, tmp_path, monkeypatch, arguments, message
 ):
     """The line names the file or the setting, and no traceback follows."""
@@ -518,7 +500,7 @@ def test_what_a_person_can_put_right_is_one_line_and_exit_code_1(
         ("predict bundle test.csv", "say which one, counted from 1"),
         ("predict bundle test.csv --row 0", "--row"),
         ("predict bundle digit.png --row 1", "a picture holds one digit"),
-        ("convert test.csv out.csv", "OUT is one for PNGs"),
+        ("convert test.csv out.csv", "OUT is a folder for PNGs"),
         ("convert pngs pngs", "OUT is a CSV file"),
         ("sheet test.csv out.jpg", "name it *.png"),
         ("sheet test.csv out.png --order hardness", "--bundle"),
@@ -526,9 +508,12 @@ def test_what_a_person_can_put_right_is_one_line_and_exit_code_1(
         ("sheet test.csv out.png --columns 0", "--columns"),
         (
             "train test.csv new --model convent",
-            "there is no model 'convent', only convnet, ensemble, resnet18",
+            "there is no model 'convent'; did you mean convnet? choose one of convnet, ensemble,",
         ),
-        ("train test.csv new --preset origin", "convnet has no preset 'origin', only fast, balanced, best"),
+        (
+            "train test.csv new --preset origin",
+            "convnet has no preset 'origin'; choose one of fast, balanced, best",
+        ),
         ("train test.csv new --model scratch --preset x", "fast, balanced, best, linear"),
         ("train test.csv new --device gpu", "--device"),
         ("train test.csv new --epochs 0", "--epochs"),
@@ -537,8 +522,8 @@ def test_what_a_person_can_put_right_is_one_line_and_exit_code_1(
         ("recognise", "No such command"),
     ],
 )
-def test_what_was_typed_wrong_ends_with_exit_code_2(cli, files, tmp_path, monkeypatch, arguments, message):
-    """Usage is told apart from files that are wrong, and nothing is written."""
+def test_a_usage_error_ends_with_exit_code_2(cli, files, tmp_path, monkeypatch, arguments, message):
+    """A usage error differs from a wrong file by its exit code, and nothing is written."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "test.csv").symlink_to(files / "test.csv")
     (tmp_path / "pngs").mkdir()
@@ -552,16 +537,32 @@ def test_what_was_typed_wrong_ends_with_exit_code_2(cli, files, tmp_path, monkey
 
 
 def test_help_names_every_command(cli):
-    """`--help` lists what there is, with a sentence on each."""
+    """`--help` lists every command with a sentence on it."""
     text = cli("--help").out
 
     for command in ("convert", "train", "predict", "submission", "sheet"):
         assert command in text
 
 
+def test_help_lists_models_and_presets(cli):
+    """The choices of `train` are those of the registry."""
+    text = " ".join(cli("train", "--help").out.split())
+
+    assert ", ".join(kinds()) in text
+    for name in {preset for kind in kinds().values() for preset in kind.presets} | {"origin"}:
+        assert name in text
+
+
+def test_version(cli):
+    """`--version` prints the package's version."""
+    done = cli("--version")
+
+    assert (done.code, done.out) == (0, f"mnist_core {__version__}\n")
+
+
 @pytest.mark.parametrize("command", ["convert", "sheet"])
 def test_pictures_need_no_torch(command, files, tmp_path):
-    """Converting and drawing start in a moment: torch is not imported."""
+    """Converting and drawing start fast: torch is not imported."""
     script = (
         "import json, sys\nfrom mnist_core.__main__ import main\n"
         "try: main()\nfinally: print(json.dumps([m for m in ('torch', 'fastai') if m in sys.modules]))"

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from mnist_core.drawing import CORRECT, ERRORS, PAPER, confusion_picture, error_captions, sheet
+from mnist_core.drawing import CORRECT, ERRORS, PAPER, confusion_picture, error_captions, pick_by_class, sheet
 from mnist_core.errors import DataError
 
 
@@ -120,3 +120,12 @@ def test_pictures_need_no_fastai():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_rows_are_picked_by_class():
+    """The first of each class, then the second of each, until there are enough; then class by class."""
+    labels = np.array([3, 3, 1, 3, 0, 1])
+
+    assert pick_by_class(labels, 5).tolist() == [4, 2, 5, 0, 1]
+    assert pick_by_class(labels, 2).tolist() == [4, 2]
+    assert sorted(pick_by_class(labels, 99)) == [0, 1, 2, 3, 4, 5]

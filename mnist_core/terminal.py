@@ -1,0 +1,93 @@
+"""What the command line shows on a terminal: a progress bar, and a prediction with a bar for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mnist_core.progress import Progress
+from mnist_core.spec import DIGIT_RECOGNIZER
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+BAR = 30
+"""Characters of the bar of a class that is certain."""
+
+
+@contextmanager
+def progress_bar(title: str, console: Console) -> Iterator[Progress]:
+    """Show a bar on a terminal while the block runs, and yield the function that advances it."""
+    if not console.is_terminal:
+        yield lambda _done, _total, _note: None
+        return
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.percentage:>3.0f} %"),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+    )
+    with progress.Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task(title, total=None, note="")
+
+        def advance(done: int, total: int, note: str) -> None:
+            bars.update(bar, completed=done, total=total, note="" if note == title else note)
+
+        yield advance
+
+
+def show_prediction(
+    console: Console,
+    digit: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    title: str,
+    classes: Sequence[str] = DIGIT_RECOGNIZER.classes,
+) -> RenderableType:
+    """Return the answer with a bar for each class; on a colour terminal, beside the digit as it was read.
+
+    Args:
+        console: decides whether there are colours, and more than ASCII.
+        digit: uint8 (28, 28).
+        probabilities: float (10,).
+        title: the first line.
+        classes: their names.
+    """
+    from rich.bar import Bar
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    best = int(probabilities.argmax())
+    bars = Table.grid(padding=(0, 1))
+    for number, probability in enumerate(probabilities.tolist()):
+        style, colour = ("bold green", "green") if number == best else ("dim", "default")
+        bar: RenderableType = Bar(1, 0, probability, width=BAR, color=colour)
+        if console.options.ascii_only:
+            bar = Text("#" * round(BAR * probability))
+        bars.add_row(Text(classes[number], style), bar, Text(f"{100 * probability:6.2f} %", style))
+    answer = Group(Text(f"{classes[best]}  with {100 * probabilities[best]:.2f} %", "bold"), "", bars)
+    if not console.is_terminal or console.color_system is None or console.options.ascii_only:
+        return Group(Text(title), answer)
+    beside = Table.grid(padding=(0, 3, 0, 0))
+    beside.add_row(draw_in_blocks(digit), answer)
+    return Group(Text(title), "", beside)
+
+
+def draw_in_blocks(digit: NDArray[np.uint8]) -> Text:
+    """Return a digit as text, two rows of pixels in a line: an upper half block has two colours."""
+    from rich.text import Text
+
+    picture = Text()
+    for upper, lower in zip(digit[::2].tolist(), digit[1::2].tolist(), strict=True):
+        for above, below in zip(upper, lower, strict=True):
+            picture.append("▀", f"rgb({above},{above},{above}) on rgb({below},{below},{below})")
+        picture.append("\n")
+    return picture

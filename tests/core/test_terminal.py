@@ -1,0 +1,62 @@
+"""What the command line shows on a terminal."""
+
+from io import StringIO
+
+import numpy as np
+from rich.console import Console
+
+from mnist_core.terminal import progress_bar, show_prediction
+
+
+def terminal(**options):
+    """Return a colour terminal of 80 columns whose output is `console.file.getvalue()`."""
+    return Console(file=StringIO(), force_terminal=True, color_system="truecolor", width=80, **options)
+
+
+def test_a_prediction_shows_the_digit_on_a_colour_terminal(synthetic):
+    """The 28 × 28 pixels are beside the bars, in 14 lines of half blocks."""
+    digit = synthetic(1).pixels[0]
+    console = terminal()
+
+    console.print(show_prediction(console, digit, np.full(10, 0.1, np.float32), "a digit"))
+
+    text = console.file.getvalue()
+    assert text.count("▀") == 28 * 14
+    upper, lower = digit[0, 0], digit[1, 0]
+    assert f"38;2;{upper};{upper};{upper};48;2;{lower};{lower};{lower}m" in text
+
+
+def test_a_prediction_names_the_classes(synthetic):
+    """The most probable class comes first, then one line for each."""
+    console = Console(file=StringIO(), width=80)
+    probabilities = np.array([0.25, 0.75], np.float32)
+
+    console.print(show_prediction(console, synthetic(1).pixels[0], probabilities, "a letter", ["A", "B"]))
+
+    title, answer, *bars = [line for line in console.file.getvalue().splitlines() if line]
+    assert (title, answer) == ("a letter", "B  with 75.00 %")
+    assert [line.split()[0] for line in bars] == ["A", "B"]
+    assert [line.split()[-2] for line in bars] == ["25.00", "75.00"]
+
+
+def test_a_progress_bar_shows_share_and_note():
+    """The bar shows how much is done, and the note unless it repeats the title."""
+    console = terminal()
+
+    with progress_bar("train", console) as advance:
+        advance(1, 4, "epoch 1/4")
+        advance(2, 4, "train")
+
+    text = console.file.getvalue()
+    assert "train" in text
+    assert "50 %" in text
+
+
+def test_there_is_no_progress_bar_off_a_terminal():
+    """A log file gets nothing."""
+    console = Console(file=StringIO())
+
+    with progress_bar("train", console) as advance:
+        advance(1, 4, "epoch 1/4")
+
+    assert console.file.getvalue() == ""
