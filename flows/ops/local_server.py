@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ import typer
 
 from flows.ops.daemon import start_daemon
 from flows.ops.pools import POOLS, QUIET, ROOT, DeploymentError, prepare, run
+from flows.ops.prefect_home import answers
 from flows.settings import read_settings
 from mnist_core._atomic import atomic_write
 
@@ -166,7 +166,7 @@ def _start_server(server: LocalServer, url: str, port: int) -> None:
     Raises:
         DeploymentError: it does not start, or another one has the port.
     """
-    if _answers(url):
+    if answers(url):
         if not server.is_alive("server"):
             raise DeploymentError(
                 f"port {port} is used by another server", "choose another port with `make ui UI_PORT=…`"
@@ -178,20 +178,12 @@ def _start_server(server: LocalServer, url: str, port: int) -> None:
         server.end_all()
     server.start("server", SERVER, "server", "start", "--host", "127.0.0.1", "--port", str(port))
     deadline = time.monotonic() + START_S
-    while not _answers(url):
+    while not answers(url):
         if not server.is_alive("server") or time.monotonic() > deadline:
             server.end_all()
             raise DeploymentError("the server does not start", f"read {server.home / 'server.log'}")
         time.sleep(0.3)
     server.url_file.write_text(url)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310  (loopback)
-            return True
-    except OSError:
-        return False
 
 
 async def _pause_schedule(pause: bool, marker: Path) -> bool:

@@ -87,10 +87,18 @@ def running_server(prefect_home: Path) -> str | None:
     """Return the API of the server that `make ui` started in this home, or None if none answers."""
     try:
         url = (prefect_home / "ui-url").read_text().strip()
-        with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310  (written by make ui)
-            return url
     except (OSError, ValueError):
         return None
+    return url if answers(url) else None
+
+
+def answers(url: str) -> bool:
+    """Return whether a Prefect API answers at a URL that ends in `/api`."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310  (http, from `make ui`)
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 # Stopping

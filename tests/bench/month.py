@@ -21,11 +21,10 @@ from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
 
-import requests
-
 from infra.practice.process import read_record
 from tests.conftest import PracticeServer
 from tests.e2e.conftest import ROOT, Installation
+from tests.prefect_api import send
 
 DAY_S, DAILY_LIMIT = 150, 3
 PLAN = {
@@ -160,11 +159,7 @@ def fire(installed: Installation) -> None:
         "schedule": {"interval": 60},
         "parameters": {"model": "scratch", "preset": "fast"},
     }
-    with requests.Session() as session:
-        session.trust_env = False
-        session.post(
-            f"{installed.url}/deployments/{deployment}/schedules", json=[often], timeout=10
-        ).raise_for_status()
+    send(installed.url, f"/deployments/{deployment}/schedules", "POST", [often])
     deadline = time.monotonic() + 400
     while True:
         runs = installed.ask(

@@ -18,6 +18,7 @@ import requests
 
 from infra.practice import PracticeOptions, find_or_start
 from tests.conftest import PracticeServer
+from tests.prefect_api import ask
 
 ROOT = Path(__file__).parents[2]
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
@@ -63,14 +64,8 @@ class Installation:
         assert done.returncode == 0, done.stderr
 
     def ask(self, path: str, **body: Any) -> Any:
-        """One request: POST where there is a body."""
-        with requests.Session() as session:
-            session.trust_env = False
-            answer = session.request(
-                "POST" if body else "GET", self.url + path, json=body or None, timeout=10
-            )
-        answer.raise_for_status()
-        return answer.json()
+        """One request: POST if it has a body."""
+        return ask(self.url, path, **body)
 
     def trigger(self, deployment: str, **parameters: Any) -> str:
         """`prefect deployment run`, as a person types it; the run's id."""

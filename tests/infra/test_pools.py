@@ -1,13 +1,11 @@
 """The ECS work pools, with Prefect's real ECS workers as processes and moto in AWS's place."""
 
-import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import boto3
 import pytest
 
 from flows.ops.pools import POOLS
+from flows.ops.prefect_home import answers
 from infra.pools import fill
 
 ROOT = Path(__file__).parents[2]
@@ -200,13 +199,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             env=os.environ | settings, stdout=log, stderr=log,
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}/api"
-
-    def healthy() -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2):
-            return True
-        return False
-
-    wait_for(healthy)
+    wait_for(lambda: answers(url))
     with temporary_settings({PREFECT_API_URL: url}):
         yield url
     server.terminate()

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,8 +17,8 @@ from mnist_core.errors import MnistError
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
-CALL_S = 8.0
-"""Longest time that the API may be silent, in seconds."""
+CALL_S, BUSY_WAIT_S = 8.0, 0.3
+"""Seconds that the API may be silent or busy, and the wait before a busy one is asked again."""
 
 
 def check_api(settings: Settings) -> Findings:
@@ -27,25 +28,25 @@ def check_api(settings: Settings) -> Findings:
         remedy = "none needed for manual runs; for the schedule run `make ui` or set PREFECT_API_URL"
         yield Finding.warning("Prefect API", "not set: a run starts a temporary one", remedy)
     else:
-        yield asyncio.run(_check_version(url))
+        yield _answered(_check_version, url)
 
 
 def check_pool(pool: str, settings: Settings) -> Findings:
     """Check that the pool exists and has an online worker."""
     if url := _api_url(settings):
-        yield asyncio.run(_check_pool(url, pool))
+        yield _answered(_check_pool, url, pool)
 
 
 def check_deployments(settings: Settings) -> Findings:
     """Check that the deployments exist."""
     if url := _api_url(settings):
-        yield asyncio.run(_check_deployments(url))
+        yield _answered(_check_deployments, url)
 
 
 def check_schedule(settings: Settings) -> Findings:
     """Check that the schedule of the nightly run is active."""
     if url := _api_url(settings):
-        yield asyncio.run(_check_schedule(url))
+        yield _answered(_check_schedule, url)
 
 
 def _api_url(settings: Settings) -> str | None:
@@ -60,12 +61,27 @@ def _api_url(settings: Settings) -> str | None:
     return PREFECT_API_URL.value()
 
 
+def _answered(check: Callable[..., Coroutine[Any, Any, Finding]], *arguments: str) -> Finding:
+    """Return what a check finds; while the API is too busy for it, it is repeated.
+
+    SQLite locks the whole database while somebody writes, and the API answers 503 to whoever comes then.
+    """
+    deadline = time.monotonic() + CALL_S
+    while True:
+        try:
+            return asyncio.run(check(*arguments))
+        except MnistError as error:
+            if not error.retryable or time.monotonic() > deadline:
+                raise
+        time.sleep(BUSY_WAIT_S)
+
+
 @asynccontextmanager
 async def _connect(url: str) -> "AsyncIterator[PrefectClient]":
     """Give Prefect's client, which tries once and waits for `CALL_S`.
 
     Raises:
-        MnistError: the API does not answer, or refuses.
+        MnistError: the API does not answer, or refuses; retryable if it is only busy.
     """
     import httpx
     from prefect.client.orchestration import get_client
@@ -85,12 +101,13 @@ async def _connect(url: str) -> "AsyncIterator[PrefectClient]":
                 yield client
     except PrefectHTTPStatusError as error:
         status = error.response.status_code
-        remedy = (
-            "check PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
-            if status in (401, 403)
-            else "check PREFECT_API_URL, which ends in /api or in /workspaces/ID"
-        )
-        raise MnistError(f"{where}: HTTP {status}", remedy) from None
+        busy = status in (429, 502, 503)
+        remedy = "check PREFECT_API_URL, which ends in /api or in /workspaces/ID"
+        if busy:
+            remedy = "try again later: the API is too busy to answer"
+        elif status in (401, 403):
+            remedy = "check PREFECT_API_KEY or PREFECT_API_AUTH_STRING"
+        raise MnistError(f"{where}: HTTP {status}", remedy, retryable=busy) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise MnistError(
             f"{where}: no answer ({type(error).__name__})",

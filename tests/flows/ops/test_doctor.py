@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import requests
 import torch
 
 from flows.ops.doctor import checks, machine, storage
 from flows.ops.doctor.finding import Finding
 from flows.ops.pools import DEPLOYMENTS, POOLS
+from tests.prefect_api import ask
 
 ROOT = Path(__file__).parents[3]
 RIGHTS = ("write", "read", "create-only", "list", "delete")
@@ -39,15 +39,6 @@ def ill(found: dict[str, Finding]) -> dict[str, str]:
     return {name: finding.state for name, finding in found.items() if finding.state != "ok"}
 
 
-def ask(url: str, path: str, method: str = "POST", **body: object) -> requests.Response:
-    """One request to Prefect's API."""
-    with requests.Session() as session:
-        session.trust_env = False
-        answer = session.request(method, url + path, json=body or None, timeout=30)
-    answer.raise_for_status()
-    return answer
-
-
 @pytest.fixture(scope="module")
 def deployed(prefect_api: str) -> Iterator[str]:
     """A Prefect API with our pools and deployments, as `make deployments` leaves it; no worker."""
@@ -56,7 +47,7 @@ def deployed(prefect_api: str) -> Iterator[str]:
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=200, capture_output=True)
     yield prefect_api
     for name in DEPLOYMENTS:
-        found = ask(prefect_api, f"/deployments/name/{name}", "GET").json()
+        found = ask(prefect_api, f"/deployments/name/{name}")
         ask(prefect_api, f"/deployments/{found['id']}", "DELETE")
     for pool in POOLS:
         ask(prefect_api, f"/work_pools/{pool}", "DELETE")
@@ -70,7 +61,7 @@ def worked(deployed: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("PREFECT_API_URL", deployed)
     yield deployed
     for pool in POOLS:
-        for worker in ask(deployed, f"/work_pools/{pool}/workers/filter").json():
+        for worker in ask(deployed, f"/work_pools/{pool}/workers/filter", "POST"):
             ask(deployed, f"/work_pools/{pool}/workers/{worker['name']}", "DELETE")
 
 
@@ -272,7 +263,7 @@ def test_a_pool_without_a_worker_is_told(job, worked, look):
 def test_a_paused_pool_and_schedule_are_told(job, worked, look):
     """Nothing is missing, and yet no night would run: each line has the command that resumes it."""
     job()
-    night = ask(worked, "/deployments/name/nightly/nightly", "GET").json()
+    night = ask(worked, "/deployments/name/nightly/nightly")
     schedule = f"/deployments/{night['id']}/schedules/{night['schedules'][0]['id']}"
     ask(worked, "/work_pools/cpu", "PATCH", is_paused=True)
     ask(worked, schedule, "PATCH", active=False)
