@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
 from mnist_core.errors import MnistError
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 PREFIX = "MNIST_"
 FLOORS = {"convnet": 0.99, "ensemble": 0.995, "resnet18": 0.99, "scratch": 0.95}
@@ -29,7 +30,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     kaggle: str = Field("practice", description="`practice`, `live` (kaggle.com), or a server's URL")
-    competition: str = Field("digit-recognizer", pattern=r"^[a-z0-9][a-z0-9-]*$", description="its name")
+    competition: str = Field(DIGIT_RECOGNIZER.name, pattern=r"^[a-z0-9][a-z0-9-]*$", description="its name")
     home: Path = Field(Path(".mnist"), description="downloads, caches, reports, the local Prefect home")
     store: str | None = Field(
         None,

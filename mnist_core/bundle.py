@@ -29,6 +29,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from mnist_core._atomic import atomic_write
 from mnist_core.errors import BundleError, DataError, ModelError
 from mnist_core.images import to_fastai
 from mnist_core.manifest import (
@@ -91,7 +92,8 @@ def export(net: Network, folder: Path, facts: dict[str, Any], *, learner: bool =
         content = (folder / name).read_bytes()
         files[name] = BundleFile(hashlib.sha256(content).hexdigest(), len(content))
     manifest = replace(manifest, files=files, facts=facts)
-    (folder / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=2) + "\n")
+    with atomic_write(folder / MANIFEST) as file:
+        file.write((json.dumps(manifest.to_json(), indent=2) + "\n").encode())
     return manifest
 
 

@@ -19,8 +19,6 @@ from mnist_core._atomic import atomic_write
 from mnist_core.errors import DataError
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
-SIDE, CLASSES, PIXELS = DIGIT_RECOGNIZER.shape[0], DIGIT_RECOGNIZER.class_count, DIGIT_RECOGNIZER.pixels
-
 _LONGEST = 1 << 16  # bytes of a line that is read: a file that is not a CSV need not have line ends
 _SHOWN = 40  # bytes of a wrong value that an error repeats
 
