@@ -1,16 +1,27 @@
 """The tree of errors. Each one says what is wrong and where, and what to do about it.
 
 MnistError
-├── DataError             a CSV file, a PNG file or an array that does not hold digits
-├── ModelError            an unknown model, preset or device; weights that cannot be fetched
-├── BundleError           an exported learner that is incomplete or changed
-├── SubmissionError       labels, or a file, that the competition would refuse
-└── (in flows)
-    ├── SettingsError     a setting that is unknown, misspelled or out of range
-    ├── RecordError       a stored object with a wrong or missing field
-    ├── StoreError        the store cannot be read or written, or an object has changed
-    ├── CompetitionError  the competition's server refused, failed or could not be reached
-    └── …                 the others, each beside the code that raises it
+├── DataError                   a CSV file, a picture or an array that does not hold digits
+├── ModelError                  an unknown model, preset or device; weights that cannot be fetched
+├── BundleError                 an exported learner that is incomplete or changed
+├── SubmissionError             labels, or a file, that the competition would refuse
+│   in flows
+├── SettingsError               a setting that is unknown, misspelled or out of range
+├── RecordError                 a stored object with a wrong or missing field
+├── StoreError                  the store cannot be read or written, or an object has changed
+├── CompetitionError            the competition's server refused, failed or could not be reached
+│   ├── QuotaSpentError         no submission is left today
+│   ├── SubmissionRefusedError  the server did not accept the file
+│   └── SubmissionUnknownError  the answer to a submission was lost
+├── LeaseLostError              another run took the right to submit
+├── MissingVersionError         a version that does not exist, or is not complete
+├── MissingMemberError          a network of an ensemble that is not in the store
+├── AlarmError                  a public score that contradicts the held-out accuracy
+├── OverdueError                a step that took longer than its limit
+├── ChildError                  a child run that failed or did not end
+├── DeploymentError             Prefect's server, a pool or a schedule cannot be set up
+│   in infra
+└── PracticeError               the practice server cannot be started
 """
 
 from __future__ import annotations

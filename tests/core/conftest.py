@@ -1,4 +1,4 @@
-"""Digits and CSV files for the tests of the core: small, synthetic, the same each time."""
+"""Digits and CSV files for the tests of the library: synthetic, and the same each time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +13,14 @@ WriteCsv = Callable[..., Path]
 
 
 def _synthetic(n: int, seed: int = 0, labelled: bool = True) -> Digits:
-    """Digits like MNIST's to a reader of CSVs: four pixels of five are 0, the others have any value."""
+    """Return digits that look like MNIST's to a CSV reader: four pixels of five are 0, the others random."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 256, (n, 28, 28), np.uint8) * (rng.random((n, 28, 28)) < 0.2)
     return Digits(pixels, rng.integers(0, 10, n) if labelled else None)
 
 
 def _csv_text(digits: Digits, line_end: str = "\r\n") -> str:
-    """The CSV of some digits, written the plain way."""
+    """Return the CSV file of some digits, made in the simplest way."""
     columns = [f"pixel{i}" for i in range(784)]
     rows = [[str(value) for value in row] for row in digits.pixels.reshape(len(digits), 784).tolist()]
     if digits.labels is not None:
@@ -31,19 +31,19 @@ def _csv_text(digits: Digits, line_end: str = "\r\n") -> str:
 
 @pytest.fixture(scope="session")
 def synthetic() -> Callable[..., Digits]:
-    """Make digits: `synthetic(n, seed=0, labelled=True)`."""
+    """Return the function that makes digits: `synthetic(n, seed=0, labelled=True)`."""
     return _synthetic
 
 
 @pytest.fixture(scope="session")
 def csv_text() -> Callable[..., str]:
-    """Make the CSV of some digits: `csv_text(digits, line_end="\\r\\n")`."""
+    """Return the function that makes the CSV file of some digits: `csv_text(digits, line_end="\\r\\n")`."""
     return _csv_text
 
 
 @pytest.fixture(scope="session")
 def same() -> Callable[[Digits, Digits], bool]:
-    """Tell whether two sets of digits agree in pixels and labels: `same(a, b)`."""
+    """Return the function that tells whether two sets of digits are equal: `same(a, b)`."""
 
     def compare(a: Digits, b: Digits) -> bool:
         if a.labels is None or b.labels is None:
@@ -65,7 +65,7 @@ def only_fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def write_train_csv(tmp_path: Path) -> WriteCsv:
-    """Write a train.csv of five digits, with one value replaced if a row (from 1) and a column are named."""
+    """Return a function that writes a train.csv of five digits, with one value replaced if a row is named."""
 
     def write(row: int = 0, column: str = "label", value: str | bytes = "", line_end: str = "\r\n") -> Path:
         csv = tmp_path / "train.csv"
@@ -82,7 +82,7 @@ def write_train_csv(tmp_path: Path) -> WriteCsv:
 
 @pytest.fixture(scope="session")
 def full_size() -> Digits:
-    """42,000 labelled digits, with the class counts of Kaggle's train.csv."""
+    """Return 42,000 labelled digits, with the class counts of Kaggle's train.csv."""
     counts = [4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188]
     labels = np.random.default_rng(1).permutation(np.repeat(np.arange(10), counts))
     return Digits(_synthetic(42_000).pixels, labels)

@@ -1,7 +1,12 @@
 """Errors carry what is wrong, the remedy, and whether to try again."""
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
+from mnist_core import errors
 from mnist_core.errors import BundleError, DataError, MnistError, ModelError, SubmissionError
 
 
@@ -36,3 +41,27 @@ def test_a_raise_can_say_that_trying_again_may_help():
     assert ServerError("down").retryable is True
     assert ServerError("refused", retryable=False).retryable is False
     assert ServerError.retryable is True
+
+
+def test_the_picture_shows_the_whole_tree():
+    """Each error of the project stands in the docstring of `errors`, at the depth of its base."""
+    bases = {}
+    for package in ("mnist_core", "flows", "infra"):
+        for file in (Path(errors.__file__).parents[1] / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ClassDef) and len(node.bases) == 1:
+                    bases[node.name] = ast.unparse(node.bases[0])
+
+    def depth(name):
+        """Return how far an error is below MnistError; None if it is not one."""
+        if name == "MnistError":
+            return 0
+        above = depth(bases[name]) if name in bases else None
+        return None if above is None else above + 1
+
+    drawn = {
+        name: len(line) // 4 + 1
+        for line, name in re.findall(r"^((?:│   )*)[├└]── (\w+)", errors.__doc__, re.M)
+    }
+
+    assert drawn == {name: depth(name) for name in bases if depth(name)}
