@@ -1,7 +1,8 @@
 """A network or a bundle, and digits → probabilities.
 
 `predict` is the reference, in torch. `open_model` opens a bundle with the faster backend that this machine
-has: its ONNX graph in ONNX Runtime, which imports no torch, or the network itself.
+has: its ONNX graph in ONNX Runtime, which imports no torch, or the network itself. Batch sizes were measured;
+see tests/bench/LOG.md.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def predict(
         net: turns pixels into logits; it is used in evaluation mode, and not changed.
         pixels: uint8 (N, 28, 28), 0 background, 255 full ink; N may be 0.
         batch_size: digits at a time. On two AVX2 cores 250 to 1,000 are about as fast as each other; 2,000
-            took twice as long (measured; see tests/bench/LOG.md).
+            took twice as long.
         device: where to compute.
         progress: called after every batch with digits done, digits in all, and "predict".
 
@@ -190,8 +191,7 @@ def _run_session(
     """Run the digits through a graph, a batch on each core at a time.
 
     Whole batches on two threads took 1.3 s of CPU time for 28,000 digits; two threads inside each batch took
-    2.2 s, waiting for each other. 50 to 1,000 digits a batch are about as fast (measured; see
-    tests/bench/LOG.md).
+    2.2 s, waiting for each other. 50 to 1,000 digits a batch are about as fast.
     """
     _check(pixels)
     size = batch_size or 200

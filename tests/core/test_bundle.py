@@ -128,6 +128,22 @@ def test_a_picture_of_another_size_is_refused(exported):
         exported.learner.predict(to_fastai(np.zeros((28, 28), np.uint8)).resize((28, 32)))
 
 
+@pytest.mark.parametrize(
+    "digit",
+    [
+        torch.zeros(28, 28),
+        torch.zeros(784, dtype=torch.uint8),
+        torch.zeros(1, 28, 28, dtype=torch.uint8),
+        np.zeros((28, 28)),
+    ],
+    ids=["floats", "a row", "a channel", "a float array"],
+)
+def test_a_learner_refuses_what_is_not_a_digit(digit):
+    """Floats, which would be read as black, and other shapes are an error, never a guess."""
+    with pytest.raises(DataError, match=r"uint8 \(28, 28\), found"):
+        bundle.to_learner(ConvNet((2, 2, 2, 2))).predict(digit)
+
+
 def test_the_learner_opens_with_fastai_alone(exported):
     """fastai's own load_learner opens learner.pkl, on the CPU, and warns as it does about any pickle."""
     from fastai.learner import load_learner

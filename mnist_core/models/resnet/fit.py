@@ -1,4 +1,4 @@
-"""The training, by fastai."""
+"""The training, by fastai. What was tried for this recipe is in tests/bench/LOG.md."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _fit(
     device: torch.device,
     progress: Progress | None,
 ) -> ResNet18:
-    """Train under the global random states as they are."""
+    """Train with the global random generators as they are."""
     net = ResNet18(CROP, recipe.side).to(device).to(memory_format=torch.channels_last)
     if not recipe.pretrained:
         # Background is 0, as padding is, and the three channels are one: the first convolution trains on one.

@@ -32,7 +32,7 @@ class ResNet18(Network):
 
     Args:
         crop: the side of the picture's centre that the network reads, in pixels.
-        side: what that is enlarged to, in pixels; as it is without it.
+        side: what that is enlarged to, in pixels (default: not enlarged).
     """
 
     name = "resnet18"
@@ -80,8 +80,8 @@ class ResNet18(Network):
         if side == crop:
             ink = pixels[:, None, edge : edge + crop, edge : edge + crop].float() / 255
         else:
-            still = torch.eye(2, 3, device=pixels.device) * crop / SIDE
-            ink = draw(pixels[:, None].float() / 255, still.expand(pixels.shape[0], 2, 3), side)
+            centre = torch.eye(2, 3, device=pixels.device) * crop / SIDE
+            ink = draw(pixels[:, None].float() / 255, centre.expand(pixels.shape[0], 2, 3), side)
         return (ink - self.mean) / self.std
 
 

@@ -35,10 +35,10 @@ BATCH_SIZE = 32
 
 
 class Origin(NamedTuple):
-    """What the original recipe gives."""
+    """A network trained by the original recipe, and how good it is."""
 
     net: ResNet18
-    """On the CPU, in evaluation mode, float32, without gradients: as `training.fit` gives one."""
+    """On the CPU, in evaluation mode, float32, without gradients: as `training.fit` returns one."""
     valid_accuracy: float
     """On the files that the recipe's own split holds out."""
     valid_files: list[str]
@@ -132,7 +132,7 @@ def _fit_origin(
     device: torch.device,
     progress: Progress | None,
 ) -> Origin:
-    """Train under the global random states as they are."""
+    """Train with the global random generators as they are."""
     from fastai.callback.schedule import Learner  # this import adds fine_tune to Learner
     from fastai.data.block import CategoryBlock, DataBlock
     from fastai.data.transforms import RandomSplitter, parent_label

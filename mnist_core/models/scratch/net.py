@@ -1,9 +1,9 @@
 """A digit recogniser in plain tensors, every step of its training written out: read it from top to bottom.
 
-torch multiplies the matrices and finds the gradients (`backward`). All else is here: the first weights, the
-model, the loss, the mini-batches, the step of gradient descent, the epochs that train and those that only
-look. The ideas are those of chapter 4 of fastbook (Howard and Gugger, "Deep Learning for Coders with fastai
-and PyTorch"); the code is our own.
+torch multiplies the matrices and finds the gradients (`backward`). Everything else is here: the first
+weights, the model, the loss, the mini-batches, the step of gradient descent, the epochs that train and those
+that validate. The ideas are those of chapter 4 of fastbook (Howard and Gugger, "Deep Learning for Coders with
+fastai and PyTorch"); the code is our own.
 
     step 1   linear model   784 → 10                 preset linear
     step 2   net            784 → … → ReLU → … → 10  the other presets
@@ -11,30 +11,15 @@ and PyTorch"); the code is our own.
 No `nn.Module` and no optimizer of torch takes part in the training. `Scratch` comes after it: a thin module
 that carries the trained tensors, so that they are exported, loaded and used like any other model.
 
-Three mysteries
----------------
-A fastai `Learner` trains over plain lists, `DataLoader(list(zip(x, y)))`, and then fails at three other
-things. Behind all three is one fact: it asks its data for more than batches. tests/core/test_mysteries.py
-shows each failure, and the same call on the Learner that `mnist_core.to_learner` makes.
-
-1. `learn.export()`: 'list' object has no attribute 'new_empty'. A Learner is saved without its digits, and
-   so asks each dataset for an empty copy of itself, `new_empty()`. fastai's own `Datasets` can give one, with
-   the transforms and without the items; a list can not.
-2. `learn.predict(digit)`: 'list' object has no attribute 'decode_batch'. A prediction goes back through the
-   data's transforms to become a label again, 3 → '3', which is what `decode_batch` is for. fastai's `TfmdDL`
-   has it; a plain `DataLoader` passes every name that it does not know on to its dataset, here the list.
-3. `learn.get_preds(dl=learn.dls.test_dl(x))`: forward() takes 2 positional arguments but 256 were given.
-   To a Learner a batch is a tuple: the inputs, and the target last. Digits without targets come as one bare
-   tensor instead, (256, 784), which is taken apart like a tuple: 255 digits become 255 inputs of the model
-   (and itself the 256th argument), the last digit their target.
-
-`to_learner` answers all three by giving the Learner fastai's own `Datasets` and `TfmdDL`.
+A fastai `Learner` that trains over plain lists cannot export or predict; mnist_core/README.md explains why
+under "The three mysteries".
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -65,7 +50,7 @@ def to_inputs(pixels: Tensor) -> Tensor:
 def init_layer(inputs: int, outputs: int, random: torch.Generator) -> Layer:
     """Draw first weights, small and different; the bias starts at 0.
 
-    With this spread a layer and its ReLU give numbers of about the size that they take, so that a signal
+    With this spread the outputs of a layer and its ReLU are about as large as its inputs, so that a signal
     neither fades nor grows from layer to layer (He et al., arXiv 1502.01852).
     """
     weights = torch.randn(inputs, outputs, generator=random) * math.sqrt(2 / inputs)
@@ -81,7 +66,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean of -log of the probability of the true class: how surprised the model is by the labels.
 
     Args:
-        logits: (N, 10), any numbers. Softmax makes them probabilities: e^logit, as a part of the row's sum.
+        logits: (N, 10), any numbers. Softmax makes them probabilities: e^logit, divided by the row's sum.
         labels: int64 (N,).
     """
     logits = logits - logits.detach().amax(1, keepdim=True)  # changes no probability; e^100 would overflow
@@ -90,7 +75,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def step(params: Sequence[Tensor], velocity: Sequence[Tensor], lr: float, momentum: float) -> None:
-    """Move each parameter against its gradient, which is used up: one step of stochastic gradient descent.
+    """Move each parameter against its gradient, and clear it: a step of stochastic gradient descent.
 
     A mini-batch's gradient is a noisy hint. With momentum a step follows the velocity, the sum of all
     gradients so far, each counting `momentum` times as much as the next: noise cancels out, a lasting
@@ -106,7 +91,7 @@ def step(params: Sequence[Tensor], velocity: Sequence[Tensor], lr: float, moment
 
 
 def mini_batches(count: int, size: int, random: torch.Generator) -> tuple[Tensor, ...]:
-    """Deal the rows 0 to count - 1 into mini-batches, at random; what fills none sits this epoch out."""
+    """Split the rows 0 to count - 1 into random mini-batches; the rest, which fills none, is left out."""
     return torch.randperm(count, generator=random)[: count // size * size].split(size)
 
 
@@ -154,10 +139,11 @@ def train_epoch(
     random: torch.Generator,
     loss_of: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> float:
-    """Go through the digits once, a step for each mini-batch; give the mean loss.
+    """Train on the digits once, a step for each mini-batch, and return the mean loss.
 
     Args:
-        layers: with gradients; they are changed, and so is the velocity, a tensor for each of theirs.
+        layers: with gradients; they are changed.
+        velocity: a tensor for each of theirs; it is changed.
         pixels: uint8 (N, 28, 28).
         targets: (N,), what `loss_of` compares the outputs with.
     """
@@ -185,17 +171,31 @@ def validate_epoch(
     labels_of: Callable[[Tensor], Tensor] = most_likely,
     batch_size: int = 1000,
 ) -> float:
-    """Go through digits that are not trained on, and change nothing; give the part that is recognised.
+    """Return the share of digits that is recognised; nothing is changed.
 
     Args:
         pixels: uint8 (N, 28, 28).
         labels: int64 (N,).
     """
-    right = 0
+    correct = 0
     with torch.no_grad():
         for x, y in zip(pixels.split(batch_size), labels.split(batch_size), strict=True):
-            right += int((labels_of(network(x, layers)) == y).sum())
-    return right / len(labels)
+            correct += int((labels_of(network(x, layers)) == y).sum())
+    return correct / len(labels)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a net is to learn: how many outputs it has, what training minimises, which labels they mean."""
+
+    outputs: int
+    loss_of: Callable[[Tensor, Tensor], Tensor]
+    """Of outputs and labels."""
+    labels_of: Callable[[Tensor], Tensor]
+    """Of outputs."""
+
+
+CLASSIFICATION = Objective(CLASSES, cross_entropy, most_likely)
 
 
 def train(
@@ -207,11 +207,9 @@ def train(
     device: torch.device | str,
     progress: Progress | None,
     valid: tuple[np.ndarray, np.ndarray] | None,
-    outputs: int = CLASSES,
-    loss_of: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
-    labels_of: Callable[[Tensor], Tensor] = most_likely,
+    objective: Objective = CLASSIFICATION,
 ) -> list[Layer]:
-    """Draw the first weights and train them for the epochs of a recipe; what `fit` says holds here.
+    """Draw the first weights and train them for the epochs of a recipe; the arguments are those of `fit`.
 
     Raises:
         ModelError: the loss is no longer finite.
@@ -219,7 +217,7 @@ def train(
     random = torch.Generator().manual_seed(seed)
     layers = [
         (weights.to(device).requires_grad_(), bias.to(device).requires_grad_())
-        for weights, bias in init_layers(recipe.hidden, outputs, random)
+        for weights, bias in init_layers(recipe.hidden, objective.outputs, random)
     ]
     velocity = [torch.zeros_like(tensor) for layer in layers for tensor in layer]
     x, y = _tensors(pixels, labels, device)
@@ -227,7 +225,7 @@ def train(
     for epoch in range(1, recipe.epochs + 1):
         # Large steps first, to get far; small ones last, to settle.
         lr = recipe.lr * ((recipe.epochs - epoch + 1) / recipe.epochs if recipe.falling else 1)
-        loss = train_epoch(layers, velocity, x, y, recipe, lr, random, loss_of)
+        loss = train_epoch(layers, velocity, x, y, recipe, lr, random, objective.loss_of)
         if not math.isfinite(loss):
             raise ModelError(
                 f"scratch: the loss is {loss} in epoch {epoch} of {recipe.epochs}",
@@ -236,7 +234,7 @@ def train(
         note = f"epoch {epoch}/{recipe.epochs}  loss {loss:.2f}"
         if valid is not None:
             valid_x, valid_y = _tensors(*valid, device)
-            note += f"  valid {validate_epoch(layers, valid_x, valid_y, labels_of):.4f}"
+            note += f"  valid {validate_epoch(layers, valid_x, valid_y, objective.labels_of):.4f}"
         if progress is not None:
             progress(epoch * per_epoch, recipe.epochs * per_epoch, note)
     return layers
@@ -300,8 +298,8 @@ def fit(
             stay as they were.
         device: where to train, and where the result lies.
         progress: called after every epoch with mini-batches done, mini-batches in all, and e.g. "epoch 2/12
-            loss 0.13", with "  valid 0.9712" behind it if there are digits to validate on.
-        valid: pixels and labels to look at after every epoch. They change nothing.
+            loss 0.13", with "  valid 0.9712" after it if there are digits to validate on.
+        valid: pixels and labels to validate on after every epoch. They change nothing.
 
     Raises:
         ModelError: the loss is no longer finite.

@@ -1,4 +1,4 @@
-"""The origin's own recipe: its split, its network as one of ours, and what it refuses."""
+"""The original notebook's recipe: its split, its network as one of ours, and what it refuses."""
 
 import random
 import re
@@ -14,15 +14,7 @@ from mnist_core.errors import DataError, ModelError
 from mnist_core.inference import predict
 from mnist_core.models.resnet.net import IMAGENET_MEAN, IMAGENET_STD
 from mnist_core.models.resnet.origin import fit_origin
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Train on one thread: several wait for each other where other work runs beside the tests."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.core.models.patterns import random_states, same
 
 
 def write_folder(folder, each=12, side=28):
@@ -40,13 +32,13 @@ def write_folder(folder, each=12, side=28):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of 120 PNGs, of which the split leaves out 24."""
+    """Make a folder of 120 PNGs, of which the split holds out 24."""
     return write_folder(tmp_path_factory.mktemp("origin") / "pngs")
 
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    """The recipe with one epoch instead of three, from scratch, and the reports of its progress."""
+    """Train by the recipe, from scratch with one epoch instead of three; keep the progress reports."""
     reports = []
     fitted = fit_origin(folder, seed=4, epochs=1, progress=lambda *report: reports.append(report))
     return SimpleNamespace(fitted=fitted, reports=reports)
@@ -59,7 +51,7 @@ def read(folder, files):
 
 
 def test_it_keeps_its_own_split(folder, trained):
-    """The files left out are those of fastai's RandomSplitter(0.2, seed=42) over the paths in order."""
+    """The files held out are those of fastai's RandomSplitter(0.2, seed=42) over the paths in order."""
     order = torch.randperm(120, generator=torch.Generator().manual_seed(42))[:24]
     files = sorted(folder.rglob("*.png"))
 
@@ -67,7 +59,7 @@ def test_it_keeps_its_own_split(folder, trained):
 
 
 def test_the_accuracy_is_that_of_the_plain_network(folder, trained):
-    """fastai's error rate on its validation files is what our own inference finds with the weights moved."""
+    """fastai's error rate on its validation files is that of our own inference with the same weights."""
     net, accuracy, files = trained.fitted
     pixels, labels = read(folder, files)
 
@@ -77,14 +69,14 @@ def test_the_accuracy_is_that_of_the_plain_network(folder, trained):
     assert not any(parameter.requires_grad for parameter in net.parameters())
 
 
-def test_the_statistics_are_those_of_the_data_that_it_saw(trained):
+def test_it_normalises_as_it_was_trained(trained):
     """From scratch fastai does not normalise: the network takes bytes / 255."""
     assert trained.fitted.net.mean.flatten().tolist() == [0, 0, 0]
     assert trained.fitted.net.std.flatten().tolist() == [1, 1, 1]
 
 
 def test_it_exports_and_loads_like_any_network(folder, trained, tmp_path):
-    """A bundle of it opens in plain torch, and gives the same probabilities."""
+    """Its bundle opens in plain torch, and gives the same probabilities."""
     net, accuracy, files = trained.fitted
     bundle.export(net, tmp_path / "bundle", {"preset": "origin", "valid_accuracy": accuracy})
 
@@ -103,29 +95,21 @@ def test_progress_counts_training_batches(trained):
 
 def test_a_seed_gives_a_network_and_nothing_else_changes(folder, trained):
     """The same seed gives the same weights bit for bit; global random states stay as they were."""
-
-    def states():
-        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
-
     random.random()
     torch.rand(3)
-    before = states()
+    before = random_states()
     again = fit_origin(folder, seed=4, epochs=1)
 
-    assert states() == before
-    ours, theirs = trained.fitted.net.state_dict(), again.net.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert random_states() == before
+    assert same(trained.fitted.net, again.net)
 
 
-def test_pretrained_weights_are_used_as_the_origin_did(folder, tmp_path, monkeypatch):
+def test_pretrained_weights_are_used_as_in_the_notebook(folder, imagenet_file):
     """With weights in torch's cache it starts from them, and normalises by ImageNet's numbers."""
     from torchvision.models import resnet18
 
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
-    file.parent.mkdir(parents=True)
     weights = resnet18().state_dict()
-    torch.save(weights, file)
+    torch.save(weights, imagenet_file)
 
     net, accuracy, files = fit_origin(folder, pretrained=True, epochs=1)
 
@@ -136,14 +120,11 @@ def test_pretrained_weights_are_used_as_the_origin_did(folder, tmp_path, monkeyp
     assert (predict(net, pixels).argmax(1) == labels).mean() == accuracy
 
 
-def test_pretrained_weights_that_are_not_there_are_an_error(folder, tmp_path, monkeypatch):
-    """Where they can not be opened, the error names the file in torch's cache."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"half of it")
+def test_damaged_pretrained_weights_are_named(folder, imagenet_file):
+    """If they cannot be opened, the error names the file in torch's cache."""
+    imagenet_file.write_bytes(b"half of it")
 
-    with pytest.raises(ModelError, match=rf"{re.escape(str(file))}.*remove that file"):
+    with pytest.raises(ModelError, match=rf"{re.escape(str(imagenet_file))}.*remove that file"):
         fit_origin(folder, pretrained=True)
 
 
@@ -172,7 +153,7 @@ def test_pictures_of_another_size_are_refused(tmp_path):
         fit_origin(tmp_path)
 
 
-def test_a_file_that_is_no_picture_is_named(tmp_path):
+def test_a_file_that_is_not_a_picture_is_named(tmp_path):
     """A damaged file is found before the training starts."""
     write_folder(tmp_path, each=4)
     (tmp_path / "3" / "12.png").write_bytes(b"no picture")
@@ -182,7 +163,7 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
 
 
 def test_too_few_files_are_refused(tmp_path):
-    """Less than a batch would train nothing."""
+    """Fewer than a batch would train nothing."""
     write_folder(tmp_path, each=3)
 
     with pytest.raises(ModelError, match=r"30 files are too few"):

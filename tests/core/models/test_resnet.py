@@ -1,8 +1,10 @@
-"""resnet18: a convolution as a matrix product, the crop, pretrained weights, and from CUDA to the CPU."""
+"""resnet18: the plain network beside fastai's, tiny convolutions, pretrained weights, CUDA to CPU."""
 
 import hashlib
 import json
+import re
 from contextlib import contextmanager
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -21,28 +23,53 @@ from mnist_core.models.resnet import fit as training
 from mnist_core.models.resnet._tiny import TinyConv, shrink
 from mnist_core.models.resnet.net import IMAGENET_MEAN, ResNet18
 from mnist_core.training import fit
+from tests.core.models.patterns import noise, ten_kinds
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Train on one thread: several wait for each other where other work runs beside the tests."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def test_resnet18_is_what_fastai_makes():
+    """With the weights of fastai's own resnet18, name by name, the plain network gives the same logits."""
+    from fastai.vision.learner import create_vision_model
+    from torchvision.models import resnet18
+
+    body, head = theirs = create_vision_model(resnet18, 10, pretrained=False).eval()
+    for module in theirs.modules():  # statistics other than 0 and 1, so that a mix-up shows
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    pixels = torch.from_numpy(noise(5))
+    ours = ResNet18().eval()
+    ours.body.load_state_dict(body.state_dict())
+    ours.head.load_state_dict(head.state_dict())
+
+    torch.testing.assert_close(ours(pixels), theirs(ours.pictures(pixels)))
+    dropouts = [layer.p for layer in head if isinstance(layer, nn.Dropout)]
+    assert [layer.p for layer in ours.head if isinstance(layer, nn.Dropout)] == dropouts
 
 
-def noise(n, seed=0):
-    """Pixels uint8 (n, 28, 28)."""
-    return np.random.default_rng(seed).integers(0, 256, (n, 28, 28), np.uint8)
+def test_a_resnet18_learns():
+    """Three short epochs tell ten patterns apart, on digits that were not seen."""
+    digits = ten_kinds(256)
+
+    net = training.fit(digits.pixels, digits.labels, Recipe(epochs=3, batch_size=32))
+
+    test = ten_kinds(100, seed=1)
+    assert (predict(net, test.pixels).argmax(1) == test.labels).mean() > 0.9
 
 
-CASES = [(side, stride) for side in (1, 2, 3, 4) for stride in (1, 2)]
+def test_two_digits_train_a_resnet18_and_one_does_not():
+    """Its head normalises over the batch, which takes two digits."""
+    fit(ten_kinds(2), "resnet18", epochs=1)
+
+    with pytest.raises(ModelError, match="needs 2 or more"):
+        fit(ten_kinds(1), "resnet18", epochs=1)
 
 
-@pytest.mark.parametrize(("side", "stride"), CASES)
+SIDES = [(side, stride) for side in (1, 2, 3, 4) for stride in (1, 2)]
+
+
+@pytest.mark.parametrize(("side", "stride"), SIDES)
 def test_a_tiny_convolution_is_a_matrix_product(side, stride):
-    """Outputs, the gradient of the pictures and that of the taps are the convolution's own."""
+    """Outputs and the gradients of pictures and taps are those of the convolution."""
     torch.manual_seed(0)
     convolution = nn.Conv2d(3, 5, 3, stride=stride, padding=1, bias=False)
     tiny = TinyConv(convolution, side)
@@ -61,7 +88,7 @@ def test_a_tiny_convolution_is_a_matrix_product(side, stride):
 
 
 def test_one_tap_of_nine_meets_a_picture_of_one_pixel():
-    """There a 3×3 convolution has a ninth of its weights to train, and the others stay as they are."""
+    """A 3×3 convolution then has a ninth of its weights to train, and the others stay as they are."""
     convolution = nn.Conv2d(3, 5, 3, padding=1, bias=False)
     tiny = TinyConv(convolution, 1)
     before = convolution.weight.detach().clone()
@@ -78,7 +105,7 @@ def test_one_tap_of_nine_meets_a_picture_of_one_pixel():
 
 @pytest.mark.parametrize("side", [24, 32])
 def test_a_shrunk_body_is_the_same_function(side):
-    """With products for its tiny convolutions, fastai's body gives the features that it gave before."""
+    """With matrix products for its tiny convolutions, fastai's body gives the same features as before."""
     from fastai.vision.learner import create_vision_model
     from torchvision.models import resnet18
 
@@ -95,7 +122,7 @@ def test_a_shrunk_body_is_the_same_function(side):
 
 
 def test_a_trained_network_has_the_shapes_of_torchvision(synthetic):
-    """Whatever stood in for a convolution while it trained, the weights fit torchvision's resnet18."""
+    """Whatever replaced a convolution in training, the weights fit torchvision's resnet18."""
     from torchvision.models import resnet18
 
     net = fit(synthetic(40), "resnet18", epochs=1)
@@ -107,7 +134,7 @@ def test_a_trained_network_has_the_shapes_of_torchvision(synthetic):
 
 
 def test_the_network_reads_what_it_was_trained_on(monkeypatch):
-    """What comes out gives the logits that the learner's own network gave for the same, unmoved digits."""
+    """The plain network gives the logits of the learner's own network for the same digits."""
     from fastai.vision import learner
 
     made = []
@@ -125,7 +152,7 @@ def test_the_network_reads_what_it_was_trained_on(monkeypatch):
 
 
 def test_the_statistics_are_those_of_the_digits_as_they_are():
-    """After the training, batch normalisation holds what the final weights give on digits not moved."""
+    """Batch normalisation has the statistics of the final weights on digits that are not augmented."""
     pixels = noise(40)
 
     net = training.fit(pixels, np.arange(40) % 10, Recipe(epochs=1, batch_size=20))
@@ -137,7 +164,7 @@ def test_the_statistics_are_those_of_the_digits_as_they_are():
 
 
 def test_a_crop_reads_the_centre():
-    """Four pixels less a side: what lies at the edge changes nothing, what lies inside does."""
+    """Pixels at the edge change nothing, pixels inside do."""
     net = ResNet18(24).eval()
     pixels = torch.from_numpy(noise(2))
     edge, inside = pixels.clone(), pixels.clone()
@@ -151,20 +178,20 @@ def test_a_crop_reads_the_centre():
 
 
 def test_an_enlarged_picture_is_the_one_that_was_drawn():
-    """Training and inference enlarge alike: a map without turn, scale, shear and shift gives the same."""
+    """Training and inference enlarge alike: the map without any change gives the same picture."""
     pixels = torch.from_numpy(noise(3))
     net = ResNet18(24, 32)
     net.mean.zero_()
     net.std.fill_(1)
-    still = torch.tensor([[24 / 28, 0, 0], [0, 24 / 28, 0]]).expand(3, 2, 3)
+    centre = torch.tensor([[24 / 28, 0, 0], [0, 24 / 28, 0]]).expand(3, 2, 3)
 
     pictures = net.pictures(pixels)
 
     assert pictures.shape == (3, 3, 32, 32)
     ink = pixels[:, None].float() / 255
-    torch.testing.assert_close(pictures, draw(ink, still, 32).expand(-1, 3, -1, -1))
+    torch.testing.assert_close(pictures, draw(ink, centre, 32).expand(-1, 3, -1, -1))
     torch.testing.assert_close(
-        draw(ink, still, 24),
+        draw(ink, centre, 24),
         pixels[:, None, 2:26, 2:26] / 255,
         rtol=1e-4,
         atol=1e-4,
@@ -172,28 +199,18 @@ def test_an_enlarged_picture_is_the_one_that_was_drawn():
 
 
 def test_sizes_without_a_crop_read_the_whole_picture():
-    """Bundles of before there was a crop carry no sizes, and mean 28 × 28."""
+    """The defaults are those of the original recipe: 28 × 28, not enlarged."""
     assert build("resnet18", {}).sizes == {"crop": 28, "side": 28}
 
 
-@pytest.mark.parametrize("sizes", [{"crop": 0}, {"crop": 29}, {"crop": "all"}, {"side": 0}, {"zoom": 2}])
-def test_sizes_of_no_resnet18_are_refused(sizes):
-    """A crop that no picture has is a ModelError."""
-    with pytest.raises(ModelError, match="resnet18 has no sizes"):
-        build("resnet18", sizes)
-
-
-def test_pretrained_is_an_option_of_fit(synthetic, tmp_path, monkeypatch):
+def test_pretrained_weights_are_used(imagenet_file):
     """fit starts from the weights in torch's cache; fine-tuning hardly moves the first filters."""
     from torchvision.models import resnet18
 
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
-    file.parent.mkdir(parents=True)
     weights = resnet18().state_dict()
-    torch.save(weights, file)
+    torch.save(weights, imagenet_file)
 
-    net = fit(synthetic(64), "resnet18", epochs=1, pretrained=True)
+    net = fit(ten_kinds(64), "resnet18", epochs=1, pretrained=True)
 
     torch.testing.assert_close(net.body[0].weight, weights["conv1.weight"], rtol=0, atol=0.01)
     unseen = net.body[7][1].conv2.weight[:, :, 0, 0]
@@ -201,15 +218,38 @@ def test_pretrained_is_an_option_of_fit(synthetic, tmp_path, monkeypatch):
     assert net.mean.flatten().tolist() == pytest.approx(IMAGENET_MEAN)
 
 
-def test_pretrained_is_refused_where_there_are_no_such_weights(synthetic):
+def test_pretrained_weights_that_are_damaged_are_named(imagenet_file):
+    """Half a file in the cache is named with the remedy, instead of an unpickling error."""
+    imagenet_file.write_bytes(b"PK\x03\x04 half of it")
+
+    with pytest.raises(ModelError, match=re.escape(f"{imagenet_file} cannot be opened")) as refusal:
+        fit(ten_kinds(64), "resnet18", epochs=1, pretrained=True)
+    assert refusal.value.remedy.startswith("remove that file and try again")
+
+
+def test_pretrained_weights_that_cannot_be_fetched_are_named(imagenet_file, monkeypatch):
+    """Without a network, the error names the file, the address to get it from, and the way without."""
+
+    def unreachable(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+
+    with pytest.raises(ModelError, match=re.escape(f"{imagenet_file} cannot be fetched")) as refusal:
+        fit(ten_kinds(64), "resnet18", epochs=1, pretrained=True)
+    assert re.match(r"download https://.* or train from scratch", refusal.value.remedy)
+    assert not imagenet_file.exists()
+
+
+def test_pretrained_is_refused_for_models_that_have_no_such_weights():
     """A model that only trains from scratch says which one does not."""
     with pytest.raises(ModelError, match="convnet has no pretrained weights, only resnet18"):
-        fit(synthetic(20), "convnet", pretrained=True)
+        fit(ten_kinds(20), "convnet", pretrained=True)
 
 
 @contextmanager
 def on_cuda():
-    """Let torch note, inside, the places that it notes where tensors lie on a GPU."""
+    """Let torch store tensors inside as if they were on a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
         yield
@@ -217,13 +257,13 @@ def on_cuda():
 
 @pytest.fixture
 def no_cuda(monkeypatch):
-    """A machine without a GPU, whatever this one has."""
+    """Pretend that this machine has no GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
 @pytest.mark.usefixtures("no_cuda")
 def test_a_state_dict_with_cuda_places_opens_on_a_cpu(tmp_path):
-    """Weights saved on a GPU need `map_location` where there is none, and with it are the same weights."""
+    """Weights saved on a GPU need `map_location` on a CPU, and with it are the same weights."""
     net = ResNet18()
     with on_cuda():
         torch.save(net.state_dict(), tmp_path / "weights.pth")
@@ -239,7 +279,7 @@ def test_a_state_dict_with_cuda_places_opens_on_a_cpu(tmp_path):
 
 @pytest.mark.usefixtures("no_cuda")
 def test_a_learner_trained_on_cuda_opens_on_a_cpu(tmp_path):
-    """A bundle whose learner.pkl lies on CUDA throughout, its DataLoaders too, opens and predicts alike."""
+    """A bundle whose learner.pkl is on CUDA throughout, DataLoaders included, opens and predicts alike."""
     net = ResNet18().eval()
     digit = noise(1)
     manifest = bundle.export(net, tmp_path, {})
@@ -262,7 +302,7 @@ def test_a_learner_trained_on_cuda_opens_on_a_cpu(tmp_path):
 
 
 def test_fit_brings_the_network_to_the_cpu(monkeypatch):
-    """Whatever device a model was trained on, what `fit` gives lies on the CPU and can be exported there."""
+    """Whatever device a model was trained on, `fit` returns it on the CPU, where it can be exported."""
     moved = []
 
     class Elsewhere(ResNet18):

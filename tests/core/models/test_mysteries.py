@@ -1,12 +1,13 @@
-"""Three mysteries that the project's origin asked his readers to solve: why a Learner that trains can not …
+"""Three mysteries of the original notebooks: why a Learner that trains cannot export, predict or get_preds.
 
-He trained from scratch, after chapter 4 of fastbook: digits as rows of 784 numbers, labels beside them, a
-plain list of both in fastai's DataLoader, and a Learner over that. It trains. Then `export`, `predict` and
-`get_preds` fail. Each test shows his call fail as his did and why, and then the same call on our Learner.
+The notebook trains from scratch, after chapter 4 of fastbook: digits as rows of 784 numbers, labels beside
+them, a plain list of both in fastai's DataLoader, and a Learner over that. It trains; then `export`,
+`predict` and `get_preds` fail. Each test shows the original call fail and why, and then the same call on our
+Learner.
 
-A Learner needs more of its data than batches: `new_empty` of a dataset to be saved without it, `decode_batch`
-of a DataLoader to turn a prediction back into a label, and batches that are tuples to know inputs from
-targets. Lists and plain DataLoaders have none of them; `to_learner` uses fastai's own, which have all.
+A Learner needs more from its data than batches: `new_empty` of a dataset to be saved without it,
+`decode_batch` of a DataLoader to turn a prediction back into a label, and batches that are tuples to tell
+inputs from targets. Lists and plain DataLoaders have none of these; `to_learner` uses fastai's own, which do.
 """
 
 import numpy as np
@@ -23,13 +24,13 @@ from mnist_core.models.scratch import net as scratch
 
 @pytest.fixture(scope="module")
 def digits(synthetic):
-    """Six hundred labelled digits."""
+    """Make six hundred labelled digits."""
     return synthetic(600)
 
 
 @pytest.fixture
-def his(digits, tmp_path):
-    """The origin's Learner, trained for an epoch, and his test_x: 300 digits as rows of numbers."""
+def original(digits, tmp_path):
+    """Make the notebook's Learner, trained for an epoch, and its test_x: 300 digits as rows of numbers."""
     from fastai.vision.all import SGD, DataLoader, DataLoaders, Learner
 
     x = torch.from_numpy(digits.pixels).view(-1, 784) / 255
@@ -48,7 +49,7 @@ def his(digits, tmp_path):
 
 @pytest.fixture(params=["scratch", "scratch-regression", "convnet"])
 def ours(request, digits, tmp_path):
-    """A network of ours and the Learner around it, which writes where the test may."""
+    """Make a network of ours and the Learner around it, which writes where the test may."""
     if request.param == "convnet":
         net = ConvNet((4, 6, 8, 10)).eval()
     else:
@@ -59,15 +60,17 @@ def ours(request, digits, tmp_path):
     return net, learn
 
 
-def test_mystery_1_export(his, ours, digits):
-    """Export saves a Learner without its digits, and asks each dataset for an empty copy of itself: a list
-    has no `new_empty`. fastai's `Datasets`, which ours has, keeps its transforms and lets its items go."""
+def test_mystery_1_export(original, ours, digits):
+    """Export asks each dataset for an empty copy of itself, which a list does not give.
+
+    fastai's `Datasets`, which ours has, keeps its transforms and drops its items.
+    """
     from fastai.learner import load_learner
 
-    learn, _ = his
+    learn, _ = original
     with pytest.raises(AttributeError, match=r"^'list' object has no attribute 'new_empty'$"):
         learn.export()
-    assert type(learn.dls.train_ds) is list  # which is what he had put in
+    assert type(learn.dls.train_ds) is list  # which is what the notebook puts in
 
     net, learn = ours
     learn.export()
@@ -79,13 +82,15 @@ def test_mystery_1_export(his, ours, digits):
     assert label == str(predict(net, digits.pixels[:1])[0].argmax())
 
 
-def test_mystery_2_predict(his, ours, digits):
-    """A prediction goes back through the transforms to be a label again: `decode_batch` of a `TfmdDL`. A
-    plain DataLoader passes names that it does not know on to its dataset, and so a list is asked for it."""
-    learn, x = his
+def test_mystery_2_predict(original, ours, digits):
+    """A prediction becomes a label again by `decode_batch`, which a `TfmdDL` has and a list does not.
+
+    A plain DataLoader passes names that it does not know on to its dataset.
+    """
+    learn, x = original
     with pytest.raises(AttributeError, match=r"^'list' object has no attribute 'decode_batch'$"):
         learn.predict(x[:1])  # (1, 784); of (784,) fastai 2.8 loses an axis first, an IndexError
-    assert learn.get_preds(dl=[(x[:1],)])[0].shape == (1, 1)  # the network itself had no trouble
+    assert learn.get_preds(dl=[(x[:1],)])[0].shape == (1, 1)  # the network itself works
 
     net, learn = ours
     label, index, probabilities = learn.predict(torch.from_numpy(digits.pixels[0]))
@@ -95,11 +100,13 @@ def test_mystery_2_predict(his, ours, digits):
     np.testing.assert_allclose(probabilities.numpy(), expected, atol=1e-4)
 
 
-def test_mystery_3_get_preds(his, ours, digits):
-    """A batch is a tuple to a Learner: inputs, and the target last. Digits without targets are batched to one
-    bare tensor, (256, 784), and that is taken apart alike: 255 digits are 255 inputs (and the network itself
-    the 256th argument), the last is their target. A `TfmdDL` gives a tuple of one: (digits,)."""
-    learn, x = his
+def test_mystery_3_get_preds(original, ours, digits):
+    """To a Learner a batch is a tuple, inputs first and the target last; digits alone come as a bare tensor.
+
+    That tensor, (256, 784), is taken apart like a tuple: 255 digits become 255 inputs (the network itself is
+    the 256th argument), the last one their target. A `TfmdDL` gives a tuple of one: (digits,).
+    """
+    learn, x = original
     dl = learn.dls.test_dl(x)
     with pytest.raises(TypeError, match=r"forward\(\) takes 2 positional arguments but 256 were given"):
         learn.get_preds(dl=dl)
