@@ -1,4 +1,4 @@
-"""The guide of the library works: each command and each line of Python in it is run, in order."""
+"""The library guide works: each command and each line of Python in it is run, in order."""
 
 import re
 import shlex
@@ -27,8 +27,8 @@ COMMANDS = [
 
 
 def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, synthetic, capfd):
-    """In a folder with a train.csv and a test.csv each command ends with 0, and each Python block runs."""
-    # All 28,000 of test.csv, which a submission needs; some of train.csv, each digit as often.
+    """In a folder with train.csv and test.csv each command ends with 0, and each Python block runs."""
+    # test.csv has all 28,000 rows, which a submission needs; train.csv has a few of each digit.
     pixels = synthetic(60).pixels
     write_csv(Digits(pixels, np.arange(60) % 10), tmp_path / "train.csv")
     write_csv(synthetic(28_000, labelled=False), tmp_path / "test.csv")
@@ -50,7 +50,7 @@ def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, synthetic, ca
 
 
 def run(command, monkeypatch, capfd):
-    """Run a command: one of ours in this process, where torch is imported already, others as they are."""
+    """Run a command: those of mnist_core in this process, where torch is imported already."""
     words = shlex.split(command)
     if words[:3] != ["python", "-m", "mnist_core"]:
         subprocess.run(words, check=True)
@@ -65,7 +65,7 @@ def run(command, monkeypatch, capfd):
 
 
 def test_every_command_and_model_is_in_the_guide():
-    """A command or a model that the guide does not show would be found by nobody."""
+    """The guide shows each command and each model."""
     lines = [shlex.split(command) for command in COMMANDS]
     shown = {words[3] for words in lines if words[:3] == ["python", "-m", "mnist_core"]}
     trained = {words[words.index("--model") + 1] for words in lines if "--model" in words}
@@ -75,14 +75,14 @@ def test_every_command_and_model_is_in_the_guide():
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", GUIDE))
-def test_every_link_of_the_guide_leads_somewhere(link):
+def test_every_link_of_the_guide_has_a_target(link):
     """Files that the guide names exist."""
     assert (Path(mnist_core.__file__).parent / link).exists()
 
 
 @pytest.mark.parametrize("anchor", re.findall(r"\]\(#([^)]+)\)", GUIDE))
 def test_every_anchor_of_the_guide_is_a_heading(anchor):
-    """The table at its head leads to its sections."""
+    """The table at the top links to the sections."""
     headings = re.findall(r"^##+ (.+)$", GUIDE, re.M)
 
     assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
