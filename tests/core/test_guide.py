@@ -26,12 +26,12 @@ COMMANDS = [
 ]
 
 
-def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, synthetic, capfd):
+def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, synthetic, small_test_file, capfd):
     """In a folder with train.csv and test.csv each command ends with 0, and each Python block runs."""
-    # test.csv has all 28,000 rows, which a submission needs; train.csv has a few of each digit.
+    # test.csv is complete, as a submission needs it; train.csv has a few rows of each digit.
     pixels = synthetic(60).pixels
     write_csv(Digits(pixels, np.arange(60) % 10), tmp_path / "train.csv")
-    write_csv(synthetic(28_000, labelled=False), tmp_path / "test.csv")
+    write_csv(synthetic(small_test_file, labelled=False), tmp_path / "test.csv")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(Path(mnist_core.__file__).parents[1]), *sys.path])
     python: dict[str, object] = {}
