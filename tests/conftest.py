@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,6 +148,20 @@ def practice_zip(make_once: Callable[..., Path]) -> Callable[[CompetitionSpec], 
         return folder / data.zip_name(spec)
 
     return zip_of
+
+
+@pytest.fixture(scope="session")
+def unpack(make_once: Callable[..., Path], practice_zip: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a folder with a competition's CSV files of split 0: `unpack(DIGITS_MINI)`."""
+
+    def folder_of(spec: CompetitionSpec) -> Path:
+        def fill(folder: Path) -> None:
+            with zipfile.ZipFile(practice_zip(spec)) as archive:
+                archive.extractall(folder)
+
+        return make_once(f"unpacked-{spec.name}", fill)
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,29 +16,15 @@ from flows.records import RunKey
 from flows.registry import Registry
 from flows.settings import Settings, read_settings
 from flows.store.open import open_store
-from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
+from mnist_core.spec import DIGITS_MINI, CompetitionSpec
 
 NIGHT = "2026-11-23"
 
 
 @pytest.fixture(scope="session")
-def unpack(make_once: Callable[..., Path], practice_zip: Callable[..., Path]) -> Callable[..., Path]:
-    """Return a folder with a competition's CSV files of split 0: `unpack(DIGITS_MINI)`."""
-
-    def folder_of(spec: CompetitionSpec) -> Path:
-        def fill(folder: Path) -> None:
-            with zipfile.ZipFile(practice_zip(spec)) as archive:
-                archive.extractall(folder)
-
-        return make_once(f"unpacked-{spec.name}", fill)
-
-    return folder_of
-
-
-@pytest.fixture(scope="session")
 def unpacked(unpack: Callable[..., Path]) -> Path:
-    """The competition's CSV files of split 0, for tests that need digits and no server."""
-    return unpack(DIGIT_RECOGNIZER)
+    """The small competition's CSV files of split 0, for tests that need digits and no server."""
+    return unpack(DIGITS_MINI)
 
 
 @pytest.fixture(scope="session")
@@ -47,20 +32,20 @@ def make_bundle(make_once: Callable[..., Path], unpack: Callable[..., Path]) -> 
     """Return a bundle trained on a competition's rows for a few seconds, with all that a version has."""
 
     def bundle_of(spec: CompetitionSpec) -> Path:
-        return make_once(f"bundle-{spec.name}", lambda folder: _train(folder, unpack(spec)))
+        epochs = 16 if spec == DIGITS_MINI else 1
+        return make_once(f"bundle-{spec.name}", lambda folder: _train(folder, unpack(spec), spec, epochs))
 
     return bundle_of
 
 
-def _train(folder: Path, unpacked: Path) -> None:
+def _train(folder: Path, unpacked: Path, spec: CompetitionSpec, epochs: int) -> None:
     from mnist_core import assign_folds, evaluate, export, fit, predict, read_train
 
-    digits = read_train(unpacked / "train.csv")
+    digits = read_train(unpacked / spec.train_file, spec)
     assert digits.labels is not None
-    fold = assign_folds(digits.labels, data_digest(unpacked))
+    fold = assign_folds(digits.labels, data_digest(unpacked, spec))
     held_out = np.flatnonzero(fold == 0)
-    seen = np.flatnonzero(fold != 0)[:6000]
-    net = fit(digits, "convnet", "fast", rows=seen, seed=1, epochs=6000 // len(seen))
+    net = fit(digits, "convnet", "fast", rows=np.flatnonzero(fold != 0), seed=1, epochs=epochs)
     probabilities = predict(net, digits.pixels[held_out])
     evaluation = evaluate(probabilities, digits.labels[held_out])
     np.savez(
@@ -80,8 +65,8 @@ def _train(folder: Path, unpacked: Path) -> None:
 
 @pytest.fixture(scope="session")
 def bundle(make_bundle: Callable[..., Path]) -> Path:
-    """A bundle with everything that a version has."""
-    return make_bundle(DIGIT_RECOGNIZER)
+    """A bundle of the small competition, with everything that a version has."""
+    return make_bundle(DIGITS_MINI)
 
 
 @dataclass
@@ -180,16 +165,16 @@ def job(
     start_practice: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Job]:
-    """Start a practice server with these options and point the settings at it.
+    """Start a practice server with these options and point the settings at it: `job(daily_limit=0)`.
 
-    `job(daily_limit=0)`, `job(competition="digits-mini")`.
+    It is about the small competition, unless another one is named: `job(competition="digit-recognizer")`.
     """
     for name in list(os.environ):
         if name.startswith(("MNIST_", "KAGGLE_")):
             monkeypatch.delenv(name)
 
-    def start(**options: Any) -> Job:
-        server = start_practice(**options)
+    def start(competition: str = DIGITS_MINI.name, **options: Any) -> Job:
+        server = start_practice(competition=competition, **options)
         monkeypatch.chdir(tmp_path)
         for name, value in {
             "HOME": str(tmp_path),  # no ~/.kaggle of whoever runs the tests
@@ -212,14 +197,14 @@ def job(
 
 @pytest.fixture
 def data(unpacked: Path) -> Data:
-    """The competition's files of split 0, without a download."""
-    return Data(unpacked, data_digest(unpacked))
+    """The small competition's files of split 0, without a download."""
+    return Data(unpacked, data_digest(unpacked, DIGITS_MINI), DIGITS_MINI)
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     """An empty registry in a folder."""
-    return Registry(open_store(str(tmp_path / "store")), "practice/digit-recognizer/0123456789abcdef")
+    return Registry(open_store(str(tmp_path / "store")), f"practice/{DIGITS_MINI.name}/0123456789abcdef")
 
 
 @pytest.fixture

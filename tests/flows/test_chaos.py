@@ -24,6 +24,7 @@ from flows.records import Demotion, RunKey, VersionEntry
 from flows.registry import Registry
 from flows.store.open import open_store
 from mnist_core import load, predict, read_test
+from mnist_core.spec import DIGITS_MINI
 from tests.flows import chaos
 
 ALL = os.environ.get("CHAOS") == "all"
@@ -134,7 +135,7 @@ class Trial:
         counts = []
         for night in nights:
             csv = self.registry.predictions(f"{night}-convnet-00000000")
-            counts.append(listed[submission_token("digit-recognizer", csv)] if csv else 0)
+            counts.append(listed[submission_token(DIGITS_MINI.name, csv)] if csv else 0)
         return counts
 
     def check(self, *nights: str) -> None:
@@ -243,7 +244,7 @@ def test_whole_nights_killed_at_random_moments_end_well(job, prefect_api):
     """`python -m flows nightly`, training included, is killed with -9 at any moment and run again."""
     started = job(daily_limit=1000)
     draw = random.Random(20261125)
-    env = os.environ | {"MNIST_EPOCHS": "1", "PREFECT_API_URL": prefect_api, "PYTHONPATH": str(ROOT)}
+    env = os.environ | {"MNIST_EPOCHS": "16", "PREFECT_API_URL": prefect_api, "PYTHONPATH": str(ROOT)}
 
     def start(night: str) -> Any:
         command = [sys.executable, "-m", "flows", "nightly", "--night", night]

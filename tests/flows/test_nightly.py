@@ -23,6 +23,7 @@ from flows.submit import submit
 from flows.train import train
 from mnist_core.errors import BundleError
 from mnist_core.models.resnet import fit as resnet
+from mnist_core.spec import DIGITS_MINI
 from mnist_core.submission import read_csv, to_csv
 
 NIGHT = "2026-11-23"
@@ -30,8 +31,8 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 def test_a_night_trains_promotes_submits_and_reports(job, monkeypatch):
-    """From nothing: data, an epoch of training, version, champion, one submission, its score, told twice."""
-    started = job()
+    """On the large competition: data, an epoch, version, champion, one submission, its score, told twice."""
+    started = job(competition="digit-recognizer")
     monkeypatch.setenv("MNIST_EPOCHS", "1")
 
     result = nightly(NIGHT)
@@ -135,21 +136,22 @@ def test_force_after_a_rejection_goes_on_with_the_same_version(job, monkeypatch)
 
 def predict_wrongly(started, version, like, every):
     """Give a version the predictions of another one, each `every`-th row changed."""
-    labels = read_csv(started.registry.predictions(like))
+    labels = read_csv(started.registry.predictions(like), DIGITS_MINI)
     labels[::every] = (labels[::every] + 1) % 10
-    started.registry.put_predictions(version, to_csv(labels))
+    started.registry.put_predictions(version, to_csv(labels, DIGITS_MINI))
 
 
-def test_a_score_far_below_the_champions_rolls_it_back(job):
+def test_a_score_far_below_the_champions_rolls_it_back(job, monkeypatch):
     """The alarm fails the night each time it is run; the old champion holds again, the next night runs."""
     started = job()
+    monkeypatch.setenv("MNIST_AGREEMENT", "0.8")
     started.publish()
     good = nightly(NIGHT)
     bad = started.publish(night="2026-11-24")
-    predict_wrongly(started, bad, good.version, every=40)
+    predict_wrongly(started, bad, good.version, every=10)
 
     for posted in (True, False):
-        with pytest.raises(AlarmError, match=f"alarm: public score .* of {bad} .*700 rows") as caught:
+        with pytest.raises(AlarmError, match=f"alarm: public score .* of {bad} .*50 rows") as caught:
             nightly("2026-11-24")
         assert caught.value.result.decision == "failed"
         assert caught.value.result.submission.posted is posted
@@ -167,10 +169,11 @@ def test_a_score_far_below_the_champions_rolls_it_back(job):
 def test_a_score_that_comes_late_rolls_back_in_the_next_night(job, monkeypatch):
     """The next night reads the score, takes the title back, and goes on with its own version."""
     started = job(score_seconds=2.0)
+    monkeypatch.setenv("MNIST_AGREEMENT", "0.8")
     started.publish()
     good = nightly(NIGHT).version
     bad = started.publish(night="2026-11-24")
-    predict_wrongly(started, bad, good, every=40)
+    predict_wrongly(started, bad, good, every=10)
     monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0")
     started.server.scored(nightly("2026-11-24").submission.ref)
 
@@ -192,7 +195,7 @@ def test_a_score_a_little_lower_is_no_alarm(job):
     started.publish()
     good = nightly(NIGHT).version
     other = started.publish(night="2026-11-24")
-    predict_wrongly(started, other, good, every=4000)
+    predict_wrongly(started, other, good, every=100)
 
     assert nightly("2026-11-24").decision == "promoted"
     assert started.registry.champion() == (2, other)
@@ -217,9 +220,9 @@ def test_predictions_that_lack_a_digit_are_rejected(job):
     """A version whose predictions hardly have some digit is not posted, without a champion too."""
     started = job()
     version = started.publish()
-    labels = np.arange(28_000) % 10
+    labels = np.arange(DIGITS_MINI.test_rows) % 10
     labels[labels == 7] = 1
-    started.registry.put_predictions(version, to_csv(labels))
+    started.registry.put_predictions(version, to_csv(labels, DIGITS_MINI))
 
     result = nightly(NIGHT)
 
@@ -255,13 +258,13 @@ def test_the_champion_yields_only_to_what_is_not_clearly_worse(job, errors, deci
     result = nightly("2026-11-24")
 
     assert result.decision == decision
-    assert f"{errors} errors more than champion {champion} on 8400 rows" in result.reason
+    assert f"{errors} errors more than champion {champion} on 300 rows" in result.reason
     assert registry.champion()[1] == (challenger if decision == "promoted" else champion)
 
 
 def test_scratch_has_its_night_where_no_champion_is_better(job, monkeypatch):
     """In an empty store the plain tensors of scratch pass their own floor, are submitted and scored."""
-    started = job()
+    started = job(competition="digit-recognizer")
     monkeypatch.delenv("MNIST_FLOOR")
 
     result = nightly(NIGHT, model="scratch")
@@ -273,10 +276,12 @@ def test_scratch_has_its_night_where_no_champion_is_better(job, monkeypatch):
 
 
 def test_scratch_is_rejected_beside_a_convnet_champion(job, monkeypatch):
-    """With as many epochs a convnet is far better, so scratch changes nothing and is not submitted."""
+    """A convnet is far better, so scratch changes nothing and is not submitted."""
     started = job()
-    monkeypatch.setenv("MNIST_EPOCHS", "1")
-    champion = nightly(NIGHT).version
+    for name in ("AGREEMENT", "MARGIN_ROWS", "MARGIN_ERRORS"):
+        monkeypatch.setenv(f"MNIST_{name}", "0")
+    champion = started.publish()
+    nightly(NIGHT)
 
     result = nightly(NIGHT, model="scratch")
 
@@ -331,7 +336,9 @@ def test_without_quota_the_night_is_held_and_keeps_its_version(job, start_practi
 
     port = started.server.url.rpartition(":")[2]
     started.server.stop()
-    again = start_practice(started.server.home, port=int(port), daily_limit=1)
+    again = start_practice(
+        started.server.home, competition=started.server.spec.name, port=int(port), daily_limit=1
+    )
     later = nightly(NIGHT)
     assert later.decision == "promoted"
     assert later.submission.posted
@@ -348,7 +355,7 @@ def test_a_submission_that_ends_as_error_fails_the_night_and_is_not_repeated(job
     for _ in range(2):
         with pytest.raises(SubmissionRefusedError, match=r"ended as ERROR.*not posted again") as caught:
             nightly(NIGHT)
-        assert caught.value.submission["status"] == "ERROR"
+        assert caught.value.submission.status == "ERROR"
 
     assert len(started.server.submissions()) == 1
 
@@ -380,7 +387,7 @@ def test_an_answer_that_stays_out_fails_the_night_and_the_next_run_settles_it(jo
     monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[0.1, 0.1]")  # which another post would be, not another look
     with pytest.raises(SubmissionUnknownError) as caught:
         nightly(NIGHT)
-    assert caught.value.submission["status"] == "UNKNOWN"
+    assert caught.value.submission.status == "UNKNOWN"
 
     while not started.server.submissions():
         pass
@@ -440,7 +447,7 @@ def test_wrong_credentials_fail_at_once(job, monkeypatch):
     monkeypatch.setenv("KAGGLE_KEY", "wrong")
     monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[60, 60]")
 
-    with pytest.raises(CompetitionError, match="does not take these credentials"):
+    with pytest.raises(CompetitionError, match="does not accept these credentials"):
         nightly(NIGHT)
 
     assert not (started.home / "home" / "store").exists()
@@ -470,7 +477,7 @@ def test_predictions_that_are_no_submission_are_not_posted(job, monkeypatch):
     version = started.publish()
     started.registry.put_predictions(version, b"ImageId,Label\n1,10\n")
 
-    with pytest.raises(submit_module.submission.SubmissionError, match=r"28,?000|10"):
+    with pytest.raises(submit_module.submission.SubmissionError, match="line 2, column Label"):
         nightly(NIGHT, force=True)
 
     assert started.server.submissions() == []
@@ -542,7 +549,9 @@ def with_quota(started, start_practice, daily_limit):
     """The same competition with another number of submissions a day."""
     port = int(started.server.url.rpartition(":")[2])
     started.server.stop()
-    started.server = start_practice(started.server.home, port=port, daily_limit=daily_limit)
+    started.server = start_practice(
+        started.server.home, competition=started.server.spec.name, port=port, daily_limit=daily_limit
+    )
 
 
 def test_a_held_champion_is_posted_by_a_night_that_is_rejected(job, start_practice, monkeypatch):
@@ -551,7 +560,7 @@ def test_a_held_champion_is_posted_by_a_night_that_is_rejected(job, start_practi
     started.publish()
     older = nightly(NIGHT).version
     champion = started.publish(night="2026-11-24", attempt=1)
-    predict_wrongly(started, champion, older, every=4000)
+    predict_wrongly(started, champion, older, every=100)
     assert nightly("2026-11-24").decision == "deferred"
     started.publish(night="2026-11-25", errors=60)
     assert nightly("2026-11-25").decision == "rejected"
@@ -572,14 +581,17 @@ def test_a_held_champion_is_posted_by_a_night_that_is_rejected(job, start_practi
     assert len(started.server.submissions()) == 1
 
 
-def test_a_held_champion_that_scores_too_low_is_an_alarm_of_the_night_that_posts_it(job, start_practice):
+def test_a_held_champion_that_scores_too_low_is_an_alarm_of_the_night_that_posts_it(
+    job, start_practice, monkeypatch
+):
     """The title goes back, the night ends with the alarm, and so does the same night again."""
     started = job()
+    monkeypatch.setenv("MNIST_AGREEMENT", "0.8")
     started.publish()
     good = nightly(NIGHT).version
     with_quota(started, start_practice, 0)
     bad = started.publish(night="2026-11-24")
-    predict_wrongly(started, bad, good, every=40)
+    predict_wrongly(started, bad, good, every=10)
     assert nightly("2026-11-24").decision == "deferred"
     with_quota(started, start_practice, 10)
     started.publish(night="2026-11-25", errors=60)
@@ -592,13 +604,14 @@ def test_a_held_champion_that_scores_too_low_is_an_alarm_of_the_night_that_posts
     assert len(started.server.submissions()) == 2
 
 
-def test_an_alarm_is_reported_again_by_force_too(job):
+def test_an_alarm_is_reported_again_by_force_too(job, monkeypatch):
     """`--force` passes the gate, and does not promote again what the alarm took back."""
     started = job()
+    monkeypatch.setenv("MNIST_AGREEMENT", "0.8")
     started.publish()
     good = nightly(NIGHT).version
     bad = started.publish(night="2026-11-24")
-    predict_wrongly(started, bad, good, every=40)
+    predict_wrongly(started, bad, good, every=10)
 
     for force in (False, True):
         with pytest.raises(AlarmError):
@@ -621,7 +634,7 @@ def test_a_night_that_was_not_answered_is_settled_by_any_next_night(job, monkeyp
     assert registry.submission(version) is None
     assert registry.nights()[-1].decision == "failed"
     other = started.publish(night="2026-11-24")
-    predict_wrongly(started, other, version, every=4000)
+    predict_wrongly(started, other, version, every=100)
 
     assert nightly("2026-11-24").decision == "promoted"
 
@@ -683,10 +696,11 @@ def test_a_rate_limit_on_the_post_is_no_unknown_submission(job, monkeypatch):
 def test_a_low_score_of_an_earlier_champion_is_told_and_nothing_goes_back_to_it(job, monkeypatch):
     """It comes when a later champion holds: that one stays, and the bad one is no bar and no way back."""
     started = job(score_seconds=2.0)
+    monkeypatch.setenv("MNIST_AGREEMENT", "0.8")
     started.publish()
     good = nightly(NIGHT).version
     bad = started.publish(night="2026-11-24")
-    predict_wrongly(started, bad, good, every=40)
+    predict_wrongly(started, bad, good, every=10)
     monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0")
     ref = nightly("2026-11-24").submission.ref
     later = started.publish(night="2026-11-25")
@@ -709,7 +723,7 @@ def test_a_night_whose_version_was_pruned_still_tells_its_end(job, monkeypatch):
     started.publish()
     first = nightly(NIGHT)
     other = started.publish(night="2026-11-24")
-    predict_wrongly(started, other, first.version, every=4000)
+    predict_wrongly(started, other, first.version, every=100)
     nightly("2026-11-24")
     assert prune(started.registry, 1, keep_champions=1, min_age_s=0.0).versions == 1
 

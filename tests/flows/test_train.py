@@ -18,8 +18,8 @@ def test_training_gives_the_same_weights_where_test_csv_does_not_exist(data, tmp
     (alone / "train.csv").symlink_to(data.train_csv)
 
     weights = []
-    for number, files in enumerate([data, Data(alone, data.digest)]):
-        registry = Registry(open_store(str(tmp_path / f"store-{number}")), "practice/digit-recognizer/0123")
+    for number, files in enumerate([data, Data(alone, data.digest, data.spec)]):
+        registry = Registry(open_store(str(tmp_path / f"store-{number}")), "practice/digits-mini/0123")
         work = RunKey(night="2026-11-23", model=model, preset="fast", epochs=1, attempt=1)
         name, _ = fit_and_publish.fn(files, work, read_settings(), registry)
         manifest = registry.need_version(name)

@@ -1,20 +1,12 @@
-"""A job on the small competition, and a submission file."""
+"""A submission file for the tests of the Kaggle client."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mnist_core import submission
-from mnist_core.spec import DIGITS_MINI, CompetitionSpec
-
-
-@pytest.fixture
-def job(job: Callable[..., Any]) -> Callable[..., Any]:
-    """Start a practice server of the small competition, which is downloaded in a moment."""
-    return partial(job, competition=DIGITS_MINI.name)
+from mnist_core.spec import CompetitionSpec
 
 
 @pytest.fixture

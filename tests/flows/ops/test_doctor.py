@@ -151,7 +151,7 @@ def test_rules_that_are_not_accepted_are_told(job, look):
 
     assert found["credentials"].state == "ok"
     assert found["rules"].state == "failed"
-    assert "competitions/digit-recognizer/rules" in found["rules"].remedy
+    assert "competitions/digits-mini/rules" in found["rules"].remedy
     assert found["quota"].remedy == "fix rules first"
 
 
