@@ -7,14 +7,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= $(if $(wildcard $(VENV)/ready-cpu),cpu,default)
 READY := $(VENV)/ready-$(TORCH)
-.PHONY: help setup nightly test chaos check docs bench bench-quick format lock ui ui-stop deployments e2e month image image-check \
+.PHONY: help setup nightly test chaos check docs docs-reference bench bench-quick format lock ui ui-stop deployments e2e month image image-check \
 	cloud-check deploy clean
 .DEFAULT_GOAL := help
 
-help: ## what each target does
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## install into .venv what requirements/dev.lock names (TORCH=cpu: torch without CUDA)
+setup: $(READY) ## install requirements/dev.lock into .venv (TORCH=cpu: torch without CUDA)
 
 # TORCH=cpu takes the lock as constraints, so that the CUDA libraries it lists are not installed.
 $(READY): requirements/dev.lock pyproject.toml
@@ -31,14 +31,14 @@ else
 endif
 	@rm -f $(VENV)/ready-* && touch $@
 
-nightly: setup ## the whole job, once: download, train, store, predict, submit, score (ARGS="--preset best")
+nightly: setup ## run the whole job once: download, train, predict, submit, score (ARGS="--preset best")
 	@$(BIN)/python -m flows nightly $(ARGS)
 
 # Two processes with one thread each: torch's threads wait on each other when cores are shared.
-test: setup ## the tests
+test: setup ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-check: setup ## format, lint, types, spelling, workflows, Dockerfile, documentation
+check: setup ## check format, lint, types, spelling, workflows, Dockerfile and documentation
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -47,22 +47,26 @@ check: setup ## format, lint, types, spelling, workflows, Dockerfile, documentat
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m flows.ops.reference --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 
 docs: setup ## build the documentation into site/; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-chaos: setup ## kill nights at every call, play every fault, run many at once: about an hour
+docs-reference: setup ## generate docs/configuration.md, docs/cli.md and .env.example from the code
+	$(BIN)/python -m flows.ops.reference
+
+chaos: setup ## kill runs at every call, inject every fault, start many at once: about an hour
 	OMP_NUM_THREADS=1 CHAOS=all $(BIN)/python -m pytest --numprocesses 2 --dist load --timeout 3600 -rP \
 		--log-disable prefect.flow_runs tests/flows/test_chaos.py tests/flows/test_faults.py $(ARGS)
 
-bench: setup ## our figures beside those to beat, in one table; the records are pooled (ARGS="--json FILE")
+bench: setup ## measure our figures beside those to beat, in one table (ARGS="--json FILE")
 	$(BIN)/python -m tests.bench.bench $(ARGS)
 
-bench-quick: setup ## the same in three minutes, from fewer runs
+bench-quick: setup ## measure the same in three minutes, from fewer runs
 	$(BIN)/python -m tests.bench.bench --quick $(ARGS)
 
-format: setup ## put the code into its format
+format: setup ## format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
@@ -70,7 +74,7 @@ format: setup ## put the code into its format
 LOCK_IMAGE = $(BIN)/uv pip compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 	--constraint requirements/dev.lock --no-annotate --no-header --quiet
 
-lock: setup ## resolve pyproject.toml anew into requirements/*.lock, with torch where it is
+lock: setup ## resolve pyproject.toml into requirements/*.lock from scratch, keeping the version of torch
 	grep -E '^torch(vision)?==' requirements/dev.lock > $(VENV)/torch.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-header --quiet \
 		--constraint $(VENV)/torch.txt --output-file requirements/dev.lock
@@ -78,33 +82,33 @@ lock: setup ## resolve pyproject.toml anew into requirements/*.lock, with torch 
 	printf '%s\n' filelock fsspec jinja2 networkx setuptools sympy typing-extensions | $(LOCK_IMAGE) --extra predict \
 		--extra cloud --override requirements/no-torch.txt --output-file requirements/predict.lock pyproject.toml -
 
-ui: setup ## start Prefect's server, pools, deployments and two workers on this home; print the address
+ui: setup ## start a Prefect server with pools, deployments and two workers; print its address
 	@$(BIN)/python -m flows.ops.local_server start --port $(UI_PORT)
 
-ui-stop: setup ## end what `make ui` started
+ui-stop: setup ## stop what `make ui` started
 	@$(BIN)/python -m flows.ops.local_server stop
 
-deployments: setup ## pools, deployments and automations on the server that PREFECT_API_URL names
+deployments: setup ## create pools, deployments and automations on the server that PREFECT_API_URL names
 	@$(BIN)/python -m flows.ops.pools $(ARGS)
 
-e2e: setup ## deployed nights on real servers and workers, faults included: 15 minutes
+e2e: setup ## test deployed runs on real servers and workers, with faults: 15 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "faults or not faults" $(ARGS)
 
-month: setup ## 30 deployed nights with quota, fault, rejection and alarm nights among them
+month: setup ## run 30 deployed nights, with exhausted quotas, faults, rejections and alarms among them
 	$(BIN)/python -m tests.bench.month $(ARGS)
 
-image: ## build the images mnist-nightly:predict and :train with docker or buildah (IMAGE_ARGS for the builder)
+image: ## build the images mnist-nightly:predict and :train with docker or buildah (IMAGE_ARGS: its arguments)
 	@IMAGE_ARGS='$(IMAGE_ARGS)' BASE='$(BASE)' infra/image.sh
 
-image-check: setup ## the built images at work as user 10001 with a read-only root (ARGS="predict", "--tree")
+image-check: setup ## run the built images as user 10001 with a read-only root (ARGS="predict", "--tree")
 	@$(BIN)/python -m infra.image_check $(ARGS)
 
-cloud-check: setup ## the cloud on this machine: Terraform applied, planned again and destroyed against moto; the pools
+cloud-check: setup ## apply, plan again and destroy the Terraform code against moto on this machine; test the pools
 	@$(BIN)/python -m infra.cloud_check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/infra/test_pools.py
 
-deploy: setup ## this commit into the cloud: images, Terraform, pools, deployments, a smoke run (infra/README.md)
+deploy: setup ## deploy this commit to AWS: images, Terraform, pools, deployments, a smoke test (infra/README.md)
 	@infra/deploy.sh
 
-clean: ## remove .venv and caches; versions and history (MNIST_HOME) stay
+clean: ## remove .venv and caches; keep versions and history (MNIST_HOME)
 	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .hypothesis

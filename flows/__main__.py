@@ -1,127 +1,118 @@
 """The command line, `python -m flows`: nightly, train, submit; status, versions, rollback, prune, doctor."""
 
+# ruff: noqa: E402  (the clock is read first, because the slow imports are part of a command's time)
+import time
+
+STARTED = time.monotonic()
+
 import json
 import logging
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, metadata
+from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import typer
 
-from flows import STARTED
 from flows.ops.prefect_home import prepare_prefect, stop_in_time
-from flows.records import Decision, RunResult
-from flows.settings import Settings, SettingsError, read_settings
+from flows.parameters import (
+    NightlyParameters,
+    Parameters,
+    SubmitParameters,
+    TrainParameters,
+    takes,
+)
+from flows.records import Decision, Record, RunResult
+from flows.settings import SettingsError, read_settings
+from mnist_core import __version__
 from mnist_core.errors import MnistError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-Model = Annotated[str | None, typer.Option(help="What is trained: convnet, ensemble, resnet18, scratch.")]
-Preset = Annotated[str | None, typer.Option(help="How long: fast, balanced, best.")]
-Device = Annotated[str | None, typer.Option(help="Where it is trained: auto, cpu, cuda.")]
-Seed = Annotated[int | None, typer.Option(help="0 to 2^31-1; from night and attempt where not given.")]
-Night = Annotated[str | None, typer.Option(help="UTC date of the night; today's where not given.")]
-Fresh = Annotated[bool, typer.Option(help="Open the night's next attempt instead of going on.")]
-Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on standard output.")]
-OneJson = Annotated[bool, typer.Option("--json", help="One line of JSON instead.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one line of JSON on stdout and everything else on stderr.")
+]
 
 
-@app.command()
-def nightly(
-    model: Model = None,
-    preset: Preset = None,
-    device: Device = None,
-    seed: Seed = None,
-    night: Night = None,
-    fresh: Fresh = False,
-    dry_run: Annotated[
-        bool, typer.Option(help="Stop after the gate: nothing promoted, nothing posted.")
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mnist-nightly {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
-    force: Annotated[bool, typer.Option(help="Pass the gate; the format is checked all the same.")] = False,
-    as_json: Json = False,
 ) -> None:
-    """Train, predict, pass the gate, submit, read the score."""
+    """Train a digit classifier every night and submit it to a Kaggle competition."""
 
-    def run() -> RunResult:
-        from flows.nightly import nightly
 
-        return nightly(night, model, preset, seed, device, fresh, dry_run, force)
-
-    _run(run, as_json, model=model, preset=preset, device=device)
+# Flows
 
 
 @app.command()
-def train(
-    model: Model = None,
-    preset: Preset = None,
-    device: Device = None,
-    seed: Seed = None,
-    night: Night = None,
-    fresh: Fresh = False,
-    member: Annotated[
-        int | None, typer.Option(help="Of an ensemble's night: 1 is the first; all where not given.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
+@takes(NightlyParameters, checked=False)
+def nightly(parameters: NightlyParameters, as_json: Json = False) -> None:
+    """Train a version and, if it passes the gate, promote it, submit it and read its score."""
+    _run_flow("flows.nightly:nightly", parameters, as_json)
+
+
+@app.command()
+@takes(TrainParameters, checked=False)
+def train(parameters: TrainParameters, as_json: Json = False) -> None:
     """Train a version and publish it."""
-
-    def run() -> RunResult:
-        from flows.train import train
-
-        return train(night, model, preset, seed, device, fresh=fresh, member=member)
-
-    _run(run, as_json, model=model, preset=preset, device=device)
+    _run_flow("flows.train:train", parameters, as_json)
 
 
 @app.command()
-def submit(
-    version: Annotated[str | None, typer.Option(help="Its name; the champion where not given.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Submit a version, unless the competition has these predictions already."""
+@takes(SubmitParameters, checked=False)
+def submit(parameters: SubmitParameters, as_json: Json = False) -> None:
+    """Submit a version, unless the competition already has its predictions."""
+    _run_flow("flows.submit:submit", parameters, as_json)
 
-    def run() -> RunResult:
-        from flows.submit import submit
 
-        return submit(version)
-
-    _run(run, as_json)
+# Operations
 
 
 @app.command()
-def status(as_json: OneJson = False) -> None:
-    """The last nights, the champion, submissions that are pending or unknown, and today's quota."""
-    _ask(lambda oncall, settings: oncall.status(settings), as_json)
+def status(as_json: Json = False) -> None:
+    """Show the champion, the last nights, unfinished submissions and today's quota."""
+    _run_report("flows.ops.status:status", as_json)
 
 
 @app.command()
-def versions(as_json: OneJson = False) -> None:
-    """All versions with their scores."""
-    _ask(lambda oncall, settings: oncall.versions(settings), as_json)
+def versions(as_json: Json = False) -> None:
+    """List all versions with their scores."""
+    _run_report("flows.ops.versions:versions", as_json)
 
 
 @app.command()
-def rollback(as_json: OneJson = False) -> None:
-    """Give the title back to the champion before; nothing is posted."""
-    _ask(lambda oncall, settings: oncall.rollback(settings), as_json)
+def rollback(as_json: Json = False) -> None:
+    """Demote the champion permanently and promote the one before it; submit nothing."""
+    _run_report("flows.ops.versions:rollback", as_json)
 
 
 @app.command()
 def prune(
-    keep: Annotated[int, typer.Option(min=1, help="So many versions stay, the last ones.")] = 30,
-    as_json: OneJson = False,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Number of latest versions to keep (default: 30).", show_default=False)
+    ] = 30,
+    as_json: Json = False,
 ) -> None:
-    """Delete old versions that are no recent champions, and objects that no version names."""
-    _ask(lambda oncall, settings: oncall.prune(settings, keep), as_json)
+    """Delete old versions that were not champion recently, and unused objects."""
+    _run_report("flows.ops.versions:prune", as_json, keep)
 
 
 @app.command()
-def doctor(as_json: OneJson = False) -> None:
-    """Look at all that a night needs, and say for each what to do; nothing is submitted."""
+def doctor(as_json: Json = False) -> None:
+    """Check what a nightly run needs, and name a remedy for each problem; submit nothing."""
     findings: list[Any] = []
 
     def run() -> None:
@@ -134,101 +125,143 @@ def doctor(as_json: OneJson = False) -> None:
             if not as_json:
                 console(stderr=False).print(row(finding))
 
-    code, last, _ = _ending(run)
-    if last:
-        print(last, file=sys.stderr)  # noqa: T201
+    ending = _end(run)
+    ending.print_last_line()
     if as_json:
         from flows.ops.doctor.finding import summary
 
-        print(json.dumps(summary(findings) | ({"error": last} if last else {})), flush=True)  # noqa: T201
-    raise typer.Exit(code or int(any(finding.state == "failed" for finding in findings)))
+        error = {"error": ending.last_line} if ending.last_line else {}
+        _print_json(summary(findings) | error)
+    raise typer.Exit(ending.code or int(any(finding.state == "failed" for finding in findings)))
 
 
-def _ask(ask: Callable[[Any, Settings], dict[str, Any]], as_json: bool) -> None:
-    """Run a call of `flows.ops.status`: what it tells on standard output, and the exit code."""
-    told: dict[str, Any] = {}
+# Running
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a command ended.
+
+    Attributes:
+        code: the exit code: 0 done, 1 failed, 2 wrong usage or settings.
+        last_line: what a person reads last, on stderr; empty if all is well.
+        error: what ended it.
+    """
+
+    code: int = 0
+    last_line: str = ""
+    error: BaseException | None = None
+
+    def print_last_line(self) -> None:
+        """Print the last line, if there is one, on stderr."""
+        if self.last_line:
+            print(self.last_line, file=sys.stderr)  # noqa: T201  (the terminal is this module's job)
+
+
+def _run_flow(name: str, parameters: Parameters, as_json: bool) -> None:
+    """Run a flow, such as `flows.nightly:nightly`, and exit with its code."""
+    results: list[RunResult] = []
+    command = _command_to_resume(datetime.now(UTC))
 
     def run() -> None:
-        from flows.ops import status as oncall
-
-        told.update(ask(oncall, read_settings()))
-        if not as_json:
-            from flows.report import console
-
-            for part in oncall.show(told):
-                console(stderr=False).print(part)
-
-    code, last, _ = _ending(run)
-    if last:
-        print(last, file=sys.stderr)  # noqa: T201
-    if as_json:
-        print(json.dumps({"error": last} if code else told), flush=True)  # noqa: T201
-    raise typer.Exit(code)
-
-
-def _run(run: Callable[[], RunResult], as_json: bool, **overrides: str | None) -> None:
-    """Run a flow: its result on standard output, all else on standard error, and the exit code."""
-    results = [RunResult(decision=Decision.FAILED)]
-
-    def prepared() -> None:
-        prepare_prefect(read_settings(**overrides))
-        stop_in_time(_stopped())
+        given = type(parameters).check(**parameters.to_json())
+        prepare_prefect(given.read_settings())
+        stop_in_time(_stopped(command))
         from flows import report
 
         report.log_to_terminal()
-        results.append(run())
+        results.append(resolve_name(name)(**given.to_json()))
 
-    code, last, error = _ending(prepared)
-    result: RunResult = getattr(error, "result", results[-1])
+    ending = _end(run, command)
+    result = results[0] if results else getattr(ending.error, "result", RunResult(decision=Decision.FAILED))
     facts = result.to_json()
-    if submission := getattr(error, "submission", None):
+    if submission := getattr(ending.error, "submission", None):
         facts["submission"] = submission.to_json()
-    if code:
-        facts["reason"] = last
-    facts["seconds"]["total"] = round(time.time() - STARTED, 3)
-    if last:
-        print(last, file=sys.stderr)  # noqa: T201  (the terminal is this module's job)
+    if ending.code:
+        facts["reason"] = ending.last_line
+    facts["seconds"]["total"] = round(time.monotonic() - STARTED, 3)
+    ending.print_last_line()
     if as_json:
-        print(json.dumps(facts), flush=True)  # noqa: T201
-    raise typer.Exit(code)
+        _print_json(facts)
+    raise typer.Exit(ending.code)
 
 
-def _ending(run: Callable[[], None]) -> tuple[int, str, BaseException | None]:
-    """Run something to its end: the exit code, the last line for a person, and the error behind them."""
+def _run_report(name: str, as_json: bool, *arguments: Any) -> None:
+    """Run a function that returns a record, such as `flows.ops.status:status`; show it and exit."""
+    records: list[Record] = []
+
+    def run() -> None:
+        record = resolve_name(name)(read_settings(), *arguments)
+        records.append(record)
+        if not as_json:
+            from flows.ops.terminal import show
+            from flows.report import console
+
+            for part in show(record):
+                console(stderr=False).print(part)
+
+    ending = _end(run)
+    ending.print_last_line()
+    if as_json:
+        _print_json({"error": ending.last_line} if ending.code else records[0].to_json())
+    raise typer.Exit(ending.code)
+
+
+def _end(run: Callable[[], None], command: str = "") -> Ending:
+    """Run something to its end.
+
+    Args:
+        run: what is run.
+        command: what a person types to resume it.
+    """
     try:
         run()
     except SettingsError as error:
-        return 2, f"settings: {error}", error
+        return Ending(2, f"settings: {error}", error)
     except MnistError as error:
-        go_on = f". To go on: {_command_again()}" if error.retryable else ""
-        return 1, f"failed: {error}{go_on}", error
+        resume = f". To resume: {command}" if error.retryable and command else ""
+        return Ending(1, f"failed: {error}{resume}", error)
     except KeyboardInterrupt as error:
-        return 1, _stopped(), error
+        return Ending(1, _stopped(command), error)
     except OSError as error:
         what = f"{error.filename or ''}: {error.strerror or error}"
-        return 1, f"failed: {what}; make room, or mend its rights", error
+        return Ending(1, f"failed: {what}; free disk space or fix the permissions", error)
     except Exception as error:
-        logging.getLogger("mnist").exception("an error that nobody foresaw")
+        logging.getLogger("mnist").exception("unexpected error")
         what = f"{type(error).__name__}: {error}"
-        return 1, f"failed: {what}; this is a fault of the job, please report it", error
-    return 0, "", None
+        return Ending(1, f"failed: {what}; this is a bug, please report it{_issues()}", error)
+    return Ending()
 
 
-def _stopped() -> str:
-    return f"stopped. To go on: {_command_again()}"
+def _stopped(command: str) -> str:
+    return f"stopped. To resume: {command}" if command else "stopped"
 
 
-def _command_again() -> str:
-    """The command that goes on with this night, as it can be typed in this folder."""
+def _command_to_resume(started: datetime) -> str:
+    """Return the command that resumes this run, as it can be typed in this folder."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
     if {"nightly", "train"} & set(arguments) and not any(a.split("=")[0] == "--night" for a in arguments):
-        arguments += ["--night", datetime.fromtimestamp(STARTED, UTC).date().isoformat()]
+        arguments += ["--night", started.date().isoformat()]
     home = [f"MNIST_HOME={os.environ['MNIST_HOME']}"] if "MNIST_HOME" in os.environ else []
     return shlex.join([*home, os.path.relpath(sys.executable), "-m", "flows", *arguments])
 
 
+def _issues() -> str:
+    """Return where bugs are reported, as the package's metadata has it."""
+    try:
+        urls = metadata("mnist-nightly").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        urls = []
+    found = [url.split(", ")[1] for url in urls if url.split(", ")[0].lower() == "issues"]
+    return f" at {found[0]}" if found else ""
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value), flush=True)  # noqa: T201  (the terminal is this module's job)
+
+
 def main() -> None:
-    """Console script `mnist-nightly`."""
+    """Run the command line; console script `mnist-nightly`."""
     app()
 
 

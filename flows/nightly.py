@@ -11,26 +11,15 @@ from flows.ensemble import assemble, parts
 from flows.kaggle.competition import connect
 from flows.kaggle.errors import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
 from flows.ops.children import Limits, run_children
+from flows.parameters import NightlyParameters, RunParameters, TrainParameters, takes
 from flows.policy.champions import champions_before, demotions, was_champion
 from flows.records import Decision, Demotion, NightEntry, RunKey, RunResult
 from flows.registry import Registry
-from flows.settings import (
-    Device,
-    DryRun,
-    Force,
-    Fresh,
-    Model,
-    Night,
-    Preset,
-    Seed,
-    Settings,
-    read_settings,
-)
+from flows.settings import Settings
 from flows.store.open import open_store
 from flows.submit import predict_version, read_scores, reconcile, submit
 from flows.train import (
     capped,
-    check_seed,
     clocked,
     download,
     night_id,
@@ -57,60 +46,34 @@ class AlarmError(MnistError):
 
 
 @flow(name="nightly", flow_run_name=run_name)
-def nightly(
-    night: Night = None,
-    model: Model = None,
-    preset: Preset = None,
-    seed: Seed = None,
-    device: Device = None,
-    fresh: Fresh = False,
-    dry_run: DryRun = False,
-    force: Force = False,
-) -> RunResult:
-    """One night: train a version, and where it passes the gate make it champion and submit it.
-
-    Args:
-        night: UTC date as 2026-11-23; the scheduled start's, or today's where it is not given.
-        model: what is trained; as MNIST_MODEL where it is not given.
-        preset: how long it is trained; as MNIST_PRESET where it is not given.
-        seed: 0 to 2^31 - 1; from night and attempt where it is not given.
-        device: where it is trained; as MNIST_DEVICE where it is not given.
-        fresh: open the next attempt of this night instead of going on with the last.
-        dry_run: stop after the gate; nothing is promoted, nothing posted.
-        force: pass the gate whatever it says; the format of the submission is checked all the same.
+@takes(NightlyParameters)
+def nightly(parameters: NightlyParameters) -> RunResult:
+    """Train a version, and if it passes the gate make it champion and submit it once.
 
     Returns:
-        The result that `--json` prints; the README describes it.
+        The result that `--json` prints; docs/cli.md describes it.
     """
     report.log_to_prefect()
-    settings = read_settings(model=model, preset=preset, device=device)
+    settings = parameters.read_settings()
     refuse_an_unset_server(settings)
     with capped(settings.night_cap_s, "the night", "MNIST_NIGHT_CAP_S"):
-        return _night(settings, night, seed, device, fresh, dry_run, force)
+        return _night(settings, parameters)
 
 
-def _night(
-    settings: Settings,
-    night: str | None,
-    seed: int | None,
-    device: str | None,
-    fresh: bool,
-    dry_run: bool,
-    force: bool,
-) -> RunResult:
+def _night(settings: Settings, parameters: NightlyParameters) -> RunResult:
     run = RunKey(
-        night=night_id(night),
+        night=night_id(parameters.night),
         model=settings.model,
         preset=settings.preset,
         epochs=settings.epochs,
-        seed=check_seed(seed),
+        seed=parameters.seed,
     )
     seconds: dict[str, float] = {}
     with clocked(seconds, "download"):
         competition = connect(settings)
         data = download(competition, settings)
-    registry = Registry(open_store(str(settings.store)), competition.namespace(data))
-    run = registry.open_attempt(run, fresh)
+    registry = Registry(open_store(settings.store), competition.namespace(data))
+    run = registry.open_attempt(run, parameters.fresh)
 
     def finish(version: str, decision: Decision, reason: str, posted: bool = False) -> RunResult:
         result = report.summarise(registry, run.night, version, decision, reason, seconds, posted)
@@ -146,7 +109,7 @@ def _night(
     reconcile(competition, registry)
     alarms = [roll_back(registry, version) for version in read_scores(competition, registry)]
     ended = registry.night(run)
-    if ended is not None and _is_over(ended, force):
+    if ended is not None and _is_over(ended, parameters.force):
         version, reason, seconds = ended.version, ended.reason, ended.seconds
         log.info("night %s is finished already: %s", run.key, ended.decision)
         alarm = roll_back(registry, ended.submitted) if ended.submitted else None
@@ -166,7 +129,7 @@ def _night(
     if late:
         log.warning("%s", late)
 
-    seconds |= run_training(run, seed, device, settings, registry)
+    seconds |= run_training(run, parameters, settings, registry)
 
     while True:
         number, champion = registry.champion()
@@ -178,10 +141,10 @@ def _night(
         with clocked(seconds, "predict"):
             predict_version(version, data, registry)
         passed, reason = gate(registry, version, champion, settings)
-        if force and not passed:
+        if parameters.force and not passed:
             passed, reason = True, f"forced: {reason}"
         log.info("gate: %s", reason)
-        if dry_run or not passed or registry.was_champion(version):
+        if parameters.dry_run or not passed or registry.was_champion(version):
             break
         if registry.promote(version, number, reason):
             log.info("champion %d: %s", number + 1, version)
@@ -198,7 +161,7 @@ def _night(
                 )
             report.announce(registry, "promoted", version, reason)
             break
-    if dry_run:
+    if parameters.dry_run:
         return _raise_alarm(finish(version, Decision.DRY_RUN, reason), late)
 
     decision = Decision.PROMOTED if passed else Decision.REJECTED
@@ -241,7 +204,7 @@ def _raise_alarm(result: RunResult, alarm: str | None) -> RunResult:
 
 
 def run_training(
-    run: RunKey, seed: int | None, device: str | None, settings: Settings, registry: Registry
+    run: RunKey, parameters: RunParameters, settings: Settings, registry: Registry
 ) -> dict[str, float]:
     """Train what is not trained yet where this night runs: in its process, or, as a deployment's run, on the
     GPU pool, a run for each member of an ensemble.
@@ -256,12 +219,18 @@ def run_training(
     todo = [part for part in parts(run) if registry.version_of(part) is None]
     if not todo:
         return {}
+    given = TrainParameters(
+        night=run.night,
+        model=run.model,
+        preset=run.preset,
+        seed=parameters.seed,
+        device=parameters.device,
+        attempt=run.attempt,
+    )
     if deployment.id is None:
-        spent = train(run.night, run.model, run.preset, seed, device, run.attempt).seconds
+        spent = train(**given.to_json()).seconds
         return {step: took for step, took in spent.items() if step != "download"}
-    given = {"night": run.night, "model": run.model, "preset": run.preset, "seed": seed}
-    given |= {"device": device, "attempt": run.attempt}
-    asked = [given | {"member": part.member} for part in todo]
+    asked = [given.model_copy(update={"member": part.member}) for part in todo]
     fallback = {"capacity_provider": settings.gpu_fallback} if settings.gpu_fallback else None
     limits = Limits(start_s=settings.gpu_start_s, cap_s=settings.train_cap_s)
     start = run_children("train/gpu", asked, limits, fallback)

@@ -1,92 +1,153 @@
 """Every setting of the job, in one class; read when a flow starts, never on import."""
 
 import difflib
+import json
 import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, WithJsonSchema, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
-from pydantic_settings import SettingsError as SourceError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mnist_core.errors import MnistError
-from mnist_core.spec import DIGIT_RECOGNIZER
+from mnist_core.models import base as models
+from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, find_spec
 
 PREFIX = "MNIST_"
-FLOORS = {"convnet": 0.99, "ensemble": 0.995, "resnet18": 0.99, "scratch": 0.95}
-"""Lowest held-out accuracy that is submitted, by model (MNIST_FLOOR overrides it)."""
+DEVICES = ("auto", "cpu", "cuda")
 
 
 class SettingsError(MnistError):
-    """A setting that is unknown, misspelled or out of range; nothing was started."""
+    """A setting that is unknown, misspelled or out of range; nothing was started.
+
+    Attributes:
+        names: the fields of `Settings` that are at fault; empty if there are none such.
+    """
+
+    def __init__(self, problem: str, remedy: str = "", *, names: Sequence[str] = ()) -> None:
+        super().__init__(problem, remedy)
+        self.names = tuple(names)
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """Return the values that a setting may have; empty if they cannot be listed."""
+    if name == "model":
+        return tuple(kind.name for kind in models.kinds().values() if kind.nightly)
+    return {
+        "competition": tuple(SPECS),
+        "preset": models.COMMON_PRESETS,
+        "device": DEVICES,
+    }.get(name, ())
 
 
 class Settings(BaseSettings):
-    """The job's settings, from `MNIST_*` variables and `.env`; the variable wins."""
+    """The settings of the job, from `MNIST_*` variables and `.env`; the variable wins.
+
+    The description of each field is what the command line, the forms of the deployments and
+    docs/configuration.md show. `default` states a default that is not a constant.
+
+    Example:
+        >>> os.environ["MNIST_PRESET"] = "best"
+        >>> settings = read_settings(model="ensemble")
+        >>> settings.model, settings.preset, settings.store
+        ('ensemble', 'best', '.mnist/store')
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
-    kaggle: str = Field("practice", description="`practice`, `live` (kaggle.com), or a server's URL")
-    competition: str = Field(DIGIT_RECOGNIZER.name, pattern=r"^[a-z0-9][a-z0-9-]*$", description="its name")
-    home: Path = Field(Path(".mnist"), description="downloads, caches, reports, the local Prefect home")
-    store: str | None = Field(
-        None,
-        description="where versions live: a folder, or `s3://bucket/prefix`; default `store` in the home",
+    kaggle: str = Field(
+        "practice",
+        description="Server to compete on: `practice` (a local one), `live` (kaggle.com) or a URL",
     )
-    model: Literal["convnet", "ensemble", "resnet18", "scratch"] = Field(
-        "convnet", description="what is trained"
+    competition: str = Field(DIGIT_RECOGNIZER.name, description="Competition to enter")
+    home: Path = Field(
+        Path(".mnist"),
+        description="Folder for downloads, reports, the practice server and Prefect's local data",
     )
-    preset: Literal["fast", "balanced", "best"] = Field(
-        "fast", description="how long it is trained, and how many members a night adds to an ensemble"
+    store: str = Field(
+        default_factory=lambda known: str(known["home"] / "store"),
+        description="Where versions, predictions and champions are kept: a folder or `s3://bucket/prefix`",
+        json_schema_extra={"default": "`store` in the home"},
+    )
+    model: str = Field("convnet", description="Model to train")
+    preset: str = Field(
+        "fast", description="Training effort; for an ensemble also the number of members that a run adds"
     )
     members: int = Field(
-        15, ge=5, le=100, description="most members of an ensemble; then a new one replaces one of its fold"
+        15,
+        ge=5,
+        le=100,
+        description="Most members of an ensemble; beyond that a new member replaces one of its own fold",
     )
     epochs: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        None, description="passes over rows; default by model and preset"
+        None,
+        description="Passes over the training rows",
+        json_schema_extra={"default": "by model and preset"},
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where it is trained")
+    device: str = Field("auto", description="Device to train on")
     floor: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="lowest held-out accuracy that is submitted; default by model"
+        None,
+        description="Lowest held-out accuracy that may be submitted",
+        json_schema_extra={"default": "by model"},
     )
     margin_errors: float = Field(
-        2.0, ge=0, description="a challenger may be worse than the champion by this many standard errors"
+        2.0, ge=0, description="Standard errors by which a challenger may be worse than the champion"
     )
-    margin_rows: int = Field(8, ge=0, description="and by this many held-out rows, before it is rejected")
+    margin_rows: int = Field(
+        8,
+        ge=0,
+        description="Held-out rows by which it may be worse, if that is more than the standard errors",
+    )
     share_min: float = Field(
-        0.05, ge=0, le=0.1, description="lowest share of each digit among the predictions that are submitted"
+        default_factory=lambda known: find_spec(known["competition"]).share_floor,
+        ge=0,
+        le=1,
+        description="Lowest share of each class among the predictions of a submission",
+        json_schema_extra={"default": "by competition"},
     )
     agreement: float = Field(
-        0.95, ge=0, le=1, description="lowest share of test rows on which a challenger and the champion agree"
+        0.95, ge=0, le=1, description="Lowest share of test rows on which challenger and champion agree"
     )
-    split_seed: int = Field(0, ge=0, description="which split the practice competition deals")
-    daily_limit: int = Field(10, ge=0, description="submissions a day that the practice competition takes")
+    split_seed: int = Field(0, ge=0, description="Split of the digits that the practice server uses")
+    daily_limit: int = Field(10, ge=0, description="Submissions per day that the practice server accepts")
     timeout_s: float = Field(
-        60.0, gt=0, le=120, description="seconds that the competition's server may be silent"
+        60.0,
+        gt=0,
+        le=120,
+        description="Seconds without an answer after which a request to the competition's server fails",
     )
-    score_wait_s: float = Field(600.0, ge=0, description="seconds to wait for a score")
-    retry_waits_s: list[float] = Field(
-        [10.0, 60.0, 300.0], description="seconds before each new try of a download or a list (JSON)"
+    score_wait_s: float = Field(
+        600.0, ge=0, description="Seconds to wait for a score; after that the next run reads it"
+    )
+    retry_waits_s: Annotated[list[float], NoDecode] = Field(
+        [10.0, 60.0, 300.0],
+        description="Seconds to wait before each retry of a download or a request, as a JSON list",
     )
     gpu_start_s: float = Field(
-        1800.0, gt=0, description="seconds until a training on another machine must have begun"
+        1800.0,
+        gt=0,
+        description="Seconds within which a training on the GPU pool must start, its machine included",
     )
     gpu_fallback: str | None = Field(
-        None, description="ECS capacity provider of a training whose first machine did not come, or was lost"
+        None,
+        description="ECS capacity provider to try again with if a training gets no machine or loses it",
+        json_schema_extra={"default": "none"},
     )
-    train_cap_s: float = Field(7200.0, gt=0, description="seconds that a training may take; then it fails")
-    night_cap_s: float = Field(21600.0, gt=0, description="seconds that a night may take; then it fails")
-    keep_reports: int = Field(90, ge=1, description="nights whose reports are kept in the home")
+    train_cap_s: float = Field(7200.0, gt=0, description="Longest training in seconds; then it fails")
+    night_cap_s: float = Field(21600.0, gt=0, description="Longest nightly run in seconds; then it fails")
+    keep_reports: int = Field(90, ge=1, description="Number of nights whose reports are kept in the home")
     notify: str | None = Field(
         None,
         pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
-        description="the Prefect block that hears of failures and of new champions, as `slack-webhook/NAME`",
+        description="Prefect block that sends notifications, as `slack-webhook/NAME`",
+        json_schema_extra={"default": "none"},
     )
     silence_s: float = Field(
-        93600.0, gt=0, description="seconds without a night that ended well, after which that block hears"
+        93600.0, gt=0, description="Seconds without a successful nightly run that lead to a notification"
     )
 
     @field_validator("kaggle")
@@ -101,119 +162,109 @@ class Settings(BaseSettings):
             )
         return value.rstrip("/")
 
-    @field_validator("store")
+    @field_validator("competition", "model", "preset", "device")
     @classmethod
-    def _store_is_a_folder_or_a_bucket(cls, value: str | None) -> str | None:
-        if value is None or re.fullmatch(r"s3://[a-z0-9.-]{3,63}(/[\w./=-]*)?", value):
-            return value
-        if value.startswith("s3:") or "://" in value:
-            raise ValueError("must be a folder, or `s3://bucket/prefix`")
-        if Path(value).is_file():
-            raise ValueError("is a file; it must be a folder, or `s3://bucket/prefix`")
+    def _is_a_choice(cls, value: str, info: ValidationInfo) -> str:
+        allowed = choices(info.field_name or "")
+        if value not in allowed:
+            close = difflib.get_close_matches(value, allowed, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(f"must be one of {', '.join(allowed)}{hint}")
         return value
 
-    @model_validator(mode="after")
-    def _store_has_a_place(self) -> Self:
-        if self.store is None:
-            object.__setattr__(self, "store", str(self.home / "store"))
-        return self
+    @field_validator("store")
+    @classmethod
+    def _store_is_a_folder_or_a_bucket(cls, value: str) -> str:
+        if re.fullmatch(r"s3://[a-z0-9.-]{3,63}(/[\w./=-]*)?", value):
+            return value
+        if value.startswith("s3:") or "://" in value:
+            raise ValueError("must be a folder or `s3://bucket/prefix`")
+        if Path(value).is_file():
+            raise ValueError("is a file, but must be a folder or `s3://bucket/prefix`")
+        return value
+
+    @field_validator("retry_waits_s", mode="before")
+    @classmethod
+    def _waits_are_a_json_list(cls, value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("must be a JSON list, such as [10, 60, 300]") from None
+
+    @property
+    def spec(self) -> CompetitionSpec:
+        """The competition's definition: its files, rows and classes."""
+        return find_spec(self.competition)
 
     @property
     def kaggle_is_set(self) -> bool:
-        """Whether somebody chose the server; a scheduled night does not run on the default."""
+        """Whether somebody chose the server; a scheduled run does not start on the default."""
         return "kaggle" in self.model_fields_set
 
     def floor_of(self, model: str) -> float:
-        """The lowest held-out accuracy of `model` that is submitted."""
-        return FLOORS[model] if self.floor is None else self.floor
+        """Return the lowest held-out accuracy of `model` that may be submitted.
 
+        Raises:
+            ModelError: the model does not exist.
+        """
+        return (models.find(model).floor or 0.0) if self.floor is None else self.floor
 
-def _choices(name: str) -> list[str]:
-    return list(get_args(Settings.model_fields[name].annotation))
-
-
-# What the form of a deployment shows of a flow's parameters, and what the server checks before it starts a
-# machine. The flow checks again what it is given, with the settings, so that its message names the setting.
-Night = Annotated[
-    str | None,
-    WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}),
-    Field(json_schema_extra={"title": "Night (UTC date)"}),
-]
-Model = Annotated[
-    str | None,
-    WithJsonSchema({"type": "string", "enum": _choices("model")}),
-    Field(json_schema_extra={"title": "Model"}),
-]
-Preset = Annotated[
-    str | None,
-    WithJsonSchema({"type": "string", "enum": _choices("preset")}),
-    Field(json_schema_extra={"title": "Preset"}),
-]
-Device = Annotated[
-    str | None,
-    WithJsonSchema({"type": "string", "enum": _choices("device")}),
-    Field(json_schema_extra={"title": "Device"}),
-]
-Seed = Annotated[
-    int | None,
-    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 2**31 - 1}),
-    Field(json_schema_extra={"title": "Seed"}),
-]
-Attempt = Annotated[
-    int | None,
-    WithJsonSchema({"type": "integer", "minimum": 1}),
-    Field(json_schema_extra={"title": "Attempt of the night"}),
-]
-Member = Annotated[
-    int | None,
-    WithJsonSchema({"type": "integer", "minimum": 1}),
-    Field(json_schema_extra={"title": "Member of the night"}),
-]
-Version = Annotated[
-    str | None,
-    WithJsonSchema({"type": "string", "minLength": 1}),
-    Field(json_schema_extra={"title": "Version"}),
-]
-Fresh = Annotated[bool, Field(json_schema_extra={"title": "Fresh attempt"})]
-DryRun = Annotated[bool, Field(json_schema_extra={"title": "Dry run"})]
-Force = Annotated[bool, Field(json_schema_extra={"title": "Force"})]
+    @classmethod
+    def defaults_for(cls, names: Sequence[str]) -> dict[str, Any]:
+        """Return the defaults of some settings, as if all the others had theirs."""
+        defaults = cls.model_construct()
+        return {name: getattr(defaults, name) for name in names}
 
 
 def read_settings(**overrides: Any) -> Settings:
     """Read the settings from the environment and `.env`, with `overrides` (None: not given) on top.
 
-    `.env` in the working directory may also hold other programs' variables (`KAGGLE_*`, `AWS_*`);
-    each enters the environment unless it is set there already.
+    `.env` in the working directory may also hold variables of other programs (`KAGGLE_*`, `AWS_*`); each
+    enters the environment unless it is set there already.
 
     Raises:
-        SettingsError: a `MNIST_` variable that does not exist, or a value out of its range; the message
-            names the variable (of an override its option too), the value's fault and, for a misspelling,
+        SettingsError: a `MNIST_` variable does not exist, or a value is out of range; the message names the
+            variable (of an override its option too), what is wrong with the value and, for a misspelling,
             the nearest setting.
     """
     for name, value in dotenv_values(".env").items():
         if value is not None:
             os.environ.setdefault(name, value)
-    for name in os.environ:
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
-            raise SettingsError(f"{name} is no setting{_nearest(name)}; the README lists them all")
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    problems = [
+        f"{name} is not a setting{_nearest(name, known)}"
+        for name in sorted(os.environ.keys() - known)
+        if name.startswith(PREFIX)
+    ]
     given = {name: value for name, value in overrides.items() if value is not None}
+    faults: dict[str, str] = {}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
-        # The value itself stays out of the message: it could be a credential in the wrong variable.
-        faults = ((str(e["loc"][0]), e["msg"].removeprefix("Value error, ")) for e in error.errors())
-        raise SettingsError(
-            "; ".join(
-                f"{f'--{name}, ' if name in given else ''}{PREFIX}{name.upper()}: {fault}"
-                for name, fault in faults
-            )
-        ) from None
-    except SourceError as error:  # of a list that is no JSON
-        name = str(error).partition('field "')[2].partition('"')[0].upper()
-        raise SettingsError(f"{PREFIX}{name}: must be a list in JSON, as [10, 60, 300]") from None
+        faults = _faults(error)
+        problems += [
+            f"{f'--{_option(name)}, ' if name in given else ''}{PREFIX}{name.upper()}: {fault}"
+            for name, fault in faults.items()
+        ]
+    if problems:
+        remedy = "" if faults else "docs/configuration.md lists all settings"
+        raise SettingsError("; ".join(problems), remedy, names=list(faults))
+    return settings
 
 
-def _nearest(name: str) -> str:
-    known = [PREFIX + field.upper() for field in Settings.model_fields]
+def _faults(error: ValidationError) -> dict[str, str]:
+    """Return what is wrong with each setting, without the values: one may be a credential."""
+    return {
+        str(entry["loc"][0]): entry["msg"].removeprefix("Value error, ")
+        for entry in error.errors(include_input=False)
+        if entry["type"] != "default_factory_not_called"  # follows from another fault
+    }
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -15,10 +15,11 @@ from flows.kaggle.download import Data
 from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionRefusedError
 from flows.kaggle.submissions import submission_token
 from flows.lease import LEASE_S, Lease, LeaseLostError
+from flows.parameters import SubmitParameters, takes
 from flows.policy.lease import has_expired, must_reconcile
 from flows.records import LeaseEntry, RunResult, Score, Status, Submission, SubmissionResult
 from flows.registry import Registry
-from flows.settings import Settings, SettingsError, Version, read_settings
+from flows.settings import Settings, SettingsError, read_settings
 from flows.store.open import open_store
 from flows.train import clocked, download, is_child, refuse_an_unset_server, retries
 from mnist_core import submission
@@ -199,13 +200,11 @@ def run_name() -> str:
 
 
 @flow(name="submit", flow_run_name=run_name)
-def submit(version: Version = None) -> RunResult:
+@takes(SubmitParameters)
+def submit(parameters: SubmitParameters) -> RunResult:
     """Submit a version, unless the competition has these predictions already.
 
     The format check and the once-only rule hold; the gate is not asked and the champion stays.
-
-    Args:
-        version: its name; the champion where it is not given.
     """
     report.log_to_prefect()
     settings = read_settings()
@@ -214,9 +213,9 @@ def submit(version: Version = None) -> RunResult:
     with clocked(seconds, "download"):
         competition = connect(settings)
         data = download(competition, settings)
-    registry = Registry(open_store(str(settings.store)), competition.namespace(data))
+    registry = Registry(open_store(settings.store), competition.namespace(data))
     reconcile(competition, registry)
-    name = version or registry.champion()[1]
+    name = parameters.version or registry.champion()[1]
     if name is None:
         raise SettingsError("there is no champion to submit yet; run `python -m flows nightly` first")
     if registry.version(name) is None:

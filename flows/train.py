@@ -20,22 +20,11 @@ from flows.held_out import HeldOut
 from flows.kaggle.competition import Competition, connect
 from flows.kaggle.download import Data
 from flows.kaggle.errors import SubmissionUnknownError
+from flows.parameters import TrainParameters, takes
 from flows.publish import publish, seed_of
 from flows.records import RunKey, RunResult
 from flows.registry import Registry
-from flows.settings import (
-    Attempt,
-    Device,
-    Fresh,
-    Member,
-    Model,
-    Night,
-    Preset,
-    Seed,
-    Settings,
-    SettingsError,
-    read_settings,
-)
+from flows.settings import Settings, SettingsError, read_settings
 from flows.store.open import open_store
 from mnist_core.errors import MnistError
 
@@ -220,53 +209,35 @@ def run_name() -> str:
 
 
 @flow(name="train", flow_run_name=run_name)
-def train(
-    night: Night = None,
-    model: Model = None,
-    preset: Preset = None,
-    seed: Seed = None,
-    device: Device = None,
-    attempt: Attempt = None,
-    member: Member = None,
-    fresh: Fresh = False,
-) -> RunResult:
-    """Train tonight's version and publish it, or adopt the one that the same command published.
+@takes(TrainParameters)
+def train(parameters: TrainParameters) -> RunResult:
+    """Train tonight's version and publish it, or reuse the one that the same command published.
 
     Of an ensemble tonight's members are trained one after another, each published when it is finished, and
     put together with the champion's.
-
-    Args:
-        night: UTC date as 2026-11-23; today's where it is not given.
-        model: what is trained; as MNIST_MODEL where it is not given.
-        preset: how long it is trained; as MNIST_PRESET where it is not given.
-        seed: 0 to 2^31 - 1; from night and attempt where it is not given.
-        device: where it is trained; as MNIST_DEVICE where it is not given.
-        attempt: which attempt of the night, where the caller has opened it.
-        member: train this one of tonight's members of an ensemble alone, from 1.
-        fresh: open the next attempt instead of adopting what is there.
 
     Returns:
         The result that `--json` prints, with `seconds` of download, read, train and publish.
     """
     report.log_to_prefect()
-    settings = read_settings(model=model, preset=preset, device=device)
+    settings = parameters.read_settings()
     refuse_an_unset_server(settings)
     seconds: dict[str, float] = {}
     with clocked(seconds, "download"):
         competition = connect(settings)
         data = download(competition, settings)
-    registry = Registry(open_store(str(settings.store)), competition.namespace(data))
+    registry = Registry(open_store(settings.store), competition.namespace(data))
     run = RunKey(
-        night=night_id(night),
+        night=night_id(parameters.night),
         model=settings.model,
         preset=settings.preset,
         epochs=settings.epochs,
-        seed=check_seed(seed),
-        attempt=attempt or 1,
-        member=check_member(member, settings),
+        seed=parameters.seed,
+        attempt=parameters.attempt or 1,
+        member=check_member(parameters.member, settings),
     )
-    if attempt is None:
-        run = registry.open_attempt(run, fresh)
+    if parameters.attempt is None:
+        run = registry.open_attempt(run, parameters.fresh)
     version = None
     with capped(settings.train_cap_s, "training", "MNIST_TRAIN_CAP_S"):
         for part in parts(run):
@@ -300,14 +271,3 @@ def check_member(member: int | None, settings: Settings) -> int | None:
                 what = f"{settings.model} is a single network"
             raise SettingsError(f"member {member}: {what}")
     return member
-
-
-def check_seed(seed: int | None) -> int | None:
-    """A seed in range.
-
-    Raises:
-        SettingsError: it is negative or 2^31 and more.
-    """
-    if seed is not None and not 0 <= seed < 2**31:
-        raise SettingsError(f"--seed {seed} is out of range: 0 to {2**31 - 1}")
-    return seed

@@ -15,9 +15,8 @@ from flows.kaggle.credentials import Credentials, find_credentials
 from flows.kaggle.download import NAME_DIGITS, Data, Downloads
 from flows.records import Submission
 from flows.settings import Settings, SettingsError
-from mnist_core.errors import DataError
 from mnist_core.progress import Progress
-from mnist_core.spec import CompetitionSpec, find_spec
+from mnist_core.spec import CompetitionSpec
 
 LIVE_URL = "https://api.kaggle.com"
 
@@ -99,17 +98,14 @@ def connect(settings: Settings) -> Competition:
     `practice` finds the practice server of this home, or starts it.
 
     Raises:
-        SettingsError: the competition is not known, credentials are missing, or there is no practice server.
+        SettingsError: credentials are missing, or there is no practice server.
     """
-    try:
-        spec = find_spec(settings.competition)
-    except DataError as error:
-        raise SettingsError(f"MNIST_COMPETITION: {error.problem}", error.remedy) from None
     if settings.kaggle == "practice":
         url, credentials = _practice_server(settings)
     else:
         url = LIVE_URL if settings.kaggle == "live" else settings.kaggle
         credentials = find_credentials()
+    spec = settings.spec
     client = Client(url, server_name(settings), spec.name, credentials, settings.timeout_s)
     return Competition(client, spec, settings.home)
 

@@ -15,6 +15,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelling
 
+from flows.parameters import Parameters
 from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")
@@ -91,7 +92,7 @@ class Child:
     """
 
     run: UUID
-    parameters: Mapping[str, Any]
+    parameters: Parameters
     restarted: bool = False
     running_since: float | None = None
     ended: FlowRun | None = None
@@ -99,7 +100,7 @@ class Child:
 
 def run_children(
     deployment: str,
-    parameters: Sequence[Mapping[str, Any]],
+    parameters: Sequence[Parameters],
     limits: Limits,
     fallback: Mapping[str, Any] | None = None,
 ) -> float:
@@ -111,7 +112,7 @@ def run_children(
 
     Args:
         deployment: such as `train/gpu`.
-        parameters: of each child; references, never arrays. None values are left out.
+        parameters: of each child; references, never arrays.
         limits: how long a child may take.
         fallback: job variables with which a child is started once more if it waits too long for a machine or
             crashes.
@@ -166,7 +167,7 @@ class _Family:
         self._waiting_since = time.monotonic()
         self._api_is_silent = False
 
-    def start(self, parameters: Sequence[Mapping[str, Any]]) -> None:
+    def start(self, parameters: Sequence[Parameters]) -> None:
         """Start a child for each of these parameters."""
         for given in parameters:
             self._children.append(Child(self._create(given), given))
@@ -189,7 +190,8 @@ class _Family:
     def _look(self) -> None:
         """Read the state of each child once, and act on it."""
         waiting_s = time.monotonic() - self._waiting_since
-        for child in self._children:
+        # Those that were restarted come last: giving one up must not take another one's restart away.
+        for child in sorted(self._children, key=lambda child: child.restarted):
             if child.ended is None:
                 run = self._read(child.run)
                 if run is None:
@@ -235,9 +237,9 @@ class _Family:
         child.run, child.restarted = self._create(child.parameters, self._fallback), True
         self._waiting_since = time.monotonic()
 
-    def _create(self, parameters: Mapping[str, Any], job_variables: Mapping[str, Any] | None = None) -> UUID:
-        given = {name: value for name, value in parameters.items() if value is not None}
+    def _create(self, parameters: Parameters, job_variables: Mapping[str, Any] | None = None) -> UUID:
         variables = None if job_variables is None else dict(job_variables)
+        given = parameters.to_json()
         try:
             run = run_deployment(self._deployment, parameters=given, job_variables=variables, timeout=0)
         except ObjectNotFound:

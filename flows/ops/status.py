@@ -1,172 +1,158 @@
-"""What the person on call asks and does, without Prefect: status, versions, rollback, prune.
+"""How the job stands: champion, last nights, submissions that are pending or unknown, and the quota.
 
-Each reads the store, which is the truth, and is safe while a night runs: what they write is a numbered list's
-next entry or takes away what no run can need.
+Needs no Prefect: it reads the store, which is the source of truth, and is safe while a run is under way.
 """
 
 from datetime import UTC, datetime
-from typing import Any
-
-from rich.table import Table
 
 from flows import lease
-from flows.kaggle.competition import connect, server_name
+from flows.kaggle.competition import connect, namespace_prefix
 from flows.kaggle.errors import CompetitionError
 from flows.policy.lease import has_expired
-from flows.prune import prune as prune_registry
-from flows.records import Demotion, LeaseState, NightEntry
+from flows.records import Decision, LeaseState, NightEntry, Record
 from flows.registry import Registry
 from flows.settings import Settings, SettingsError
 from flows.store.base import Store
 from flows.store.open import open_store
 
 NIGHTS = 7
-"""So many nights, the last ones, are shown."""
+"""Number of nights that are shown, the latest ones."""
 
 
-def open_registry(settings: Settings) -> Registry:
-    """The registry of the place on this server that was written to last.
+class VersionSummary(Record):
+    """A version with its scores; None for what is not known, or was pruned."""
 
-    Raises:
-        SettingsError: there is none.
+    version: str
+    model: str | None = None
+    preset: str | None = None
+    valid_accuracy: float | None = None
+    public_score: float | None = None
+
+
+class ChampionSummary(VersionSummary):
+    """The champion.
+
+    Attributes:
+        since: when it was promoted, UTC, ISO 8601.
     """
-    store = open_store(str(settings.store))
-    return Registry(store, _last_place(store, settings))
+
+    since: str
 
 
-def _last_place(store: Store, settings: Settings) -> str:
-    prefix = f"{server_name(settings).replace(':', '_')}/{settings.competition}/"
-    places: dict[str, float] = {}
-    for key, written in store.keys(prefix).items():
-        place = prefix + key.removeprefix(prefix).split("/")[0]
-        places[place] = max(written, places.get(place, 0.0))
-    if not places:
-        raise SettingsError(
-            f"nothing is known yet under {store.location(prefix)}: run `python -m flows nightly` first, "
-            "or mend MNIST_STORE or MNIST_KAGGLE"
-        )
-    return max(places, key=lambda place: places[place])
+class NightSummary(Record):
+    """How an attempt of a night ended.
+
+    Attributes:
+        reason: why it was decided so, or why the version was demoted later.
+    """
+
+    night: str
+    run: str
+    version: str
+    valid_accuracy: float | None
+    decision: Decision
+    reason: str
+    public_score: float | None
 
 
-def status(settings: Settings) -> dict[str, Any]:
+class PendingSubmission(Record):
+    """A submission that has no score yet."""
+
+    version: str
+    ref: int
+
+
+class JobStatus(Record):
     """How the job stands.
 
-    Returns:
-        `namespace`; `champion` as in a night's result, with `since`; `nights`, the last `NIGHTS` that ended,
-        the last one first, `reason` being why the version was demoted if it was; `pending`, versions whose
-        submission has no score yet, with `ref`; `unknown`, the version of which nobody knows whether it was
-        submitted; `posting`, the version that a run posts now; `quota`, submissions left today, None where
-        the competition can not be asked, then with `quota_error`.
+    Attributes:
+        champion: None before the first one.
+        nights: the last `NIGHTS` that ended, the latest first.
+        pending: submissions without a score.
+        unknown: the version of which it is unknown whether it was submitted; the next run finds out.
+        submitting: the version that a run submits right now.
+        quota: submissions left today; None if the competition could not be asked, for `quota_error`.
     """
+
+    namespace: str
+    champion: ChampionSummary | None
+    nights: list[NightSummary]
+    pending: list[PendingSubmission]
+    unknown: str | None
+    submitting: str | None
+    quota: int | None = None
+    quota_error: str | None = None
+
+
+def status(settings: Settings) -> JobStatus:
+    """Return how the job stands."""
     registry = open_registry(settings)
     champions = registry.champions()
     _, last = lease.current(registry)
     expired = last is not None and has_expired(last, datetime.now(UTC))
-    told: dict[str, Any] = {
-        "namespace": registry.namespace,
-        "champion": _version(registry, champions[-1].version, since=champions[-1].at) if champions else None,
-        "nights": [_night(registry, ended) for ended in registry.nights(NIGHTS)[::-1]],
-        "pending": [{"version": made.version, "ref": made.ref} for made in registry.unscored()],
-        "unknown": last.version if last and last.state is LeaseState.SENT and expired else None,
-        "posting": last.version if last and last.state is not LeaseState.CLOSED and not expired else None,
-        "quota": None,
-    }
+    quota, quota_error = None, None
     try:
-        told["quota"] = connect(settings).quota()
+        quota = connect(settings).quota()
     except (CompetitionError, SettingsError) as error:
-        told["quota_error"] = str(error)
-    return told
+        quota_error = str(error)
+    return JobStatus(
+        namespace=registry.namespace,
+        champion=ChampionSummary(**dict(summarise(registry, champions[-1].version)), since=champions[-1].at)
+        if champions
+        else None,
+        nights=[_night(registry, entry) for entry in registry.nights(NIGHTS)[::-1]],
+        pending=[PendingSubmission(version=made.version, ref=made.ref) for made in registry.unscored()],
+        unknown=last.version if last and last.state is LeaseState.SENT and expired else None,
+        submitting=last.version if last and last.state is not LeaseState.CLOSED and not expired else None,
+        quota=quota,
+        quota_error=quota_error,
+    )
 
 
-def _version(registry: Registry, name: str, **facts: Any) -> dict[str, Any]:
-    entry, scored = registry.version(name), registry.score(name)
-    return {
-        "version": name,
-        "model": entry and entry.model,
-        "preset": entry and entry.preset,
-        "valid_accuracy": entry and entry.valid_accuracy,
-        "public_score": scored and scored.public_score,
-        **facts,
-    }
-
-
-def _night(registry: Registry, ended: NightEntry) -> dict[str, Any]:
-    demotion, scored = registry.demotions().get(ended.version), registry.score(ended.version)
-    return {
-        "night": ended.run.night,
-        "run": ended.run.key,
-        "version": ended.version,
-        "valid_accuracy": ended.valid_accuracy,
-        "decision": ended.decision.value,
-        "reason": demotion.reason if demotion else ended.reason,
-        "public_score": scored and scored.public_score,
-    }
-
-
-def versions(settings: Settings) -> dict[str, Any]:
-    """All versions of the place, the oldest night first, each with its scores and what it was or is."""
-    registry = open_registry(settings)
-    _, champion = registry.champion()
-    demoted = registry.demotions()
-    rows = []
-    for name in registry.versions():
-        made = registry.submission(name)
-        was = "demoted" if name in demoted else "was champion" if registry.was_champion(name) else ""
-        role = "champion" if name == champion else was
-        rows.append(_version(registry, name, submission=made and made.ref, role=role))
-    return {"namespace": registry.namespace, "versions": rows}
-
-
-def rollback(settings: Settings) -> dict[str, Any]:
-    """Take the title from the champion and give it back to the one before; nothing is posted.
+def open_registry(settings: Settings) -> Registry:
+    """Return the registry of the namespace that was written to last, on the server in use.
 
     Raises:
-        SettingsError: there is no champion before this one.
+        SettingsError: there is none.
     """
-    registry = open_registry(settings)
-    while True:
-        number, champion = registry.champion()
-        before = registry.fallback()
-        if champion is None or before is None:
-            raise SettingsError(
-                f"there is no champion before {champion}; the next night may bring another one"
-            )
-        reason = f"rolled back by hand; {champion} is champion no more and is not promoted again"
-        if registry.promote(before, number, reason, demoted=champion, cause=Demotion.ROLLBACK):
-            return {"namespace": registry.namespace, "champion": _version(registry, before), "reason": reason}
+    store = open_store(settings.store)
+    return Registry(store, _last_namespace(store, settings))
 
 
-def prune(settings: Settings, keep: int) -> dict[str, Any]:
-    """Delete old versions and unnamed objects; `flows.prune` says which stay."""
-    registry = open_registry(settings)
-    return {"namespace": registry.namespace, **prune_registry(registry, keep).to_json()}
+def summarise(registry: Registry, version: str) -> VersionSummary:
+    """Return a version with its scores."""
+    entry, score = registry.version(version), registry.score(version)
+    return VersionSummary(
+        version=version,
+        model=entry.model if entry else None,
+        preset=entry.preset if entry else None,
+        valid_accuracy=entry.valid_accuracy if entry else None,
+        public_score=score.public_score if score else None,
+    )
 
 
-def show(told: dict[str, Any]) -> list[Table | str]:
-    """What a person reads of a result of this module: one line a value, one table a list of rows."""
-    lines: list[Table | str] = []
-    for name, value in told.items():
-        if isinstance(value, list):
-            lines += [_table(name, value)] if value else []
-        elif value is not None:
-            lines.append(f"[bold]{name.replace('_', ' ')}[/bold]  {_text(value)}")
-    return lines
+def _last_namespace(store: Store, settings: Settings) -> str:
+    prefix = namespace_prefix(settings)
+    written: dict[str, float] = {}
+    for key, at in store.keys(prefix).items():
+        namespace = prefix + key.removeprefix(prefix).split("/")[0]
+        written[namespace] = max(at, written.get(namespace, 0.0))
+    if not written:
+        raise SettingsError(
+            f"{store.location(prefix)} is empty",
+            "run `python -m flows nightly` first, or correct MNIST_STORE or MNIST_KAGGLE",
+        )
+    return max(written, key=lambda namespace: written[namespace])
 
 
-def _table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """A table that fits 80 columns: a version's name has its night and its model."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    shown = [name for name in rows[0] if name not in ("night", "run", "model")]
-    for name in shown:
-        table.add_column(name.split("_")[0], no_wrap=name == "version", overflow="fold")
-    for row in rows:
-        table.add_row(*(_text(row[name]) for name in shown))
-    return table
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')} {_text(entry)}" for name, entry in value.items() if entry)
-    if isinstance(value, float):
-        return f"{value:.5f}"
-    return "–" if value is None else str(value)
+def _night(registry: Registry, entry: NightEntry) -> NightSummary:
+    demotion, score = registry.demotions().get(entry.version), registry.score(entry.version)
+    return NightSummary(
+        night=entry.run.night,
+        run=entry.run.key,
+        version=entry.version,
+        valid_accuracy=entry.valid_accuracy,
+        decision=entry.decision,
+        reason=demotion.reason if demotion else entry.reason,
+        public_score=score.public_score if score else None,
+    )

@@ -107,11 +107,15 @@ def test_a_whole_night_from_nothing(environment, tmp_path):
     ("arguments", "variables", "words"),
     [
         (["nightly", "--model", "convent"], {}, "MNIST_MODEL"),
-        (["nightly", "--seed", "-1"], {}, "--seed -1 is out of range"),
-        (["train", "--night", "23.11.2026"], {}, "--night 23.11.2026 is no date"),
+        (["nightly", "--seed", "-1"], {}, "--seed -1: Input should be"),
+        (["train", "--night", "23.11.2026"], {}, "--night 23.11.2026: must be a date"),
         (["nightly", "--modle", "convnet"], {}, "No such option"),
         (["nigthly"], {}, "No such command"),
-        (["nightly"], {"MNIST_PRESETS": "fast"}, "MNIST_PRESETS is no setting (did you mean MNIST_PRESET?)"),
+        (
+            ["nightly"],
+            {"MNIST_PRESETS": "fast"},
+            "MNIST_PRESETS is not a setting (did you mean MNIST_PRESET?)",
+        ),
         (["nightly"], {"MNIST_KAGGLE": "live"}, "KAGGLE_API_TOKEN"),
         (["nightly"], {"MNIST_HOME": "/proc/mnist"}, "MNIST_HOME=/proc/mnist"),
         (["nightly"], {"MNIST_STORE": "gs://bucket"}, "MNIST_STORE"),
@@ -141,7 +145,7 @@ def test_a_failure_ends_with_1_the_remedy_and_json(on_standing_server, tmp_path)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert "cannot list the files of digit-recognizer" in last
-    assert "To go on: MNIST_HOME=" in last
+    assert "To resume: MNIST_HOME=" in last
     assert "python -m flows nightly --json --night 20" in last
     result = json.loads(done.stdout)
     assert result["decision"] == "failed"
@@ -177,7 +181,7 @@ def test_a_stopped_night_ends_in_10_seconds_and_says_how_to_go_on(environment, t
     assert code == 1, text
     assert took < 10
     last = text.strip().splitlines()[-1]
-    assert last.startswith(f"stopped. To go on: MNIST_HOME={tmp_path / 'home'} ")
+    assert last.startswith(f"stopped. To resume: MNIST_HOME={tmp_path / 'home'} ")
     assert last.endswith(f"python -m flows nightly --night {NIGHT}")
     assert "Traceback" not in text
     assert list((tmp_path / "home" / "store").rglob("versions/*")) == []

@@ -91,7 +91,7 @@ class Job:
     def registry(self) -> Registry:
         """The registry of this job's namespace; its data are downloaded for it."""
         competition = self.competition
-        return Registry(open_store(str(self.settings.store)), competition.namespace(competition.download()))
+        return Registry(open_store(self.settings.store), competition.namespace(competition.download()))
 
     @property
     def bundle(self) -> Path:

@@ -70,4 +70,4 @@ def test_a_scheduled_night_is_the_date_of_its_scheduled_start(job):
     result = run_flow(nightly, flow_run=run)
 
     assert result.night == night
-    assert result["decision"] == "promoted"
+    assert result.decision == "promoted"

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from flows.ops.doctor.competition import check_credentials, check_quota, check_rules
 from flows.ops.doctor.finding import Finding, Findings, State
@@ -106,21 +103,12 @@ def _run(check: Check, settings: Settings) -> list[Finding]:
 
 def _check_settings() -> tuple[Settings, set[str], Finding]:
     """Return the settings, with defaults for those that are faulty, and the names of these."""
-    fields = Settings.model_fields
-    defaults: dict[str, Any] = {}
     try:
         settings = read_settings()
     except SettingsError as error:
+        settings = Settings(**Settings.defaults_for(error.names))
         remedy = error.remedy or "correct it in the environment or in `.env`"
-        finding = Finding.failed("settings", error.problem, remedy)
-        try:
-            Settings(**defaults)
-        except ValidationError as fault:
-            faulty = {str(entry["loc"][0]) for entry in fault.errors()} & fields.keys()
-            defaults = {name: fields[name].default for name in faulty}
-        except ValueError:  # a list that is not JSON hides the others
-            return Settings.model_construct(), set(fields), finding
-        return Settings(**defaults), set(defaults), finding
+        return settings, set(error.names), Finding.failed("settings", error.problem, remedy)
     found = f"{PREFIX}KAGGLE={settings.kaggle}, model {settings.model}, preset {settings.preset}"
     if settings.kaggle_is_set:
         return settings, set(), Finding.ok("settings", found)

@@ -56,10 +56,8 @@ class Finding:
     @classmethod
     def of(cls, check: str, error: MnistError) -> "Finding":
         """Return the finding of a check that ended with one of our errors."""
-        problem, remedy = error.problem, error.remedy
-        if not remedy:  # until every error of the store and the competition has its remedy as a field
-            problem, _, remedy = problem.rpartition("; ") if "; " in problem else problem.partition(": ")
-        return cls(check, State.FAILED, problem, remedy)
+        remedy = error.remedy or "run this command again later"
+        return cls(check, State.FAILED, error.problem, remedy)
 
 
 SKIPPED = "skipped"

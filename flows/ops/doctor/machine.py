@@ -3,8 +3,8 @@
 import shutil
 import time
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
 
+from flows.kaggle.client import is_loopback
 from flows.kaggle.competition import connect, server_name
 from flows.ops.doctor.finding import Finding, Findings, State
 from flows.ops.prefect_home import create_writable
@@ -72,17 +72,16 @@ def check_clock(settings: Settings) -> Findings:
 
 def check_s3_clock(settings: Settings) -> Findings:
     """Compare it with that of S3, which refuses requests signed 15 minutes off."""
-    if url := open_store(str(settings.store)).clock_url:
+    if url := open_store(settings.store).clock_url:
         yield _compare_clock("clock, S3", "S3", url)
 
 
 def _compare_clock(name: str, server: str, url: str) -> Finding:
     import requests
 
-    loopback = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
     try:
         with requests.Session() as session:
-            session.trust_env = not loopback  # loopback is never reached through a proxy
+            session.trust_env = not is_loopback(url)  # loopback is never reached through a proxy
             before = _now()
             answer = session.head(url, timeout=(CALL_S, CALL_S), allow_redirects=False)
             after = _now()

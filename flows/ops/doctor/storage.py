@@ -14,9 +14,9 @@ OURS, OTHER = b"written by `flows doctor`", b"by a second writer"
 
 def check_store(settings: Settings) -> Findings:
     """Check every operation with an object of our own, which is removed again."""
-    store = open_store(str(settings.store))
+    store = open_store(settings.store)
     key = f"{PREFIX}{uuid.uuid4().hex}"
-    written = _attempt("store: write", lambda: _write(store, key, str(settings.store)))
+    written = _attempt("store: write", lambda: _write(store, key, settings.store))
     yield written
     is_written = written.state is State.OK
     if is_written:

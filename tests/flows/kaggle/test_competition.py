@@ -34,17 +34,6 @@ def test_a_namespace_names_server_competition_and_data(job):
     assert namespace.startswith(namespace_prefix(started.settings))
 
 
-def test_a_competition_that_is_not_known_is_refused(job, monkeypatch):
-    """A misspelled competition is an error of the settings that lists the known ones."""
-    started = job()
-    monkeypatch.setenv("MNIST_COMPETITION", "digit-recogniser")
-
-    with pytest.raises(SettingsError, match=r"MNIST_COMPETITION: .*'digit-recogniser'") as caught:
-        connect(started.settings)
-
-    assert "digit-recognizer" in caught.value.remedy
-
-
 def test_a_missing_practice_server_is_an_error_of_the_settings(job, monkeypatch):
     """A container image does not contain `infra`: the default setting cannot work there."""
     started = job()

@@ -12,6 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from flows.ops.children import LATE_S, ChildError, Limits, Step, next_step, run_children, running_s
+from flows.parameters import Parameters
 from flows.train import OverdueError, capped
 
 LIMITS = Limits(start_s=60.0, cap_s=100.0)
@@ -54,7 +55,7 @@ def run_parent(
 
         started.append(flow_run.id)
         with capped(cap_s, "the parent", "CAP"):
-            run_children(deployment, [{}, {}], Limits(start_s, cap_s=1.0), fallback)
+            run_children(deployment, [Parameters(), Parameters()], Limits(start_s, cap_s=1.0), fallback)
 
     with pytest.raises(Exception) as caught:  # noqa: PT011  (each test says which one)
         parent()

@@ -1,4 +1,4 @@
-"""What the person on call asks and does: each command on a real store beside a real competition."""
+"""`status`: how the job stands, read from a real store."""
 
 import os
 import time
@@ -6,111 +6,80 @@ import time
 import pytest
 
 from flows import lease
-from flows.nightly import nightly
-from flows.ops import status as oncall
-from flows.records import LeaseState
+from flows.ops.status import PendingSubmission, status
+from flows.ops.versions import prune, rollback, versions
+from flows.records import Decision, LeaseState
 from flows.settings import SettingsError
 
-NIGHT = "2026-11-23"
-pytestmark = pytest.mark.usefixtures("prefect_api")
+SECOND = "2026-11-24"
 
 
-def test_before_the_first_night_there_is_nothing_to_tell(job):
-    """Each command says which command comes first."""
-    started = job()
-
-    for ask in (oncall.status, oncall.versions, oncall.rollback, lambda settings: oncall.prune(settings, 1)):
+def test_before_the_first_night_each_command_names_the_one_to_run_first(history):
+    """An empty store is an error with a remedy, of every command alike."""
+    for ask in (status, versions, rollback, lambda settings: prune(settings, 1)):
         with pytest.raises(SettingsError, match="flows nightly"):
-            ask(started.settings)
+            ask(history.settings)
 
 
-def test_status_tells_how_the_job_stands(job, monkeypatch):
-    """Champion, nights, a submission without a score, one of which nobody knows, and the quota."""
-    started = job(score_seconds=3.0)
-    monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0")
-    started.publish()
-    version = nightly(NIGHT).version
+def test_status_has_champion_nights_scores_and_pending_submissions(history):
+    """The latest night is first; a submission without a score is pending."""
+    first = history.promote(ref=1, score=0.99)
+    second = history.promote(SECOND, ref=2)
 
-    told = oncall.status(started.settings)
+    found = status(history.settings)
 
-    assert told["champion"]["version"] == version
-    assert [night["night"] for night in told["nights"]] == [NIGHT]
-    assert [pending["version"] for pending in told["pending"]] == [version]
-    assert told["unknown"] is None
-    assert told["quota"] == 9
+    assert found.champion.version == second
+    assert found.champion.public_score is None
+    assert found.champion.since.startswith("20")
+    assert [(night.night, night.decision) for night in found.nights] == [
+        (SECOND, Decision.PROMOTED),
+        ("2026-11-23", Decision.PROMOTED),
+    ]
+    assert (found.nights[1].version, found.nights[1].public_score) == (first, 0.99)
+    assert found.pending == [PendingSubmission(version=second, ref=2)]
+    assert (found.unknown, found.submitting) == (None, None)
 
-    started.server.scored(told["pending"][0]["ref"])
-    nightly(NIGHT)
-    registry = started.registry
-    held = lease.acquire(registry, "2026-11-24-convnet-ffffffff", "token")
-    assert oncall.status(started.settings)["posting"] == "2026-11-24-convnet-ffffffff"
+
+def test_status_tells_a_submission_that_is_under_way_from_one_that_is_unknown(history, monkeypatch):
+    """While the lease lasts a run submits; once it has expired after `sent`, nobody knows what arrived."""
+    history.promote()
+    held = lease.acquire(history.registry, "2026-11-24-convnet-ffffffff", "token")
+
+    assert status(history.settings).submitting == "2026-11-24-convnet-ffffffff"
+
     monkeypatch.setattr("flows.lease.LEASE_S", 0.01)
     held._write(LeaseState.SENT)
     time.sleep(0.05)
-    told = oncall.status(started.settings)
-    assert told["pending"] == []
-    assert told["unknown"] == "2026-11-24-convnet-ffffffff"
-    assert told["nights"][0]["public_score"] > 0.9
+    found = status(history.settings)
+    assert (found.unknown, found.submitting) == ("2026-11-24-convnet-ffffffff", None)
 
 
-def test_status_works_while_the_competition_is_down(job):
-    """The store is asked; of the quota it says why it is not known."""
-    started = job()
+def test_status_works_while_the_competition_is_down(history):
+    """Everything but the quota is in the store; the error of the quota is shown in its place."""
+    history.promote()
+
+    found = status(history.settings)
+
+    assert found.quota is None
+    assert "the server is up" in found.quota_error
+
+
+def test_status_has_the_quota(job):
+    """The competition is asked how many submissions are left today."""
+    started = job(daily_limit=7, competition="digits-mini")
     started.publish()
-    nightly(NIGHT)
-    started.server.stop()
 
-    told = oncall.status(started.settings)
+    found = status(started.settings)
 
-    assert told["quota"] is None
-    assert "the server is up" in told["quota_error"]
+    assert (found.quota, found.quota_error) == (7, None)
 
 
-def test_rollback_gives_the_title_back_and_it_stays_there(job):
-    """The champion before holds again; the night of the one taken back, run again, does not promote it."""
-    started = job()
-    first = started.publish()
-    nightly(NIGHT)
-    started.publish(night="2026-11-24")
-    nightly("2026-11-24")
-
-    told = oncall.rollback(started.settings)
-
-    assert told["champion"]["version"] == first
-    assert "rolled back by hand" in oncall.status(started.settings)["nights"][0]["reason"]
-    assert [row["role"] for row in oncall.versions(started.settings)["versions"]] == [
-        "champion",
-        "demoted",
-    ]
-    nightly("2026-11-24")
-    assert started.registry.champion() == (3, first)
-    with pytest.raises(SettingsError, match="no champion before"):
-        oncall.rollback(started.settings)
-
-
-def test_versions_tells_which_is_and_was_champion(job):
-    """One row a version, with its scores and its submission."""
-    started = job()
-    first = started.publish()
-    nightly(NIGHT)
-    second = started.publish(night="2026-11-24")
-    nightly("2026-11-24")
-
-    rows = {row["version"]: row for row in oncall.versions(started.settings)["versions"]}
-
-    assert (rows[first]["role"], rows[second]["role"]) == ("was champion", "champion")
-    assert rows[first]["public_score"] > 0.9
-    assert rows[first]["submission"] == rows[second]["submission"]  # the same labels
-
-
-def test_the_place_is_the_one_written_to_last(job):
-    """Where the competition's data changed, the commands speak of the place of tonight's."""
-    started = job()
-    started.publish()
-    nightly(NIGHT)
-    registry = started.registry
+def test_the_namespace_is_the_one_written_to_last(history):
+    """If the competition's data changed, the commands are about the namespace of the latest run."""
+    history.promote()
+    registry = history.registry
     other = f"{registry.namespace.rpartition('/')[0]}/0000000000000000"
     registry.store.put(f"{other}/champions/000001.json", b"{}")
     os.utime(registry.store.root / other / "champions" / "000001.json", (1, 1))
 
-    assert oncall.versions(started.settings)["namespace"] == registry.namespace
+    assert versions(history.settings).namespace == registry.namespace

@@ -1,0 +1,232 @@
+"""The parameters of a run: one definition for the command line, the flows and the forms of their deployments.
+
+A new parameter is one field here. If it overrides a setting (`setting("device")`), its words and choices are
+those of the setting, and `RunParameters.read_settings` applies it.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from datetime import date
+from typing import Annotated, Any, Concatenate, ParamSpec, Self, TypeVar, get_args
+
+import typer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+
+from flows.settings import PREFIX, Settings, SettingsError, choices, read_settings
+
+SEED_MAX = 2**31 - 1
+
+
+def parameter(
+    title: str, words: str, *, hidden: bool = False, form: dict[str, Any] | None = None, **bounds: Any
+) -> Any:
+    """Return the field of a parameter.
+
+    Args:
+        title: of its field in a form.
+        words: its description, which names the value and what is used if it is not given.
+        hidden: whether it is for child runs only, and left out of the command line's help.
+        form: what its JSON schema in a form has besides the bounds.
+        bounds: of its value, as for pydantic's `Field`.
+    """
+    extra = {"hidden": hidden, **(form or {})}
+    return Field(None, title=title, description=words, json_schema_extra=extra, **bounds)
+
+
+def flag(title: str, words: str) -> Any:
+    """Return the field of a parameter that is off unless given."""
+    return Field(False, title=title, description=words)
+
+
+def setting(name: str) -> Any:
+    """Return the field of a parameter that overrides the setting of the same name for one run."""
+    words = Settings.model_fields[name].description or name
+    allowed = choices(name)
+    if allowed:
+        words += f": {', '.join(allowed[:-1])} or {allowed[-1]}"
+    extra: dict[str, Any] = {"enum": list(allowed)} if allowed else {}
+    return Field(
+        None,
+        title=name.capitalize(),
+        description=f"{words} (default: {PREFIX}{name.upper()})",
+        json_schema_extra=extra,
+    )
+
+
+class Parameters(BaseModel):
+    """Base of the parameters of a flow."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values that differ from the defaults, such as a deployment's run takes them."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    def read_settings(self) -> Settings:
+        """Return the settings of a run, with the parameters that override one.
+
+        Raises:
+            SettingsError: as `flows.settings.read_settings`.
+        """
+        return read_settings(**{name: getattr(self, name) for name in overridden(type(self))})
+
+    @classmethod
+    def check(cls, **given: Any) -> Self:
+        """Return the parameters with these values.
+
+        Raises:
+            SettingsError: a value is out of range; the message names the option.
+        """
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, fault = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+            raise SettingsError(f"--{name.replace('_', '-')} {given.get(name)}: {fault}") from None
+
+
+class RunParameters(Parameters):
+    """What a run trains, and for which night; what is not given comes from the settings."""
+
+    night: str | None = parameter(
+        "Night (UTC date)",
+        "UTC date of the run, such as 2026-11-23 (default: the scheduled date, or today)",
+        form={"pattern": r"^\d{4}-\d{2}-\d{2}$"},
+    )
+    model: str | None = setting("model")
+    preset: str | None = setting("preset")
+    seed: int | None = parameter(
+        "Seed", f"Random seed, 0 to {SEED_MAX} (default: derived from night and attempt)", ge=0, le=SEED_MAX
+    )
+    device: str | None = setting("device")
+    fresh: bool = flag("Fresh attempt", "Start the night's next attempt instead of resuming its last one")
+
+    @field_validator("night")
+    @classmethod
+    def _night_is_a_date(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else date.fromisoformat(value).isoformat()
+        except ValueError:
+            raise ValueError("must be a date, such as 2026-11-23") from None
+
+
+class NightlyParameters(RunParameters):
+    """The parameters of the flow `nightly`."""
+
+    dry_run: bool = flag("Dry run", "Stop after the gate: promote and submit nothing")
+    force: bool = flag("Force", "Promote even if the gate rejects; the submission's format is still checked")
+
+
+class TrainParameters(RunParameters):
+    """The parameters of the flow `train`."""
+
+    attempt: int | None = parameter(
+        "Attempt of the night", "Attempt that the caller has started", hidden=True, ge=1
+    )
+    member: int | None = parameter(
+        "Member of the night", "Train only this member of the night's ensemble, from 1 (default: all)", ge=1
+    )
+
+
+class SubmitParameters(Parameters):
+    """The parameters of the flow `submit`."""
+
+    version: str | None = parameter("Version", "Version to submit (default: the champion)", min_length=1)
+
+
+def overridden(kind: type[Parameters]) -> list[str]:
+    """Return the parameters that override a setting."""
+    return [name for name in kind.model_fields if name in Settings.model_fields]
+
+
+P = TypeVar("P", bound=Parameters)
+R = TypeVar("R")
+More = ParamSpec("More")
+
+
+def takes(
+    kind: type[P], *, checked: bool = True
+) -> Callable[[Callable[Concatenate[P, More], R]], Callable[..., R]]:
+    """Give a function the fields of `kind` as parameters, in place of its first one.
+
+    Typer and Prefect read a function's signature, so a command and a flow that take `kind` show the same
+    parameters with the same words. Further parameters of the function follow.
+
+    Args:
+        kind: the parameters.
+        checked: whether a wrong value is refused before the function is called; a command calls `check`
+            itself, where it catches errors.
+
+    Example:
+        >>> @flow
+        ... @takes(SubmitParameters)
+        ... def submit(parameters: SubmitParameters) -> None: ...
+        >>> submit(version="2026-11-23-convnet-0123abcd")
+    """
+
+    def decorate(function: Callable[Concatenate[P, More], R]) -> Callable[..., R]:
+        own = inspect.signature(function, eval_str=True)
+        fields = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=field.default,
+                annotation=_annotation(field),
+            )
+            for name, field in kind.model_fields.items()
+        ]
+        signature = own.replace(parameters=[*fields, *list(own.parameters.values())[1:]])
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> R:
+            given = signature.bind(*args, **kwargs).arguments
+            ours = {name: value for name, value in given.items() if name in kind.model_fields}
+            more = {name: value for name, value in given.items() if name not in ours}
+            parameters = kind.check(**ours) if checked else kind.model_construct(**ours)
+            return function(parameters, **more)  # type: ignore[call-arg]
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.__annotations__ = {name: entry.annotation for name, entry in signature.parameters.items()}
+        return call
+
+    return decorate
+
+
+def _annotation(field: FieldInfo) -> Any:
+    """Return a parameter's type with what Typer shows of it, and what Prefect's form shows and checks.
+
+    The form has the bounds, but Prefect does not check them again when the run starts: the message of
+    `Parameters.check` names the option.
+    """
+    extra = dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
+    hidden = bool(extra.pop("hidden", False))
+    words: dict[str, Any] = {"title": field.title, "description": f"{field.description}."}
+    schema = _schema(field) | extra
+    return Annotated[
+        field.annotation,
+        typer.Option(help=f"{field.description}.", hidden=hidden, show_default=False),
+        WithJsonSchema(schema),
+        Field(json_schema_extra=words),
+    ]
+
+
+def _schema(field: FieldInfo) -> dict[str, Any]:
+    """Return the JSON schema of a parameter that is given; None means that it is not."""
+    given = _given(field.annotation)
+    return TypeAdapter(Annotated[given, *field.metadata] if field.metadata else given).json_schema()
+
+
+def _given(annotation: Any) -> Any:
+    """Return `str` of `str | None`."""
+    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return kinds[0] if kinds else annotation

@@ -1,0 +1,80 @@
+"""A store that nightly runs have written to, made without running any."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.records import Decision, NightEntry, RunKey, Score, Status
+from flows.registry import Registry
+from flows.settings import Settings, read_settings
+from flows.store.open import open_store
+
+NIGHT = "2026-11-23"
+NAMESPACE = "127.0.0.1_9/digit-recognizer/0123456789abcdef"
+
+
+@dataclass
+class History:
+    """A registry, and what nightly runs would have written to it. The competition's server is down."""
+
+    registry: Registry
+    folder: Path
+    manifest: Callable[..., dict[str, Any]]
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of a command that reads this store."""
+        return read_settings()
+
+    def publish(self, night: str = NIGHT) -> str:
+        """Publish a version; return its name."""
+        bundle = self.folder / f"bundle-{night}"
+        bundle.mkdir()
+        (bundle / "weights.safetensors").write_bytes(night.encode())
+        run = self.registry.open_attempt(RunKey(night=night, model="convnet", preset="fast"), fresh=False)
+        return self.registry.publish(run, self.manifest(night=night), bundle)
+
+    def promote(self, night: str = NIGHT, *, ref: int | None = None, score: float | None = None) -> str:
+        """Publish and promote a version, submitted as `ref` and scored if these are given."""
+        version = self.publish(night)
+        number, _ = self.registry.champion()
+        assert self.registry.promote(version, number, "better")
+        if ref is not None:
+            self.registry.put_submission(version, f"token:{night}", ref, "")
+        if score is not None:
+            self.registry.put_score(Score(version=version, status=Status.COMPLETE, public_score=score))
+        self.registry.end_night(
+            NightEntry(
+                run=RunKey(night=night, model="convnet", preset="fast"),
+                version=version,
+                valid_accuracy=0.99,
+                decision=Decision.PROMOTED,
+                reason="better",
+            )
+        )
+        return version
+
+
+@pytest.fixture
+def history(
+    tmp_path: Path, manifest: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> History:
+    """An empty store that the settings point at."""
+    for name in list(os.environ):
+        if name.startswith(("MNIST_", "KAGGLE_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "HOME": str(tmp_path),
+        "MNIST_HOME": str(tmp_path / "home"),
+        "MNIST_KAGGLE": "http://127.0.0.1:9",
+        "KAGGLE_USERNAME": "somebody",
+        "KAGGLE_KEY": "0" * 32,
+        "MNIST_TIMEOUT_S": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return History(Registry(open_store(read_settings().store), NAMESPACE), tmp_path, manifest)

@@ -1,0 +1,57 @@
+"""Records in a terminal."""
+
+import io
+
+from rich.console import Console
+
+from flows.ops.status import ChampionSummary, JobStatus, PendingSubmission
+from flows.ops.terminal import show
+from flows.ops.versions import Role, VersionList, VersionRow
+
+
+def printed(record) -> str:
+    """Return a record as a terminal of 80 columns shows it."""
+    out = io.StringIO()
+    console = Console(file=out, width=80)
+    for part in show(record):
+        console.print(part)
+    return out.getvalue()
+
+
+def test_values_are_lines_and_lists_are_tables():
+    """What is None or empty is left out; a list of records is a table under its name."""
+    record = JobStatus(
+        namespace="a/b/c",
+        champion=ChampionSummary(version="v1", public_score=0.99123, since="2026-11-23T02:30:00"),
+        nights=[],
+        pending=[PendingSubmission(version="v1", ref=7)],
+        unknown=None,
+        submitting=None,
+        quota=0,
+    )
+
+    lines = [line.rstrip() for line in printed(record).splitlines()]
+
+    assert lines == [
+        "namespace  a/b/c",
+        "champion  version v1, public score 0.99123, since 2026-11-23T02:30:00",
+        "pending",
+        "version  ref",
+        "v1       7",
+        "quota  0",
+    ]
+
+
+def test_a_table_of_versions_fits_80_columns():
+    """A version's name has its night and its model, so they have no columns of their own."""
+    name = "2026-11-23-ensemble-0123abcd"
+    row = VersionRow(
+        version=name, model="ensemble", preset="balanced", valid_accuracy=0.99701, public_score=0.99685,
+        submission=12345678, role=Role.CHAMPION,
+    )  # fmt: skip
+
+    text = printed(VersionList(namespace="a/b/c", versions=[row]))
+
+    assert name in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "model" not in text
