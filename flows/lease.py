@@ -74,10 +74,7 @@ class Lease:
 
 def current(registry: Registry) -> tuple[int, LeaseEntry | None]:
     """Return number and entry of the last lease; (0, None) if there was none."""
-    number, entry = latest(registry.store, _prefix(registry))
-    if entry is None:
-        return 0, None
-    return number, LeaseEntry.from_json(entry, registry.location("leases", f"{number:06d}"))
+    return latest(registry.store, _prefix(registry), LeaseEntry)
 
 
 def acquire(registry: Registry, version: str, content: str) -> Lease | None:
@@ -108,7 +105,7 @@ def release_reconciled(registry: Registry, number: int, last: LeaseEntry, posted
 
 
 def _append(registry: Registry, number: int, entry: LeaseEntry) -> bool:
-    return append(registry.store, _prefix(registry), number, entry.to_json())
+    return append(registry.store, _prefix(registry), number, entry)
 
 
 def _prefix(registry: Registry) -> str:

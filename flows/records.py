@@ -162,6 +162,16 @@ class VersionEntry(Record):
     seconds: dict[str, float] = {}
 
 
+class AttemptEntry(Record):
+    """An entry of the list of a run's attempts.
+
+    Attributes:
+        run: the run key without its attempt, as `RunKey.name`.
+    """
+
+    run: str
+
+
 class VersionRef(Record):
     """An entry that names the version a run trained, or the ensemble that its members made."""
 

@@ -25,6 +25,7 @@ from flows import held_out
 from flows.held_out import HeldOut
 from flows.policy import champions
 from flows.records import (
+    AttemptEntry,
     ChampionEntry,
     Demotion,
     NightEntry,
@@ -37,7 +38,7 @@ from flows.records import (
     VersionRef,
 )
 from flows.store.base import Store, StoreError
-from flows.store.lists import append, get_json, get_object, latest, put_json, put_object
+from flows.store.lists import append, get_object, get_record, last_number, latest, put_object, put_record
 from mnist_core.errors import MnistError
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
@@ -75,12 +76,11 @@ class Registry:
         return f"{self.namespace}/{kind}/{name}.json"
 
     def _get(self, record: type[R], kind: str, name: str) -> R | None:
-        entry = get_json(self.store, self._key(kind, name))
-        return None if entry is None else record.from_json(entry, self.location(kind, name))
+        return get_record(self.store, self._key(kind, name), record)
 
     def _put_first(self, kind: str, name: str, entry: R) -> R:
         """Put an entry unless there is one, and return the one that is kept."""
-        put_json(self.store, self._key(kind, name), entry.to_json())
+        put_record(self.store, self._key(kind, name), entry)
         kept = self._get(type(entry), kind, name)
         if kept is None:
             raise StoreError(
@@ -93,10 +93,7 @@ class Registry:
     def _latest(self, record: type[R], kind: str, name: str = "") -> tuple[int, R | None]:
         """Return number and entry of the last one of a numbered list; (0, None) if it is empty."""
         prefix = f"{kind}/{name}" if name else kind
-        number, entry = latest(self.store, f"{self.namespace}/{prefix}/")
-        if entry is None:
-            return 0, None
-        return number, record.from_json(entry, self.location(prefix, f"{number:06d}"))
+        return latest(self.store, f"{self.namespace}/{prefix}/", record)
 
     # Runs and how they ended
 
@@ -104,10 +101,10 @@ class Registry:
         """Return the key with the attempt that this run is at; with `fresh` the next one is opened."""
         prefix = f"{self.namespace}/attempts/{run.name}/"
         while True:
-            number, _ = latest(self.store, prefix)
+            number = last_number(self.store, prefix)
             if number and not fresh:
                 break
-            if append(self.store, prefix, number, {"run": run.name}):
+            if append(self.store, prefix, number, AttemptEntry(run=run.name)):
                 number += 1
                 break
         return run.with_attempt(number)
@@ -119,7 +116,7 @@ class Registry:
     def end_night(self, entry: NightEntry) -> None:
         """Record how a run ended; the last entry counts, and of two at once the first is kept."""
         prefix = f"{self.namespace}/nights/{entry.run.key}/"
-        append(self.store, prefix, latest(self.store, prefix)[0], entry.to_json())
+        append(self.store, prefix, last_number(self.store, prefix), entry)
 
     def nights(self, last: int | None = None) -> list[NightEntry]:
         """Return how the runs ended, the oldest night first and those of a night as they ended.
@@ -134,9 +131,9 @@ class Registry:
             ends[run] = (run.partition("/")[0], written, key)
         entries = []
         for _, _, key in sorted(ends.values())[-(last or 0) :]:
-            entry = get_json(self.store, key)
+            entry = get_record(self.store, key, NightEntry)
             if entry is not None:
-                entries.append(NightEntry.from_json(entry, self.store.location(key)))
+                entries.append(entry)
         return entries
 
     # Versions
@@ -183,7 +180,7 @@ class Registry:
         if not entry.members:
             return self.put_trained(run, version)
         prefix = f"{self.namespace}/assembled/{run.key}/"
-        while not append(self.store, prefix, latest(self.store, prefix)[0], {"version": version}):
+        while not append(self.store, prefix, last_number(self.store, prefix), VersionRef(version=version)):
             pass
         return version
 
@@ -322,8 +319,8 @@ class Registry:
     def champions(self) -> list[ChampionEntry]:
         """Return all entries of the list of champions, the first one first."""
         for key in self.store.keys(f"{self.namespace}/champions/"):
-            if key not in self._champions and (entry := get_json(self.store, key)) is not None:
-                self._champions[key] = ChampionEntry.from_json(entry, self.store.location(key))
+            if key not in self._champions and (entry := get_record(self.store, key, ChampionEntry)):
+                self._champions[key] = entry
         return [self._champions[key] for key in sorted(self._champions)]
 
     def was_champion(self, version: str) -> bool:
@@ -358,7 +355,7 @@ class Registry:
             demoted=demoted,
             cause=cause,
         )
-        return append(self.store, f"{self.namespace}/champions/", after, entry.to_json())
+        return append(self.store, f"{self.namespace}/champions/", after, entry)
 
     def fallback(self) -> str | None:
         """Return the champion that a rollback goes back to; None if there is none."""
@@ -383,17 +380,11 @@ class Registry:
         """Return the digests that a version or its predictions name, in any namespace of the store."""
         named: set[str] = set()
         for key in self.store.keys(""):
-            kind = Path(key).parent.name
-            if kind not in ("versions", "predictions"):
-                continue
-            entry = get_json(self.store, key)
-            if entry is None:  # another prune has deleted it
-                continue
-            where = self.store.location(key)
-            if kind == "versions":
-                named.update(VersionEntry.from_json(entry, where).objects.values())
-            else:
-                named.add(PredictionsEntry.from_json(entry, where).submission)
+            kind = Path(key).parent.name  # an entry that is gone was deleted by another prune
+            if kind == "versions" and (version := get_record(self.store, key, VersionEntry)):
+                named.update(version.objects.values())
+            if kind == "predictions" and (predictions := get_record(self.store, key, PredictionsEntry)):
+                named.add(predictions.submission)
         return named
 
     def delete_version(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What is kept in a store: content-addressed objects, small JSON objects, and numbered lists of these.
+"""What is kept in a store: content-addressed objects, records, and numbered lists of records.
 
 What changes is a numbered list (`champions/000001.json`, `champions/000002.json`, …): the highest number is
 current, two writers cannot both take a number, and the history is free.
@@ -9,12 +9,14 @@ import io
 import json
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from flows.records import Record
 from flows.store.base import Store, StoreError, Written
 
 FORMAT = 2
-"""Of the JSON objects; an object of another format is refused."""
+"""Of the records in a store; another format is refused, not misread."""
+R = TypeVar("R", bound=Record)
 
 
 def put_object(store: Store, source: Path | bytes, written: Written | None = None) -> str:
@@ -48,21 +50,23 @@ def get_object(store: Store, digest: str) -> bytes:
     return data
 
 
-def put_json(store: Store, key: str, value: dict[str, Any]) -> bool:
-    """Put a small JSON object, with the fields `format` and `writer`; return False if its key is taken."""
-    entry = {**value, "format": FORMAT, "writer": uuid.uuid4().hex}
+def put_record(store: Store, key: str, record: Record) -> bool:
+    """Put a record as a JSON object with its format and its writer; return False if the key is taken."""
+    entry = {**record.to_json(), "format": FORMAT, "writer": uuid.uuid4().hex}
     return store.put(key, (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode())
 
 
-def get_json(store: Store, key: str) -> dict[str, Any] | None:
-    """Return a small JSON object, or None if there is no such object.
+def get_record(store: Store, key: str, kind: type[R]) -> R | None:
+    """Return the record of a kind that an object holds, or None if there is no such object.
 
     Raises:
-        StoreError: it is not a JSON object of this format.
+        StoreError: the object is not JSON, or of another format.
+        RecordError: one of its fields is missing or wrong.
     """
     data = store.get(key)
     if data is None:
         return None
+    where = store.location(key)
     try:
         value = json.loads(data)
         known = value["format"] == FORMAT
@@ -70,21 +74,29 @@ def get_json(store: Store, key: str) -> dict[str, Any] | None:
         known = False
     if not known:
         raise StoreError(
-            f"{store.location(key)} is not a JSON object of format {FORMAT}",
+            f"{where} is not a JSON object of format {FORMAT}",
             "it was changed from outside, or written by another version of this program: use that version, "
             "or set MNIST_STORE to a new store",
         )
-    return dict(value)
+    return kind.from_json(value, where)
 
 
-def latest(store: Store, prefix: str) -> tuple[int, dict[str, Any] | None]:
-    """Return the number and the entry that are current in a list, or (0, None) if the list is empty."""
-    numbers = [int(key.removeprefix(prefix).removesuffix(".json")) for key in store.keys(prefix)]
-    if not numbers:
-        return 0, None
-    return max(numbers), get_json(store, f"{prefix}{max(numbers):06d}.json")
+def last_number(store: Store, prefix: str) -> int:
+    """Return the number that is current in a list, or 0 if the list is empty."""
+    numbers = (int(key.removeprefix(prefix).removesuffix(".json")) for key in store.keys(prefix))
+    return max(numbers, default=0)
 
 
-def append(store: Store, prefix: str, after: int, entry: dict[str, Any]) -> bool:
-    """Write the entry that follows number `after` of a list; return False if another writer was faster."""
-    return put_json(store, f"{prefix}{after + 1:06d}.json", entry)
+def latest(store: Store, prefix: str, kind: type[R]) -> tuple[int, R | None]:
+    """Return the number and the record that are current in a list, or (0, None) if the list is empty."""
+    number = last_number(store, prefix)
+    return (number, get_record(store, _key(prefix, number), kind)) if number else (0, None)
+
+
+def append(store: Store, prefix: str, after: int, record: Record) -> bool:
+    """Write the record that follows number `after` of a list; return False if another writer was faster."""
+    return put_record(store, _key(prefix, after + 1), record)
+
+
+def _key(prefix: str, number: int) -> str:
+    return f"{prefix}{number:06d}.json"

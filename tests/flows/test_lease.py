@@ -6,14 +6,15 @@ import pytest
 
 from flows import lease
 from flows.lease import LeaseLostError, acquire, current, release_reconciled
+from flows.records import LeaseEntry
 from flows.store.base import StoreError
-from flows.store.lists import get_json
+from flows.store.lists import get_record
 
 
 def states(registry):
     """The states of all entries of the list of leases."""
     keys = registry.store.keys(f"{registry.namespace}/leases/")
-    return [get_json(registry.store, key)["state"] for key in sorted(keys)]
+    return [get_record(registry.store, key, LeaseEntry).state for key in sorted(keys)]
 
 
 def test_one_run_submits_at_a_time(registry):

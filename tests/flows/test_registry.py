@@ -5,13 +5,20 @@ import os
 
 import pytest
 
-from flows.records import Decision, Demotion, NightEntry, RecordError, RunKey, Score, Status
+from flows.records import Decision, Demotion, NightEntry, Record, RecordError, RunKey, Score, Status
 from flows.registry import MissingVersionError, Registry
 from flows.store.base import StoreError
-from flows.store.lists import put_json
+from flows.store.lists import put_record
 from flows.store.open import open_store
 
 RUN = RunKey(night="2026-11-23", model="convnet", preset="fast")
+
+
+class NotAScore(Record):
+    """A record with other fields than a `Score`."""
+
+    version: str
+    status: str
 
 
 @pytest.fixture
@@ -156,7 +163,8 @@ def test_an_object_of_an_older_store_is_refused(registry):
 
 def test_an_entry_with_a_wrong_field_is_refused_by_name(registry):
     """The error names the object and the field."""
-    put_json(registry.store, f"{registry.namespace}/scores/v.json", {"version": "v", "status": "done"})
+    wrong = NotAScore(version="v", status="done")
+    put_record(registry.store, f"{registry.namespace}/scores/v.json", wrong)
 
     with pytest.raises(RecordError, match=r"scores/v\.json: Score with a wrong field 'status'"):
         registry.score("v")

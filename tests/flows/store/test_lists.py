@@ -1,12 +1,30 @@
-"""Content-addressed objects, small JSON objects and numbered lists, in a folder and in S3."""
+"""Content-addressed objects, records and numbered lists, in a folder and in S3."""
 
+import json
 import multiprocessing
 
 import pytest
 
+from flows.records import Record, RecordError
 from flows.store.base import StoreError
-from flows.store.lists import FORMAT, append, get_json, get_object, latest, put_json, put_object
+from flows.store.lists import (
+    FORMAT,
+    append,
+    get_object,
+    get_record,
+    last_number,
+    latest,
+    put_object,
+    put_record,
+)
 from flows.store.open import open_store
+
+
+class Entry(Record):
+    """A record with two fields."""
+
+    value: str
+    number: int = 0
 
 
 def test_an_object_is_found_by_its_content(store, tmp_path):
@@ -33,46 +51,63 @@ def test_a_changed_or_missing_object_is_refused(store, overwrite):
 
 
 @pytest.mark.parametrize("content", [b'{"format": 1}', b"not json", b"[]", b"{}"])
-def test_json_of_another_format_is_refused(store, content):
+def test_an_object_of_another_format_is_refused(store, content):
     """An object that this program did not write is refused by name, not misread."""
     store.put("x.json", content)
 
     with pytest.raises(StoreError, match=rf"x\.json is not a JSON object of format {FORMAT}") as caught:
-        get_json(store, "x.json")
+        get_record(store, "x.json", Entry)
 
     assert "MNIST_STORE" in caught.value.remedy
 
 
-def test_each_object_names_its_writer(store):
-    """Two puts of the same value differ by their writer, so that one's own first try can be recognised."""
-    put_json(store, "a.json", {"value": 1})
-    put_json(store, "b.json", {"value": 1})
+def test_a_record_comes_back_as_it_was_put(store):
+    """A record is written once; the second writer of its key learns that, and changes nothing."""
+    assert put_record(store, "x.json", Entry(value="first", number=1))
+    assert not put_record(store, "x.json", Entry(value="second"))
 
-    a, b = get_json(store, "a.json"), get_json(store, "b.json")
-    assert a["value"] == b["value"] == 1
-    assert a["writer"] != b["writer"]
+    assert get_record(store, "x.json", Entry) == Entry(value="first", number=1)
+
+
+def test_a_wrong_field_is_named(store):
+    """A record with a missing or wrong field is an error that names the object and the field."""
+    store.put("x.json", json.dumps({"format": FORMAT, "value": "v", "number": "many"}).encode())
+
+    with pytest.raises(RecordError, match=r"x\.json: Entry with a wrong field 'number'"):
+        get_record(store, "x.json", Entry)
+
+
+def test_each_object_names_its_writer(store):
+    """Two puts of the same record differ by their writer: so one's own first try can be recognised."""
+    put_record(store, "a.json", Entry(value="same"))
+    put_record(store, "b.json", Entry(value="same"))
+
+    a, b = json.loads(store.get("a.json")), json.loads(store.get("b.json"))
+    assert a.pop("writer") != b.pop("writer")
+    assert a == b == {"value": "same", "number": 0, "format": FORMAT}
 
 
 def test_an_empty_list_has_no_entry(store):
     """A list that nobody has written to is at number 0."""
-    assert latest(store, "list/") == (0, None)
-    assert get_json(store, "list/000001.json") is None
+    assert latest(store, "list/", Entry) == (0, None)
+    assert last_number(store, "list/") == 0
+    assert get_record(store, "list/000001.json", Entry) is None
 
 
 def test_the_highest_number_is_current(store):
     """An entry is appended after the one that the writer has seen, or not at all."""
-    assert append(store, "list/", 0, {"value": "first"})
-    assert append(store, "list/", 1, {"value": "second"})
-    assert not append(store, "list/", 1, {"value": "late"})
+    assert append(store, "list/", 0, Entry(value="first"))
+    assert append(store, "list/", 1, Entry(value="second"))
+    assert not append(store, "list/", 1, Entry(value="late"))
 
-    number, entry = latest(store, "list/")
-    assert (number, entry["value"]) == (2, "second")
+    assert latest(store, "list/", Entry) == (2, Entry(value="second"))
+    assert last_number(store, "list/") == 2
 
 
 def _append_twenty(address, name):
     store = open_store(address)
     for i in range(20):
-        while not append(store, "list/", latest(store, "list/")[0], {"by": name, "i": i}):
+        while not append(store, "list/", last_number(store, "list/"), Entry(value=name, number=i)):
             pass
 
 
@@ -87,7 +122,7 @@ def test_a_numbered_list_has_one_writer_for_each_number(store):
         writer.join(60)
 
     assert [writer.exitcode for writer in writers] == [0, 0, 0, 0]
-    entries = [get_json(store, key) for key in store.keys("list/")]
+    entries = [get_record(store, key, Entry) for key in store.keys("list/")]
     assert len(entries) == 80
-    assert latest(store, "list/")[0] == 80
-    assert {(e["by"], e["i"]) for e in entries} == {(f"w{n}", i) for n in range(4) for i in range(20)}
+    assert last_number(store, "list/") == 80
+    assert {(e.value, e.number) for e in entries} == {(f"w{n}", i) for n in range(4) for i in range(20)}

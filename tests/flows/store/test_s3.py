@@ -2,8 +2,9 @@
 
 import pytest
 
+from flows.records import VersionRef
 from flows.store.base import StoreError
-from flows.store.lists import append, get_json, get_object, put_object
+from flows.store.lists import append, get_object, get_record, put_object
 from flows.store.open import open_store
 from flows.store.s3 import ATTEMPTS
 
@@ -40,19 +41,19 @@ def test_a_put_survives_what_s3_does(bucket, s3, fault, times):
     """A put that failed, was throttled, refused, cut, or whose answer was lost is written once, as ours."""
     s3.faults += [fault] * times
 
-    assert append(bucket, "list/", 0, {"by": "me"})
-    assert not append(bucket, "list/", 0, {"by": "another"})
-    assert get_json(bucket, "list/000001.json")["by"] == "me"
+    assert append(bucket, "list/", 0, VersionRef(version="mine"))
+    assert not append(bucket, "list/", 0, VersionRef(version="another's"))
+    assert get_record(bucket, "list/000001.json", VersionRef).version == "mine"
     assert s3.faults == []
 
 
 def test_a_lost_answer_does_not_make_anothers_entry_ours(bucket, s3):
     """If the key was taken before, a repeated put still reports that it came second."""
-    append(bucket, "list/", 0, {"by": "another"})
+    append(bucket, "list/", 0, VersionRef(version="another's"))
     s3.faults += ["lost"]
 
-    assert not append(bucket, "list/", 0, {"by": "me"})
-    assert get_json(bucket, "list/000001.json")["by"] == "another"
+    assert not append(bucket, "list/", 0, VersionRef(version="mine"))
+    assert get_record(bucket, "list/000001.json", VersionRef).version == "another's"
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "reset", "cut"])
