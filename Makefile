@@ -58,7 +58,7 @@ docs-reference: setup ## generate docs/configuration.md, docs/cli.md and .env.ex
 
 chaos: setup ## kill runs at every call, inject every fault, start many at once: about an hour
 	OMP_NUM_THREADS=1 CHAOS=all $(BIN)/python -m pytest --numprocesses 2 --dist load --timeout 3600 -rP \
-		--log-disable prefect.flow_runs tests/flows/test_chaos.py tests/flows/test_faults.py $(ARGS)
+		--log-disable prefect.flow_runs tests/flows/chaos $(ARGS)
 
 bench: setup ## measure our figures beside those to beat, in one table (ARGS="--json FILE")
 	$(BIN)/python -m tests.bench.bench $(ARGS)
