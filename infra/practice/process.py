@@ -92,7 +92,10 @@ def find_or_start(
                 found = _find_or_start(home, options, competition, deadline)
         account = json.loads((home / "credentials.json").read_text())
     except OSError as error:
-        raise PracticeError(f"the practice server's home {home} cannot be used: {error}") from error
+        raise PracticeError(
+            f"the practice server's home {home} cannot be used: {error}",
+            "free disk space there, or set MNIST_HOME to a folder you can write to",
+        ) from error
     for setting, running, asked in options.conflicts(found.options):
         raise PracticeError(
             f"the practice server of {home} runs with {setting}={running:g}, not {asked:g}",
@@ -141,11 +144,11 @@ def _find_or_start(home: Path, options: PracticeOptions, competition: str, deadl
         if process is None and not server_lives(home):
             process = _start(home, options, competition)
         if process is not None and process.poll() is not None:
-            raise PracticeError(f"the practice server did not start; {_log_end(home)}")
+            raise PracticeError("the practice server did not start", _log_end(home))
         if time.monotonic() > deadline:
             if process is not None:
                 process.kill()
-            raise PracticeError(f"the practice server of {home} does not answer; {_log_end(home)}")
+            raise PracticeError(f"the practice server of {home} does not answer", _log_end(home))
         time.sleep(0.1)
 
 
@@ -182,7 +185,9 @@ def _flock(file: IO[str], kind: int, deadline: float, what: str) -> None:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise PracticeError(f"waited too long for {what} ({file.name})") from None
+                raise PracticeError(
+                    f"waited too long for {what} ({file.name})", "try again later, or use another MNIST_HOME"
+                ) from None
             time.sleep(0.05)
         else:
             return
@@ -192,5 +197,5 @@ def _log_end(home: Path) -> str:
     try:
         lines = (home / "server.log").read_text(errors="replace").splitlines()
     except OSError:
-        return f"{home / 'server.log'} cannot be read"
-    return f"{home / 'server.log'} ends: " + " | ".join(lines[-5:])
+        return f"check that {home} can be written to: it has no server.log"
+    return f"read {home / 'server.log'}, which ends: " + " | ".join(lines[-5:])
