@@ -13,6 +13,7 @@ from flows.kaggle import submissions
 from flows.kaggle.client import Client
 from flows.kaggle.credentials import Credentials, find_credentials
 from flows.kaggle.download import NAME_DIGITS, Data, Downloads
+from flows.kaggle.session import Session
 from flows.records import Submission
 from flows.settings import Settings, SettingsError
 from mnist_core.progress import Progress
@@ -73,7 +74,7 @@ class Competition:
 
     def submissions(self) -> Iterator[Submission]:
         """Yield all submissions of the team, newest first."""
-        return submissions.submissions(self.client)
+        return submissions.team_submissions(self.client)
 
     def find(self, token: str) -> Submission | None:
         """Return the submission whose description carries a token, or None if the server has none."""
@@ -106,8 +107,8 @@ def connect(settings: Settings) -> Competition:
         url = LIVE_URL if settings.kaggle == "live" else settings.kaggle
         credentials = find_credentials()
     spec = settings.spec
-    client = Client(url, server_name(settings), spec.name, credentials, settings.timeout_s)
-    return Competition(client, spec, settings.home)
+    session = Session(url, server_name(settings), spec.name, credentials, settings.timeout_s)
+    return Competition(Client(session), spec, settings.home)
 
 
 def server_name(settings: Settings) -> str:

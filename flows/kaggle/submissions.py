@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from flows.kaggle.client import Client, quota_returns
+from flows.kaggle.client import Client
 from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionUnknownError
+from flows.kaggle.session import quota_returns
 from flows.records import Status, Submission, SubmissionResult
 from mnist_core.errors import MnistError
 
@@ -26,7 +27,7 @@ def submission_token(competition: str, csv: bytes) -> str:
     return "mnist-nightly:" + hashlib.sha256(competition.encode() + b"\0" + csv).hexdigest()[:24]
 
 
-def submissions(client: Client) -> Iterator[Submission]:
+def team_submissions(client: Client) -> Iterator[Submission]:
     """Yield all submissions of the team, page by page, newest first."""
     token = ""
     while True:
@@ -38,7 +39,7 @@ def submissions(client: Client) -> Iterator[Submission]:
 
 def find(client: Client, token: str) -> Submission | None:
     """Return the submission whose description carries a token, or None if the server has none."""
-    return next((s for s in submissions(client) if token in s.message), None)
+    return next((s for s in team_submissions(client) if token in s.message), None)
 
 
 def submit_once(

@@ -1,8 +1,8 @@
 """Checks of the competition's server: credentials, rules and quota."""
 
-from flows.kaggle.client import quota_returns
 from flows.kaggle.competition import connect, server_name
 from flows.kaggle.credentials import find_credentials
+from flows.kaggle.session import quota_returns
 from flows.ops.doctor.finding import Finding, Findings
 from flows.settings import Settings
 

@@ -1,157 +1,17 @@
-"""Kaggle's client over HTTP against the practice server: faults, time limits, log-in and error messages."""
+"""Kaggle's own client, against the practice server."""
 
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from pydantic import SecretStr
 
-from flows.kaggle.client import Client, quota_returns
-from flows.kaggle.credentials import Credentials
 from flows.kaggle.errors import CompetitionError
-from mnist_core.spec import DIGITS_MINI
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.mark.parametrize("name", ["rate-limit", "server-error", "reset"])
-def test_a_brief_fault_of_a_read_is_retried(job, name):
-    """A 429 with Retry-After, a 500 or a reset in a call that may be repeated is repeated."""
-    started = job()
-    started.server.fault(name, count=1)
-
-    assert started.competition.quota() == 10
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("server-error", "HTTP 5"),
-        ("rate-limit", "HTTP 429"),
-        ("web-page", "the answer is not JSON"),
-        ("cut-json", "the answer is not JSON"),
-        ("reset", "no answer"),
-    ],
-)
-def test_a_lasting_fault_is_one_clear_error(job, name, words):
-    """A server that keeps failing gives an error that says what it did, and that it may pass."""
-    started = job()
-    competition = started.competition
-    started.server.fault(name, count=-1)
-
-    with pytest.raises(CompetitionError, match=f"cannot read the quota of {competition.name}") as caught:
-        competition.quota()
-
-    assert words in caught.value.problem
-    assert "try again" in caught.value.remedy
-    assert caught.value.retryable
-
-
-def test_a_server_that_never_answers_times_out(job, monkeypatch):
-    """A connection that is accepted and never answered ends after MNIST_TIMEOUT_S."""
-    started = job()
-    monkeypatch.setenv("MNIST_TIMEOUT_S", "0.5")
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        monkeypatch.setenv("MNIST_KAGGLE", f"http://127.0.0.1:{silent.getsockname()[1]}")
-
-        with pytest.raises(CompetitionError, match=r"no answer \(ReadTimeoutError\)") as caught:
-            started.competition.quota()
-
-    assert caught.value.retryable
-
-
-def test_a_server_that_does_not_exist_is_named(job, monkeypatch):
-    """A refused connection names the server and says that it may pass."""
-    started = job()
-    monkeypatch.setenv("MNIST_KAGGLE", "http://127.0.0.1:9")
-
-    with pytest.raises(CompetitionError, match=r"127\.0\.0\.1:9.*check that the server is up") as caught:
-        started.competition.quota()
-
-    assert caught.value.retryable
-
-
-def test_wrong_credentials_are_named_and_not_shown(job, monkeypatch):
-    """A wrong key is refused with the variables' names, and the key stays out of the error."""
-    started = job()
-    monkeypatch.setenv("KAGGLE_KEY", "wrong-and-secret")
-
-    with pytest.raises(CompetitionError, match="KAGGLE_API_TOKEN, or KAGGLE_USERNAME") as caught:
-        started.competition.quota()
-
-    assert caught.value.answered
-    assert not caught.value.retryable
-    assert "wrong-and-secret" not in str(caught.value)
-
-
-def test_a_token_logs_in_and_may_end_with_a_newline(job, monkeypatch, tmp_path):
-    """KAGGLE_API_TOKEN as a value or as the path of a file logs in, with or without a newline."""
-    started = job()
-    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
-        monkeypatch.delenv(name)
-    (tmp_path / "token").write_text(f"{started.server.token}\n")
-
-    for value in (f"{started.server.token}\n", str(tmp_path / "token")):
-        monkeypatch.setenv("KAGGLE_API_TOKEN", value)
-        assert started.competition.quota() == 10
-
-
-def test_rules_that_are_not_accepted_are_named(job):
-    """A 403 says where to accept the rules."""
-    started = job()
-    started.server.fault("rules", count=-1)
-
-    with pytest.raises(CompetitionError, match=r"accept the rules at https://www\.kaggle\.com") as caught:
-        started.competition.quota()
-
-    assert not caught.value.retryable
-
-
-@pytest.mark.parametrize(
-    ("name", "remedy"),
-    [
-        ("digit-recogniser", "check MNIST_COMPETITION: the server has no such competition"),
-        (DIGITS_MINI.name, "unset MNIST_COMPETITION: digits-mini exists on the practice server only"),
-    ],
-)
-def test_a_competition_that_the_server_does_not_have_is_named(name, remedy):
-    """A 404 names the setting; for the built-in test competition it says where that exists."""
-    with _server_that_answers(b"404 Not Found") as url:
-        client = Client(url, "elsewhere", name, Credentials("a test", "alice", SecretStr("key")), 5)
-
-        with pytest.raises(CompetitionError, match=f"elsewhere: cannot read the quota of {name}") as caught:
-            client.quota()
-
-    assert caught.value.remedy.startswith(remedy)
-    assert caught.value.answered
-
-
-@contextmanager
-def _server_that_answers(status: bytes) -> Iterator[str]:
-    """Give every request the same status and an empty body; yields the server's URL."""
-    answer = b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(65536)
-                connection.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def test_a_signed_address_stays_out_of_the_error(job):
@@ -210,6 +70,25 @@ def test_importing_kaggles_package_calls_nobody_and_leaves_the_terminal_alone(jo
     assert asked == []
 
 
-def test_the_quota_returns_at_midnight_utc():
-    """Kaggle's days are UTC: the quota of a day returns with the next one."""
-    assert quota_returns(datetime(2026, 12, 31, 23, 59, tzinfo=UTC)) == "2027-01-01 00:00 UTC"
+def test_a_status_that_is_not_known_is_an_error(job, monkeypatch):
+    """A status that this program does not know is not taken for one that it does."""
+    sdk = "kagglesdk.competitions.services.competition_api_service.CompetitionApiClient"
+    answer = SimpleNamespace(ref=1, description="", status="NEW")
+    monkeypatch.setattr(f"{sdk}.get_submission", lambda *_: answer)
+
+    with pytest.raises(CompetitionError, match=r"unexpected answer \(ValueError: 'NEW'") as caught:
+        job().competition.submission(1)
+
+    assert caught.value.retryable
+
+
+def test_files_are_listed_with_their_sizes(job):
+    """Each file of the competition has a name, a size and a time, by which a change is noticed."""
+    competition = job().competition
+    data = competition.download()
+
+    listed = {file.name: file for file in competition.client.files()}
+
+    assert set(listed) == set(competition.spec.files)
+    assert listed["train.csv"].size == data.train_csv.stat().st_size
+    assert all(file.created for file in listed.values())

@@ -1,0 +1,192 @@
+"""A log-in at a server: credentials, time limits, retries, and errors that say what to do."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from flows.kaggle.credentials import Credentials
+from flows.kaggle.errors import CompetitionError, QuotaSpentError
+from mnist_core.spec import DIGITS_MINI
+
+CONNECT_TIMEOUT_S = 5.0
+SUBMITS = "v1/competitions.CompetitionApiService/CreateSubmission"
+"""The path of the only request that must not be repeated."""
+
+
+class Session:
+    """How one competition on one server is reached.
+
+    Args:
+        url: where the server answers.
+        server: its name in messages.
+        competition: the competition's name, as in its URL.
+        credentials: what to log in with.
+        timeout_s: how long the server may be silent.
+        connect_timeout_s: how long it may take to accept a connection.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        server: str,
+        competition: str,
+        credentials: Credentials,
+        timeout_s: float,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        self.url = url
+        self.server = server
+        self.competition = competition
+        self._credentials = credentials
+        self.timeout_s = timeout_s
+        self._timeouts = (connect_timeout_s, timeout_s)
+
+    @contextlib.contextmanager
+    def log_in(self, action: str) -> Iterator[Any]:
+        """Log in for one call; what goes wrong in it becomes a `CompetitionError`.
+
+        Args:
+            action: what the call does, to go after "cannot".
+
+        Yields:
+            Kaggle's client.
+        """
+        where = f"{self.server}: cannot {action}"
+        try:
+            with self._logged_in() as sdk:
+                yield sdk
+        except requests.HTTPError as error:
+            raise self._refusal(where, error) from None  # the cause would show a signed URL
+        except json.JSONDecodeError:  # requests' own error derives from it, and from RequestException
+            raise CompetitionError(
+                f"{where}: the answer is not JSON (a web page, or a reply that was cut off)",
+                "check MNIST_KAGGLE, or try again later",
+                retryable=True,
+            ) from None
+        except requests.RequestException as error:
+            cause = getattr(error.args[0] if error.args else None, "reason", None) or error
+            raise CompetitionError(
+                f"{where}: no answer ({type(cause).__name__})",
+                "check that the server is up and the network works, then try again",
+                retryable=True,
+            ) from None
+        except (ValueError, KeyError) as error:
+            raise CompetitionError(
+                f"{where}: unexpected answer ({type(error).__name__}: {error})",
+                "try again later, or update the package `kaggle`",
+                retryable=True,
+            ) from None
+
+    def put(self, url: str, data: bytes) -> bool:
+        """Upload bytes to a signed URL, without a log-in; return whether they were accepted."""
+        with contextlib.suppress(requests.RequestException), requests.Session() as session:
+            session.trust_env = not is_loopback(self.url)
+            answer = session.put(url, data=data, timeout=self._timeouts)
+            return answer.status_code in (200, 201)
+        return False
+
+    def _logged_in(self) -> Any:
+        """Return Kaggle's client with our credentials, timeouts and retries."""
+        from kagglesdk.kaggle_client import KaggleClient
+        from kagglesdk.kaggle_env import KaggleEnv
+
+        username = self._credentials.username
+        key = self._credentials.key and self._credentials.key.get_secret_value()
+        token = self._credentials.token and self._credentials.token.get_secret_value()
+        sdk = KaggleClient(env=KaggleEnv.PROD, username=username, password=key, api_token=token)
+        http = sdk.http_client()
+        http._endpoint = self.url
+        if token is None:
+            http._signed_in = True  # otherwise a token in the environment would win over username and key
+        http._init_session()
+        session = http._session
+        if token is None:
+            session.auth = (username, key)
+        session.trust_env = not is_loopback(self.url)
+        for prefix in (self.url, "https://", "http://"):
+            session.mount(prefix, _Adapter(self._timeouts, max_retries=_retries()))
+        session.mount(f"{self.url}/{SUBMITS}", _Adapter(self._timeouts))
+        return sdk
+
+    def _refusal(self, where: str, error: requests.HTTPError) -> CompetitionError:
+        """Return what an HTTP error means, in the server's words and with a remedy."""
+        response = error.response
+        status = response.status_code if response is not None else 0
+        words = _server_words(response) or str(getattr(response, "reason", ""))
+        if status == 400 and "daily submission" in words.lower():  # Kaggle gives no code for it
+            remedy = f"the quota returns at {quota_returns()}"
+            return QuotaSpentError(f"{where}: {words}", remedy, answered=True)
+        problem = f"{where}: HTTP {status} {words}"
+        if status in (408, 429) or not 400 <= status < 500:  # an error within a 200 proves nothing
+            return CompetitionError(problem, "try again later", retryable=True, answered=status == 429)
+        return CompetitionError(problem, self._remedy(status), answered=True)
+
+    def _remedy(self, status: int) -> str:
+        if status == 401:
+            return (
+                "check KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY: "
+                "the server does not accept these credentials"
+            )
+        if status == 403:
+            rules = f"https://www.kaggle.com/competitions/{self.competition}/rules"
+            return f"accept the rules at {rules}, and check MNIST_COMPETITION"
+        if status == 404 and self.competition == DIGITS_MINI.name:
+            return f"unset MNIST_COMPETITION: {DIGITS_MINI.name} exists on the practice server only"
+        if status == 404:
+            return "check MNIST_COMPETITION: the server has no such competition or file"
+        return "repeating it will not help: the server refuses this request"
+
+
+class _Adapter(HTTPAdapter):
+    """Gives every request a timeout, which Kaggle's client does not set."""
+
+    def __init__(self, timeouts: tuple[float, float], **options: Any) -> None:
+        super().__init__(**options)
+        self._timeouts = timeouts
+
+    def send(self, *args: Any, **options: Any) -> requests.Response:
+        options["timeout"] = self._timeouts
+        return super().send(*args, **options)
+
+
+def _retries() -> Retry:
+    """Return how a request is repeated; the server's Retry-After is honoured."""
+    return Retry(
+        total=3,
+        read=1,
+        backoff_factor=0.5,
+        status_forcelist=(429, 500, 502, 503, 504),
+        allowed_methods=None,
+        raise_on_status=False,
+        retry_after_max=120,
+    )
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether a server is on this machine, so that no proxy stands before it."""
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
+def quota_returns(now: datetime | None = None) -> str:
+    """Return when Kaggle's daily quota returns: its days are UTC."""
+    now = now or datetime.now(UTC)
+    return f"{(now + timedelta(days=1)).date().isoformat()} 00:00 UTC"
+
+
+def _server_words(response: requests.Response | None) -> str:
+    """Return the message in either shape of Kaggle's errors, on one line and at most 300 characters."""
+    if response is None:
+        return ""
+    try:
+        body = response.json()
+        words = body.get("message") or body.get("error", {}).get("message") or ""
+    except (ValueError, AttributeError):
+        words = ""
+    return " ".join(str(words).split())[:300]
