@@ -23,6 +23,9 @@ class CompetitionSpec:
         submission_header: the submission's two columns, id and label.
         first_id: the id of the test file's first row; the others count up from it.
         share_floor: lowest share of each class among predictions that may be submitted.
+
+    Raises:
+        DataError: a name, class or column occurs twice, or not every class can have its lowest share.
     """
 
     name: str
@@ -38,6 +41,17 @@ class CompetitionSpec:
     submission_header: tuple[str, str] = ("ImageId", "Label")
     first_id: int = 1
     share_floor: float = 0.05
+
+    def __post_init__(self) -> None:
+        for names in (self.classes, self.files, self.submission_header):
+            if len(set(names)) < len(names):
+                raise DataError(f"competition {self.name}: {', '.join(names)} are not all different")
+        if self.class_count * self.share_floor > 1:
+            raise DataError(
+                f"competition {self.name}: {self.class_count} classes cannot all have a share of "
+                f"{self.share_floor}",
+                f"share_floor can be at most {1 / self.class_count:.3f}",
+            )
 
     @property
     def files(self) -> tuple[str, str, str]:
