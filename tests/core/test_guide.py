@@ -17,17 +17,20 @@ from mnist_core.models.base import kinds
 
 GUIDE = (Path(mnist_core.__file__).parent / "README.md").read_text()
 BLOCKS = re.findall(r"^```(console|python)\n(.*?)^```$", GUIDE, re.M | re.S)
-COMMANDS = [
-    line.removeprefix("$ ")
-    for kind, block in BLOCKS
-    if kind == "console"
-    for line in block.splitlines()
-    if line.startswith("$ ")
-]
+
+
+def commands(block):
+    """Yield each command of a console block, and the lines of output that are shown below it."""
+    for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+        command, *shown = part.splitlines()
+        yield command, [line for line in shown if line]
+
+
+COMMANDS = [command for kind, block in BLOCKS if kind == "console" for command, _ in commands(block)]
 
 
 def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, synthetic, small_test_file, capfd):
-    """In a folder with train.csv and test.csv each command ends with 0, and each Python block runs."""
+    """Each command ends with 0 and prints what is shown, up to numbers; each Python block runs."""
     # test.csv is complete, as a submission needs it; train.csv has a few rows of each digit.
     pixels = synthetic(60).pixels
     write_csv(Digits(pixels, np.arange(60) % 10), tmp_path / "train.csv")
@@ -40,28 +43,37 @@ def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, synthetic, sm
         if kind == "python":
             exec(compile(block, "README.md", "exec"), python)
             continue
-        for command in block.splitlines():
-            assert command.startswith("$ "), f"the guide shows commands, not their output: {command}"
-            run(command.removeprefix("$ "), monkeypatch, capfd)
+        assert block.startswith("$ ")
+        for command, shown in commands(block):
+            printed = [without_numbers(line) for line in run(command, monkeypatch, capfd)]
+            for line in shown:
+                assert without_numbers(line) in printed, f"{command} does not print: {line}"
 
     assert {"submission.csv", "scratch.csv", "cover.png", "cover-from-python.png"} <= {
         path.name for path in tmp_path.iterdir()
     }
 
 
+def without_numbers(line):
+    """Return a line of output with # for each number, and without the bar of a probability."""
+    return re.sub(r"[\d.,]*\d|…", "#", re.sub(r"[ ▏▎▍▌▋▊▉█]+", " ", line)).strip()
+
+
 def run(command, monkeypatch, capfd):
-    """Run a command: those of mnist_core in this process, where torch is imported already."""
+    """Run a command and return the lines that it prints; those of mnist_core run in this process."""
     words = shlex.split(command)
-    if words[:3] != ["python", "-m", "mnist_core"]:
-        subprocess.run(words, check=True)
-        return
-    monkeypatch.setattr(sys, "argv", words[2:])
-    try:
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code
-    assert not code, f"{command}: {capfd.readouterr().err}"
+    if words[:3] == ["python", "-m", "mnist_core"]:
+        monkeypatch.setattr(sys, "argv", words[2:])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    else:
+        code = subprocess.run(words, check=False).returncode
+    printed, errors = capfd.readouterr()
+    assert not code, f"{command}: {errors}"
+    return [*printed.splitlines(), *errors.splitlines()]
 
 
 def test_every_command_and_model_is_in_the_guide():
