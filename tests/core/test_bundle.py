@@ -27,7 +27,7 @@ FACTS = {"seed": 3, "preset": "fast", "valid_accuracy": 0.25, "created": "2026-0
 
 @pytest.fixture(scope="module", params=["convnet", "resnet18"])
 def exported(request, synthetic, tmp_path_factory):
-    """A network trained on a few digits, and the bundle that it was exported to."""
+    """Export a network trained on a few digits."""
     net = fit(synthetic(64), request.param, epochs=2)
     folder = tmp_path_factory.mktemp(request.param) / "new" / "bundle"
     manifest = bundle.export(net, folder, FACTS)
@@ -36,7 +36,7 @@ def exported(request, synthetic, tmp_path_factory):
 
 @pytest.fixture
 def small(tmp_path):
-    """The bundle of an untrained convnet, to be damaged. Its learner.pkl is bytes that no test opens."""
+    """Export an untrained convnet, to be damaged; its learner.pkl is bytes that no test opens."""
     net = ConvNet((2, 2, 2, 2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -53,7 +53,7 @@ def rewrite(folder, **changes):
 
 
 def test_the_weights_open_as_the_network_that_was_exported(exported, synthetic):
-    """load gives the same probabilities bit for bit, in evaluation mode and without gradients."""
+    """load returns the same probabilities bit for bit, in evaluation mode and without gradients."""
     net, manifest = bundle.load(exported.folder)
 
     assert np.array_equal(predict(net, synthetic(50).pixels), predict(exported.net, synthetic(50).pixels))
@@ -74,7 +74,7 @@ def test_the_learner_agrees_with_the_weights(exported, synthetic):
 
 
 def test_the_learner_agrees_with_the_weights_on_two_thousand(synthetic):
-    """The same for 2,000 digits and a network whose classes lie close together: an untrained one."""
+    """They agree on 2,000 digits, too, with an untrained network, whose classes lie close together."""
     net = ConvNet((4, 6, 8, 10)).eval()
     learner, digits = bundle.to_learner(net), synthetic(2000, seed=2).pixels
 
@@ -98,7 +98,7 @@ def test_every_byte_reaches_the_network_as_it_is(synthetic):
 
 
 def test_the_learner_predicts_one_picture(exported, synthetic):
-    """predict takes a PILImage and gives the digit as text, its index, and each class's probability."""
+    """predict takes a PILImage and returns the digit as text, its index, and each class's probability."""
     digit = synthetic(1).pixels
 
     label, index, probabilities = exported.learner.predict(to_fastai(digit[0]))
@@ -123,7 +123,7 @@ def test_the_learner_predicts_files(exported, synthetic, tmp_path):
 
 
 def test_a_picture_of_another_size_is_refused(exported):
-    """A picture that is not 28 × 28 is no guess, but an error that says so."""
+    """A picture that is not 28 × 28 is an error that says so, not resized silently."""
     with pytest.raises(DataError, match=r"\(1, 3, 32, 28\); resize them to 28 × 28"):
         exported.learner.predict(to_fastai(np.zeros((28, 28), np.uint8)).resize((28, 32)))
 
@@ -145,7 +145,7 @@ def test_a_learner_refuses_what_is_not_a_digit(digit):
 
 
 def test_the_learner_opens_with_fastai_alone(exported):
-    """fastai's own load_learner opens learner.pkl, on the CPU, and warns as it does about any pickle."""
+    """fastai's own load_learner opens learner.pkl on the CPU, with its usual warning about pickles."""
     from fastai.learner import load_learner
 
     with pytest.warns(UserWarning, match="insecure pickle"):
@@ -155,8 +155,8 @@ def test_the_learner_opens_with_fastai_alone(exported):
     assert learner.dls.device == torch.device("cpu")
 
 
-def test_the_pickle_says_cpu_everywhere(exported):
-    """Every tensor is stored as a CPU's, so that a machine without CUDA opens what one with CUDA exported."""
+def test_the_pickle_stores_every_tensor_as_a_cpus(exported):
+    """A machine without CUDA opens what a machine with CUDA exported."""
     places = set()
 
     def note(storage, place):
@@ -176,7 +176,7 @@ def test_our_load_learner_is_quiet(exported):
 
 
 def test_the_learner_holds_no_digits(exported):
-    """learner.pkl is little more than the weights."""
+    """learner.pkl is hardly larger than the weights."""
     files = exported.manifest.files
 
     assert len(exported.learner.dls.train_ds) == len(exported.learner.dls.valid_ds) == 0
@@ -184,7 +184,7 @@ def test_the_learner_holds_no_digits(exported):
 
 
 def test_the_learner_can_be_trained_on(exported, synthetic):
-    """The exported network has no gradients, the learner's copy has: a person can fine-tune it."""
+    """The learner's copy has gradients, unlike the exported network, so that it can be fine-tuned."""
     images = torch.from_numpy(synthetic(4).pixels)[:, None].expand(-1, 3, -1, -1) / 255
 
     exported.learner.model(images).sum().backward()
@@ -221,7 +221,7 @@ def test_a_changed_byte_is_refused(small, name, open_it):
 
 @pytest.mark.parametrize(("name", "open_it"), OPENED_BY.items(), ids=OPENED_BY)
 def test_a_changed_digest_is_refused(small, name, open_it):
-    """A manifest whose digest was changed fits its file no more."""
+    """A manifest whose digest was changed no longer fits its file."""
     files = read_manifest(small).to_json()["files"]
     digest = files[name]["sha256"]
     files[name]["sha256"] = ("1" if digest[0] == "0" else "0") + digest[1:]
@@ -250,7 +250,7 @@ def test_a_missing_file_is_named(small, name, open_it):
     ],
 )
 def test_weights_that_do_not_fit_are_refused(small, changes):
-    """A manifest that names another network than the weights are of is one line that says so."""
+    """A manifest that names another network than that of the weights is an error of one line."""
     rewrite(small, **changes)
 
     with pytest.raises(BundleError, match=r"weights.safetensors does not fit") as refusal:
@@ -261,15 +261,15 @@ def test_weights_that_do_not_fit_are_refused(small, changes):
 @pytest.mark.parametrize(
     "facts", [{"model": "mine"}, {"files": {}}, {"folds": {1, 2}}, {"accuracy": float("nan")}]
 )
-def test_facts_that_can_not_be_told_are_refused(tmp_path, facts):
-    """A fact under a name that the manifest needs, or one that JSON can not say, leaves nothing behind."""
+def test_facts_that_cannot_be_written_are_refused(tmp_path, facts):
+    """A fact named like a field of the manifest, or one that is not JSON, leaves no folder behind."""
     with pytest.raises(BundleError, match="facts"):
         bundle.export(ConvNet((2, 2, 2, 2)), tmp_path / "bundle", facts)
     assert not (tmp_path / "bundle").exists()
 
 
 def test_an_export_that_is_cut_short_leaves_no_manifest(small, monkeypatch):
-    """Exporting over a bundle takes its manifest first: mixed files are never taken for a whole."""
+    """Exporting over a bundle removes its manifest first, so mixed files are never taken for a bundle."""
 
     def fail(_):
         raise MemoryError
@@ -283,7 +283,7 @@ def test_an_export_that_is_cut_short_leaves_no_manifest(small, monkeypatch):
 
 
 def test_a_graph_that_fixes_the_number_of_digits_is_refused(tmp_path):
-    """len() of a batch becomes a constant of the graph; no bundle is made of such a network."""
+    """len() of a batch becomes a constant of the graph; such a network is not exported."""
 
     class Counting(ConvNet):
         def forward(self, pixels):
@@ -295,7 +295,7 @@ def test_a_graph_that_fixes_the_number_of_digits_is_refused(tmp_path):
 
 
 def test_a_graph_that_gives_other_logits_is_refused(tmp_path):
-    """What was drawn from the batch while the graph was written is found out by another batch."""
+    """A value fixed by the batch with which the graph was written is detected with another batch."""
 
     class Remembering(ConvNet):
         def forward(self, pixels):
@@ -306,14 +306,14 @@ def test_a_graph_that_gives_other_logits_is_refused(tmp_path):
 
 
 def test_no_file_of_an_older_bundle_is_left(small):
-    """Exported without a learner, the folder has no learner.pkl of other weights."""
+    """Exported without a learner, the folder keeps no learner.pkl of other weights."""
     bundle.export(ConvNet((2, 2, 2, 2)), small, {}, learner=False)
 
     assert {path.name for path in small.iterdir()} == {"manifest.json", "model.onnx", "weights.safetensors"}
 
 
 def test_a_bundle_without_a_learner_says_how_to_make_one(tmp_path):
-    """An ensemble that was put together where there is no fastai has no learner.pkl."""
+    """A bundle that was exported without fastai has no learner.pkl; the message says how to make one."""
     bundle.export(ConvNet((2, 2, 2, 2)).eval(), tmp_path, {}, learner=False)
 
     with pytest.raises(BundleError, match=r"make one here with to_learner\(load\(folder\)\[0\]\)"):

@@ -38,7 +38,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def net():
-    """A small untrained network, sure of some digits, so that others alone get a second look."""
+    """Make a small untrained network that is sure of some digits, so that only others get a second look."""
     torch.manual_seed(0)
     net = ConvNet((4, 6, 8, 10), shifts=True).eval()
     with torch.no_grad():
@@ -48,7 +48,7 @@ def net():
 
 @pytest.fixture(scope="module")
 def bundle(net, tmp_path_factory):
-    """Its bundle."""
+    """Export its bundle."""
     folder = tmp_path_factory.mktemp("bundle")
     export(net, folder, {}, learner=False)
     return folder
@@ -56,7 +56,7 @@ def bundle(net, tmp_path_factory):
 
 @pytest.fixture(params=BACKENDS)
 def predictor(request, net, bundle):
-    """Each way to predict, called with pixels and options: the network, or its graph in ONNX Runtime."""
+    """Give each way to predict, called with pixels and options: the network, or its graph in ONNX Runtime."""
     return partial(predict, net) if request.param == "torch" else open_model(bundle, "onnxruntime").predict
 
 
@@ -75,14 +75,14 @@ def test_probabilities_are_those_of_the_logits(net, predictor, synthetic):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 30, 1000])
 def test_the_batch_size_changes_nothing(predictor, synthetic, batch_size):
-    """However the digits are cut into batches, their order and probabilities stay."""
+    """However the digits are split into batches, their order and probabilities stay the same."""
     pixels = synthetic(30).pixels
 
     np.testing.assert_allclose(predictor(pixels, batch_size=batch_size), predictor(pixels), rtol=1e-5)
 
 
 def test_no_digits_give_no_probabilities(predictor):
-    """An empty array goes through."""
+    """An empty array gives an empty result."""
     assert predictor(np.empty((0, 28, 28), np.uint8)).shape == (0, 10)
 
 
@@ -95,8 +95,8 @@ def test_no_digits_give_no_probabilities(predictor):
         np.zeros((2, 1, 28, 28), np.uint8),
     ],
 )
-def test_what_is_no_array_of_digits_is_refused(predictor, pixels):
-    """Pixels of another type or shape are an error that says what they are."""
+def test_what_is_not_an_array_of_digits_is_refused(predictor, pixels):
+    """Pixels of another type or shape are an error that names type and shape."""
     with pytest.raises(DataError, match=r"pixels are .*takes uint8 \(N, 28, 28\)"):
         predictor(pixels)
 
@@ -114,8 +114,8 @@ def test_the_network_stays_as_it_was(net, synthetic):
     assert all(value.is_contiguous() for value in training.state_dict().values())
 
 
-def test_arrays_that_can_not_be_written_are_read(predictor, synthetic, recwarn):
-    """Frozen and strided arrays predict like any other, without a warning."""
+def test_read_only_arrays_are_read(predictor, synthetic, recwarn):
+    """Read-only and strided arrays predict like any other, without a warning."""
     pixels = synthetic(20).pixels
     pixels.flags.writeable = False
 
@@ -137,8 +137,7 @@ def test_progress_counts_digits(predictor, synthetic):
 
 @pytest.mark.parametrize(("model", "sizes"), MODELS.values(), ids=MODELS)
 def test_the_graph_agrees_with_the_network(model, sizes, synthetic, tmp_path):
-    """Same labels and probabilities within 1e-4 on 2,023 digits, among them no ink, nothing but ink, and
-    strokes that lean by -1.2 to 1.2 columns a row.
+    """Labels are the same, probabilities within 1e-4: on noise, no ink, only ink, and strokes that lean.
 
     An untrained network is sure of none of them; trained ones and real digits are in flows/test_parity.py.
     """
@@ -158,8 +157,8 @@ def test_the_graph_agrees_with_the_network(model, sizes, synthetic, tmp_path):
 
 
 @pytest.mark.parametrize("unsure", [[0], [1], [0, 0, 0], [0, 1, 0], [1, 1]], ids=str)
-def test_the_graph_looks_twice_where_the_network_does(bundle, net, synthetic, unsure):
-    """One digit, none or all of a batch that get a second look: the same probabilities as in torch."""
+def test_the_graph_looks_twice_when_the_network_does(bundle, net, synthetic, unsure):
+    """If none, one or all digits of a batch get a second look, the probabilities are those of torch."""
     pixels = synthetic(300, seed=3).pixels
     once = build("convnet", net.sizes | {"shifts": False})
     once.load_state_dict(net.state_dict())
@@ -173,7 +172,7 @@ def test_the_graph_looks_twice_where_the_network_does(bundle, net, synthetic, un
 
 
 def test_a_bundle_with_a_graph_is_opened_by_it(bundle):
-    """Where ONNX Runtime is installed it is the one that predicts."""
+    """If ONNX Runtime is installed, it predicts."""
     model = open_model(bundle)
 
     assert model.backend == pick_backend(model.manifest.files) == "onnxruntime"
@@ -205,7 +204,7 @@ def test_labels_of_a_regression_are_its_rounded_numbers(tmp_path, synthetic, bac
 
 
 def test_without_onnx_runtime_it_is_torch(bundle, net, synthetic, monkeypatch):
-    """Where ONNX Runtime cannot be imported, a bundle is opened as it always was."""
+    """If ONNX Runtime cannot be imported, a bundle is opened in torch."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
 
     model = open_model(bundle)
@@ -216,7 +215,7 @@ def test_without_onnx_runtime_it_is_torch(bundle, net, synthetic, monkeypatch):
 
 @pytest.fixture
 def spoilt(bundle, tmp_path):
-    """Make the bundle with other content in model.onnx and its digest right; None: as it was without one."""
+    """Copy the bundle with other content in model.onnx and the right digest, or (None) without the file."""
 
     def write(content):
         folder = tmp_path / "spoilt"
@@ -234,8 +233,8 @@ def spoilt(bundle, tmp_path):
     return write
 
 
-def test_a_bundle_of_before_is_opened_in_torch(spoilt, net, synthetic):
-    """Bundles that were exported before there were graphs predict as they did."""
+def test_a_bundle_without_a_graph_is_opened_in_torch(spoilt, net, synthetic):
+    """A bundle whose manifest names no graph predicts in torch."""
     model = open_model(spoilt(None))
 
     assert model.backend == "torch"
@@ -243,21 +242,21 @@ def test_a_bundle_of_before_is_opened_in_torch(spoilt, net, synthetic):
 
 
 def test_a_bundle_without_a_graph_is_not_opened_by_one(spoilt):
-    """Asked for by name, the backend whose file is not there says which file that is."""
+    """A backend asked for by name whose file is missing names that file."""
     with pytest.raises(BundleError, match=r"model.onnx cannot be read"):
         open_model(spoilt(None), "onnxruntime")
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x08\x08" * 500])
-def test_a_graph_that_can_not_be_read_is_refused(spoilt, content):
-    """A file that is as the manifest promises and yet no graph is one line that names it."""
+def test_a_graph_that_cannot_be_read_is_refused(spoilt, content):
+    """A file that has the right digest and is not a graph is an error of one line that names it."""
     with pytest.raises(BundleError, match=r"model.onnx cannot be opened by ONNX Runtime") as refusal:
         open_model(spoilt(content))
     assert "\n" not in str(refusal.value)
 
 
 def test_a_graph_that_is_cut_short_is_refused(bundle, spoilt):
-    """Half a graph is no graph."""
+    """Half a graph is refused."""
     content = (bundle / "model.onnx").read_bytes()
 
     with pytest.raises(BundleError, match=r"model.onnx cannot be opened"):
@@ -265,7 +264,7 @@ def test_a_graph_that_is_cut_short_is_refused(bundle, spoilt):
 
 
 def test_a_graph_of_something_else_is_refused(spoilt, tmp_path):
-    """A graph with other names at its ends is of no network of ours."""
+    """A graph with other inputs and outputs is not one of our networks."""
     other = tmp_path / "other.onnx"
     torch.onnx.export(
         torch.nn.Linear(2, 2), (torch.zeros(1, 2),), other, input_names=["words"], output_names=["tags"],
@@ -281,7 +280,7 @@ def test_a_graph_of_something_else_is_refused(spoilt, tmp_path):
 
 @pytest.fixture(scope="module")
 def competition(net, synthetic, tmp_path_factory):
-    """A folder with a bundle and a test.csv of full length."""
+    """Make a folder with a bundle and a test.csv of full length."""
     folder = tmp_path_factory.mktemp("competition")
     export(net, folder / "bundle", {})
     write_csv(synthetic(28_000, labelled=False), folder / "test.csv")
@@ -331,7 +330,7 @@ finally:
 
 
 def test_a_submission_without_onnx_runtime_is_the_same(competition, net, synthetic, monkeypatch, capsys):
-    """In torch the same labels come out, and the last line says what made them."""
+    """In torch the labels are the same, and the last line names the backend."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     out = competition / "by-torch.csv"
     monkeypatch.setattr(
@@ -358,7 +357,7 @@ def test_a_submission_without_onnx_runtime_is_the_same(competition, net, synthet
     ],
 )
 def test_an_error_is_one_line(competition, monkeypatch, capsys, spoil, message):
-    """What a person can put right ends in exit code 1 and one line on stderr."""
+    """What a user can fix ends in exit code 1 and one line on stderr."""
     names = {"bundle": "bundle", "test.csv": "test.csv", "out": "submission.csv"} | spoil
     monkeypatch.setattr(
         sys, "argv", ["mnist-core", "submission", *(str(competition / n) for n in names.values())]
