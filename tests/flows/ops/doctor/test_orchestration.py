@@ -1,17 +1,27 @@
-"""A Prefect API that is too busy to answer is not taken for one that is broken."""
+"""Checks of Prefect, against a real API, and one that is too busy to answer."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import prefect
 import pytest
 
 from flows.ops.doctor import orchestration
 from flows.ops.doctor.finding import State
+from flows.ops.doctor.orchestration import check_api, check_deployments, check_pool, check_schedule
+from flows.ops.pools import DEPLOYMENTS, POOLS
 from flows.settings import Settings
 from mnist_core.errors import MnistError
+from tests.prefect_api import ask
+
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture
@@ -53,7 +63,7 @@ def test_an_api_that_is_busy_for_a_moment_is_asked_again(busy, monkeypatch, stat
     monkeypatch.setattr(orchestration, "BUSY_WAIT_S", 0.01)
     asked = busy([status, status])
 
-    [finding] = orchestration.check_api(Settings())
+    [finding] = check_api(Settings())
 
     assert finding.state is State.OK
     assert asked == ["/api/admin/version"] * 3
@@ -66,7 +76,7 @@ def test_an_api_that_stays_busy_is_reported_as_busy(busy, monkeypatch):
     busy([503] * 10_000)
 
     with pytest.raises(MnistError, match="HTTP 503; try again later: the API is too busy") as caught:
-        list(orchestration.check_api(Settings()))
+        list(check_api(Settings()))
 
     assert caught.value.retryable
 
@@ -76,6 +86,117 @@ def test_an_api_that_refuses_is_not_asked_again(busy):
     asked = busy([401, 401])
 
     with pytest.raises(MnistError, match="HTTP 401; check PREFECT_API_KEY"):
-        list(orchestration.check_api(Settings()))
+        list(check_api(Settings()))
 
     assert len(asked) == 1
+
+
+@pytest.fixture(scope="module")
+def deployed(prefect_api: str) -> Iterator[str]:
+    """A Prefect API with our pools and deployments, as `make deployments` leaves it; no worker."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MNIST_")}
+    environment["PREFECT_API_URL"] = prefect_api
+    subprocess.run(
+        [sys.executable, "-m", "flows.ops.pools"],
+        cwd=ROOT, env=environment, check=True, timeout=200, capture_output=True,
+    )  # fmt: skip
+    yield prefect_api
+    for name in DEPLOYMENTS:
+        found = ask(prefect_api, f"/deployments/name/{name}")
+        ask(prefect_api, f"/deployments/{found['id']}", "DELETE")
+    for pool in POOLS:
+        ask(prefect_api, f"/work_pools/{pool}", "DELETE")
+
+
+@pytest.fixture
+def worked(deployed: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same with a worker in each pool, as PREFECT_API_URL."""
+    for pool in POOLS:
+        ask(deployed, f"/work_pools/{pool}/workers/heartbeat", name="a worker")
+    monkeypatch.setenv("PREFECT_API_URL", deployed)
+    yield deployed
+    for pool in POOLS:
+        for worker in ask(deployed, f"/work_pools/{pool}/workers/filter", "POST"):
+            ask(deployed, f"/work_pools/{pool}/workers/{worker['name']}", "DELETE")
+
+
+def test_a_server_with_everything_on_it(worked, run):
+    """API, pools, deployments and schedule are well."""
+    assert run(check_api)["Prefect API"].state is State.OK
+    for pool in POOLS:
+        assert run(partial(check_pool, pool))[f"pool {pool}"].found == "process, 1 worker online"
+    assert run(check_deployments)["deployments"].state is State.OK
+    assert "15 2 * * *" in run(check_schedule)["schedule"].found
+
+
+def test_what_a_server_does_not_have_is_created_by_a_command(prefect_api, run, monkeypatch):
+    """A pool and deployments that are missing have the command as their remedy."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    monkeypatch.setattr(orchestration, "DEPLOYMENTS", ("nightly/missing", "train/missing"))
+
+    pool = run(partial(check_pool, "missing"))["pool missing"]
+    deployments = run(check_deployments)["deployments"]
+
+    assert pool.state is deployments.state is State.FAILED
+    assert deployments.found == "missing: nightly/missing, train/missing"
+    assert "make deployments" in pool.remedy
+    assert "make deployments" in deployments.remedy
+    assert run(check_schedule)["schedule"].remedy == "fix deployments first"
+
+
+def test_a_pool_without_a_worker(worked, run):
+    """The remedy is the command that starts one."""
+    ask(worked, "/work_pools/gpu/workers/a worker", "DELETE")
+
+    found = run(partial(check_pool, "gpu"))["pool gpu"]
+
+    assert found.state is State.FAILED
+    assert "prefect worker start --pool gpu" in found.remedy
+    assert run(partial(check_pool, "cpu"))["pool cpu"].state is State.OK
+
+
+def test_a_paused_pool_and_a_paused_schedule(worked, run):
+    """Nothing is missing, and yet no run would start: each has the command that resumes it."""
+    night = ask(worked, "/deployments/name/nightly/nightly")
+    schedule = f"/deployments/{night['id']}/schedules/{night['schedules'][0]['id']}"
+    ask(worked, "/work_pools/cpu", "PATCH", is_paused=True)
+    ask(worked, schedule, "PATCH", active=False)
+    try:
+        pool, paused = run(partial(check_pool, "cpu"))["pool cpu"], run(check_schedule)["schedule"]
+    finally:
+        ask(worked, "/work_pools/cpu", "PATCH", is_paused=False)
+        ask(worked, schedule, "PATCH", active=True)
+
+    assert pool.remedy == "`prefect work-pool resume cpu`"
+    assert paused.state is State.WARNING
+    assert night["schedules"][0]["id"] in paused.remedy
+
+
+def test_an_api_that_does_not_answer_is_named_without_its_password(monkeypatch, run):
+    """The address is shown, but not the user and the password in it."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://somebody:password@127.0.0.1:9/api")
+
+    with pytest.raises(MnistError, match=r"http://127\.0\.0\.1:9/api: no answer") as caught:
+        run(check_api)
+
+    assert "make ui" in caught.value.remedy
+    assert "password" not in str(caught.value)
+
+
+def test_an_address_of_another_server_is_not_a_prefect_api(job, run, monkeypatch):
+    """If something else answers there, the remedy is to check the address."""
+    monkeypatch.setenv("PREFECT_API_URL", f"{job().server.url}/api")
+
+    with pytest.raises(MnistError) as caught:
+        run(check_api)
+
+    assert "PREFECT_API_URL" in caught.value.remedy
+
+
+def test_without_an_api_manual_runs_are_possible(run, monkeypatch):
+    """A warning only: nothing but the schedule needs a Prefect server."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+
+    assert run(check_api)["Prefect API"].state is State.WARNING
+    assert run(partial(check_pool, "gpu")) == run(check_deployments) == run(check_schedule) == {}

@@ -1,0 +1,67 @@
+"""Checks of the store, in a folder and against a real S3 server with faults."""
+
+import pytest
+
+from flows.ops.doctor.finding import State
+from flows.ops.doctor.storage import check_store
+
+PERMISSIONS = [f"store: {name}" for name in ("write", "read", "create-only", "list", "delete")]
+
+
+def test_a_folder_is_left_as_it_was(run, tmp_path):
+    """Each permission has its finding, and neither the object nor its folder stays."""
+    found = run(check_store)
+
+    assert {name: finding.state for name, finding in found.items()} == dict.fromkeys(PERMISSIONS, State.OK)
+    assert list((tmp_path / "home" / "store").rglob("*")) == []
+
+
+def test_a_bucket_is_left_as_it_was(run, keys):
+    """The same of S3."""
+    found = run(check_store)
+
+    assert {name: finding.state for name, finding in found.items()} == dict.fromkeys(PERMISSIONS, State.OK)
+    assert keys() == []
+
+
+def test_a_bucket_that_does_not_exist_is_named(run, bucket, monkeypatch):
+    """The remedy names the bucket's setting."""
+    monkeypatch.setenv("MNIST_STORE", "s3://a-bucket-that-nobody-made")
+
+    found = run(check_store)
+
+    assert found["store: write"].state is found["store: list"].state is State.FAILED
+    assert "NoSuchBucket" in found["store: write"].found
+    assert "MNIST_STORE" in found["store: write"].remedy
+
+
+@pytest.mark.parametrize(
+    ("passed", "permission", "state", "right"),
+    [
+        (0, "write", State.FAILED, "s3:PutObject"),
+        (1, "read", State.FAILED, "s3:PutObject"),
+        (3, "list", State.FAILED, "s3:PutObject"),
+        (4, "delete", State.WARNING, "s3:DeleteObject"),
+    ],
+)
+def test_a_missing_permission_is_named(run, bucket, keys, passed, permission, state, right):
+    """The others are still checked; nightly runs do without the permission to delete."""
+    bucket.faults[:] = [*[""] * passed, "403"]
+
+    found = run(check_store)
+
+    bad = {name: finding.state for name, finding in found.items() if finding.state is not State.OK}
+    assert bad == {f"store: {permission}": state}
+    assert right in found[f"store: {permission}"].remedy
+    assert len(keys()) == (permission == "delete")
+
+
+def test_a_store_that_overwrites_is_refused(run, bucket, keys):
+    """A server that does not honour create-only would let two runs submit."""
+    bucket.faults[:] = ["", "", "overwrite"]
+
+    found = run(check_store)
+
+    assert found["store: create-only"].state is State.FAILED
+    assert "two runs could both submit" in found["store: create-only"].remedy
+    assert keys() == []
