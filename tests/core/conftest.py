@@ -38,7 +38,7 @@ def synthetic() -> Callable[..., Digits]:
 
 @pytest.fixture(scope="session")
 def csv_text() -> Callable[..., str]:
-    """Return the function that makes the CSV file of some digits: `csv_text(digits, line_end="\\r\\n")`."""
+    r"""Return the function that makes the CSV file of some digits: `csv_text(digits, line_end="\r\n")`."""
     return _csv_text
 
 
