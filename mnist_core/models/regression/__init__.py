@@ -20,7 +20,7 @@ from mnist_core.models.scratch import Recipe
 if TYPE_CHECKING:
     import numpy as np
 
-ORIGIN = Recipe(
+ORIGINAL = Recipe(
     hidden=(150, 150, 150, 130), epochs=40, lr=0.01, falling=False, momentum=0.0, shift=0, batch_size=64
 )
 """The original layers, loss, plain SGD and epochs. Learning rate and batch size are not known; these reach
@@ -28,9 +28,9 @@ the original accuracy, while twice the rate with 256 digits a batch diverged for
 does not fall, which is why the accuracy jumps from epoch to epoch, as it did in the notebook."""
 
 PRESETS = {
-    "fast": ORIGIN,
-    "balanced": replace(ORIGIN, epochs=80),
-    "best": replace(ORIGIN, epochs=160),
+    "fast": ORIGINAL,
+    "balanced": replace(ORIGINAL, epochs=80),
+    "best": replace(ORIGINAL, epochs=160),
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_core.models.regression import ORIGIN
+from mnist_core.models.regression import ORIGINAL
 from mnist_core.models.scratch import Recipe
 from mnist_core.models.scratch.net import CLASSES, Objective, Scratch, init_layers, network, train
 from mnist_core.progress import Progress
@@ -53,7 +53,7 @@ def build(sizes: Mapping[str, Any]) -> Regression:
 def fit(
     pixels: np.ndarray,
     labels: np.ndarray,
-    recipe: Recipe = ORIGIN,
+    recipe: Recipe = ORIGINAL,
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mnist_core.errors import SubmissionError
 from mnist_core.inference import predict
-from mnist_core.models.regression import ORIGIN, round_logits
+from mnist_core.models.regression import ORIGINAL, round_logits
 from mnist_core.models.regression import net as regression
 from mnist_core.models.scratch.net import init_layers
 from mnist_core.submission import read_csv, to_csv
@@ -37,7 +37,7 @@ def test_a_regression_learns():
     """Most digits are recognised; a regression cannot tell some from their neighbours."""
     digits, test = ten_kinds(1280), ten_kinds(500, seed=1)
 
-    net = regression.fit(digits.pixels, digits.labels, replace(ORIGIN, batch_size=32, lr=0.003))
+    net = regression.fit(digits.pixels, digits.labels, replace(ORIGINAL, batch_size=32, lr=0.003))
 
     assert (labels_of(net, test.pixels) == test.labels).mean() > 0.9
 
@@ -86,8 +86,8 @@ def test_squared_error_is_torchs():
 
 def test_the_preset_is_the_original_net():
     """784-150-150-150-130-1, 40 epochs of plain SGD."""
-    net = regression.Regression(init_layers(ORIGIN.hidden, 1, torch.Generator()))
+    net = regression.Regression(init_layers(ORIGINAL.hidden, 1, torch.Generator()))
 
     shapes = [tuple(weights.shape) for weights, _ in net.layers()]
     assert shapes == [(784, 150), (150, 150), (150, 150), (150, 130), (130, 1)]
-    assert (ORIGIN.epochs, ORIGIN.momentum) == (40, 0)
+    assert (ORIGINAL.epochs, ORIGINAL.momentum) == (40, 0)
