@@ -3,7 +3,6 @@
 import difflib
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from flows.store.open import ADDRESSES, check_address
 from mnist_core.errors import MnistError
 from mnist_core.models import base as models
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, find_spec
@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     )
     store: str = Field(
         default_factory=lambda known: str(known["home"] / "store"),
-        description="Where versions, predictions and champions are kept: a folder or `s3://bucket/prefix`",
+        description=f"Where versions, predictions and champions are kept: {ADDRESSES}",
         json_schema_extra={"default": "`store` in the home"},
     )
     model: str = Field("convnet", description="Model to train")
@@ -174,13 +174,8 @@ class Settings(BaseSettings):
 
     @field_validator("store")
     @classmethod
-    def _store_is_a_folder_or_a_bucket(cls, value: str) -> str:
-        if re.fullmatch(r"s3://[a-z0-9.-]{3,63}(/[\w./=-]*)?", value):
-            return value
-        if value.startswith("s3:") or "://" in value:
-            raise ValueError("must be a folder or `s3://bucket/prefix`")
-        if Path(value).is_file():
-            raise ValueError("is a file, but must be a folder or `s3://bucket/prefix`")
+    def _store_has_an_address(cls, value: str) -> str:
+        check_address(value)
         return value
 
     @field_validator("retry_waits_s", mode="before")

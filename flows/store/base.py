@@ -3,7 +3,7 @@
 An object is written once and never overwritten. What changes is a numbered list (`lists.py`). Large files are
 content-addressed under `objects/<sha256>`; `upload` is for them alone: it may write the same bytes again.
 
-A new kind of store is one file beside this one and one entry in `open.py`.
+A new kind of store is one file beside this one and one entry of `KINDS` in `open.py`.
 """
 
 import math

@@ -21,8 +21,16 @@ class Folder:
         root: the folder; made when the first object is put.
     """
 
+    address = "a folder"
+
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @classmethod
+    def check(cls, address: str) -> None:
+        """Raise ValueError if a path is that of a file."""
+        if Path(address).is_file():
+            raise ValueError("is a file, but must be a folder")
 
     @classmethod
     def open(cls, address: str) -> "Folder":

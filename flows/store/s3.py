@@ -1,6 +1,7 @@
 """A store in an S3 bucket, or in a server that speaks S3."""
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ class Bucket:
         read_timeout_s: how long S3 may be silent.
     """
 
+    address = "`s3://bucket/prefix`"
     read_timeout_s: float = 60
 
     def __init__(self, name: str, prefix: str) -> None:
@@ -57,6 +59,12 @@ class Bucket:
                     retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
                 ),
             )
+
+    @classmethod
+    def check(cls, address: str) -> None:
+        """Raise ValueError unless an address has a valid bucket and prefix."""
+        if not re.fullmatch(r"s3://[a-z0-9.-]{3,63}(/[\w./=-]*)?", address):
+            raise ValueError(f"must be {cls.address}")
 
     @classmethod
     def open(cls, address: str) -> "Bucket":

@@ -8,14 +8,12 @@ import time
 import pytest
 
 from flows.store.base import Store
-from flows.store.folder import Folder
-from flows.store.open import OPENERS, open_store
-from flows.store.s3 import Bucket
+from flows.store.open import KINDS
 
 CALLS = sorted(name for name in vars(Store) if not name.startswith("_"))
 
 
-@pytest.mark.parametrize("kind", [Folder, Bucket])
+@pytest.mark.parametrize("kind", KINDS.values())
 @pytest.mark.parametrize("name", CALLS)
 def test_every_kind_of_store_has_every_call(kind, name):
     """A store's calls take the protocol's parameters, so that callers need not ask for its kind."""
@@ -25,18 +23,6 @@ def test_every_kind_of_store_has_every_call(kind, name):
         assert isinstance(kept, property)
     else:
         assert inspect.signature(kept) == inspect.signature(promised)
-
-
-def test_an_address_opens_its_kind_of_store(s3, tmp_path):
-    """A path is a folder; `s3://` is a bucket, with slashes around its prefix ignored."""
-    folder, bucket = open_store(str(tmp_path / "a")), open_store(f"s3://{s3.bucket}/some/prefix/")
-
-    assert isinstance(folder, Folder)
-    assert isinstance(bucket, Bucket)
-    assert folder.location("x") == str(tmp_path / "a" / "x")
-    assert bucket.location("x") == f"s3://{s3.bucket}/some/prefix/x"
-    assert open_store(f"s3://{s3.bucket}").location("x") == f"s3://{s3.bucket}/x"
-    assert set(OPENERS) == {"s3"}
 
 
 def test_an_object_is_written_once(store):
