@@ -118,7 +118,7 @@ def doctor(as_json: Json = False) -> None:
     def run() -> None:
         from flows.ops.doctor.checks import examine
         from flows.ops.doctor.finding import row
-        from flows.report import console
+        from flows.report.terminal import console
 
         for finding in examine():
             findings.append(finding)
@@ -167,9 +167,9 @@ def _run_flow(name: str, parameters: Parameters, as_json: bool) -> None:
         given = type(parameters).check(**parameters.to_json())
         prepare_prefect(given.read_settings())
         stop_in_time(_stopped(command))
-        from flows import report
+        from flows.report.terminal import log_to_terminal
 
-        report.log_to_terminal()
+        log_to_terminal()
         results.append(resolve_name(name)(**given.to_json()))
 
     ending = _end(run, command)
@@ -195,7 +195,7 @@ def _run_report(name: str, as_json: bool, *arguments: Any) -> None:
         records.append(record)
         if not as_json:
             from flows.ops.terminal import show
-            from flows.report import console
+            from flows.report.terminal import console
 
             for part in show(record):
                 console(stderr=False).print(part)

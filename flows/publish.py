@@ -1,19 +1,21 @@
-"""A network and what it says of the rows left out → a published version."""
+"""Make a network and its held-out predictions a published version."""
 
 import functools
 import hashlib
 import logging
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows import report
 from flows.held_out import HeldOut
+from flows.parameters import SEED_MAX
 from flows.records import RunKey
-from flows.registry import Registry
+from flows.report.progress import progress
+from flows.run import RunContext
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,20 +28,22 @@ HARDEST = 24
 
 
 def publish(
+    run: RunContext,
     net: "Network",
     held_out: HeldOut,
     pixels: "np.ndarray",
-    run: RunKey,
-    registry: Registry,
-    facts: dict[str, Any],
+    facts: Mapping[str, Any],
     *,
     learner: bool = True,
 ) -> str:
-    """Evaluate, draw, export and publish a netrun.
+    """Evaluate, draw, export and publish a network.
 
     Args:
-        pixels: uint8 (M, 28, 28), of the rows left out.
-        facts: what its manifest says beside: `data_digest`, `preset`, `seconds`, …
+        run: whose version it is.
+        net: the network.
+        held_out: its predictions for the held-out rows.
+        pixels: uint8 (M, 28, 28), of these rows.
+        facts: what its manifest says besides: `preset`, `seconds`, …
         learner: whether it has a learner.pkl, for which fastai is needed.
 
     Returns:
@@ -57,30 +61,32 @@ def publish(
         held_out.save(folder)
         sheet(pixels[hardest], columns=8, scale=3, captions=captions).save(folder / "hardest.png")
         confusion_picture(evaluation.confusion).save(folder / "confusion.png")
-        facts |= {
+        known = {
             "code_version": code_version(),
-            "night": run.night,
-            "seed": seed_of(run),
+            "data_digest": run.data.digest,
+            "night": run.key.night,
+            "preset": run.key.preset,
+            "seed": seed_of(run.key),
             "valid_rows": evaluation.n,
             "valid_accuracy": evaluation.accuracy,
             "valid_interval": list(evaluation.interval),
             "confusion": evaluation.confusion.tolist(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        manifest = export(net, folder, facts, learner=learner)
-        with report.progress("publish") as progress:
-            name = registry.publish(run, manifest.to_json(), folder, progress)
+        manifest = export(net, folder, {**known, **facts}, learner=learner)
+        with progress("publish") as advance:
+            name = run.registry.publish(run.key, manifest, folder, advance)
     log.info("published %s: %.4f on %d held-out rows", name, evaluation.accuracy, evaluation.n)
     return name
 
 
 def seed_of(run: RunKey) -> int:
-    """The seed, 0 to 2^31 - 1: the one that was given, or the one that follows from night and attempt.
+    """Return the seed of a run, 0 to 2^31 - 1: the given one, or one derived from night and attempt.
 
-    Each member of an ensemble has its own: the given one and its number, or one that follows from it too.
+    Each member of an ensemble has its own: the given one plus its number, or one derived from that too.
     """
     if run.seed is not None:
-        return (run.seed + (run.member or 0)) % 2**31
+        return (run.seed + (run.member or 0)) % (SEED_MAX + 1)
     member = "" if run.member is None else f"/{run.member}"
     digest = hashlib.sha256(f"{run.night}/{run.attempt}{member}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
@@ -88,7 +94,7 @@ def seed_of(run: RunKey) -> int:
 
 @functools.cache
 def code_version() -> str:
-    """The package's version, and the commit where this is a checkout."""
+    """Return the package's version, and the commit if this is a checkout."""
     root = Path(__file__).parents[1]
     if (root / ".git").exists():
         found = subprocess.run(

@@ -13,6 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mnist_core.errors import MnistError
+from mnist_core.manifest import BundleFile
 
 
 class RecordError(MnistError):
@@ -147,7 +148,7 @@ class VersionEntry(Record):
     run: RunKey
     objects: dict[str, str]
     model: str
-    files: dict[str, Any] = {}
+    files: dict[str, BundleFile] = {}
     night: str
     preset: str
     seed: int

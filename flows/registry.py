@@ -16,10 +16,9 @@ objects/<sha256>                                   files of all versions, conten
 """
 
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flows import held_out
 from flows.held_out import HeldOut
@@ -40,6 +39,8 @@ from flows.records import (
 from flows.store.base import Store, StoreError
 from flows.store.lists import append, get_object, get_record, last_number, latest, put_object, put_record
 from mnist_core.errors import MnistError
+from mnist_core.manifest import WEIGHTS, Manifest
+from mnist_core.progress import Progress
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
 log = logging.getLogger("mnist")
@@ -71,6 +72,10 @@ class Registry:
     def location(self, kind: str, name: str) -> str:
         """Return where a person finds an entry, such as `versions` and a version's name."""
         return self.store.location(self._key(kind, name))
+
+    def console_url(self, kind: str, name: str) -> str | None:
+        """Return the address at which a browser shows an entry; None if there is none."""
+        return self.store.console_url(self._key(kind, name))
 
     def _key(self, kind: str, name: str) -> str:
         return f"{self.namespace}/{kind}/{name}.json"
@@ -141,9 +146,9 @@ class Registry:
     def publish(
         self,
         run: RunKey,
-        manifest: dict[str, Any],
+        manifest: Manifest,
         folder: Path,
-        progress: Callable[[int, int, str], None] | None = None,
+        progress: Progress | None = None,
     ) -> str:
         """Make a trained bundle a version: its files first, its entry create-only and last.
 
@@ -169,9 +174,9 @@ class Registry:
                 progress(done, total, "")
 
         files = {path.name: put_object(self.store, path, advance) for path in paths}
-        model = manifest["model"]  # a member of an ensemble is a convnet
-        version = f"{run.night}-{model}-{files['weights.safetensors'][:8]}"
-        facts = {**manifest, "version": version, "run": run.to_json(), "objects": files}
+        # The manifest's model: a member of an ensemble is a convnet.
+        version = f"{run.night}-{manifest.model}-{files[WEIGHTS][:8]}"
+        facts = {**manifest.to_json(), "version": version, "run": run.to_json(), "objects": files}
         entry = self.put_version(VersionEntry.from_json(facts, self.location("versions", version)))
         there = self.store.keys("objects/")
         for path in paths:  # a prune may have met an old object of the same bytes just before it was renewed
@@ -250,6 +255,10 @@ class Registry:
         objects = self.need_version(version).objects
         for name in names or tuple(objects):
             (folder / name).write_bytes(get_object(self.store, objects[name]))
+
+    def file(self, version: VersionEntry, name: str) -> bytes | None:
+        """Return a file of a version, unchecked; None if it is not in the store."""
+        return self.store.get(f"objects/{version.objects[name]}")
 
     def held_out(self, version: str) -> HeldOut:
         """Return a version's held-out predictions, checked against their digest."""

@@ -1,273 +1,194 @@
 """The flow that trains: competition data in, a published version out. Runs on the GPU pool."""
 
 import logging
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
 
-from prefect import Task, flow, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 
-from flows import report
-from flows.ensemble import FOLDS, assemble, number_of, parts
+from flows.ensemble import assemble, number_of, trained_keys
 from flows.held_out import HeldOut
-from flows.kaggle.competition import Competition, connect
-from flows.kaggle.download import Data
-from flows.kaggle.errors import SubmissionUnknownError
-from flows.parameters import TrainParameters, takes
+from flows.ops.children import Limits, run_children
+from flows.parameters import RunParameters, TrainParameters, takes
 from flows.publish import publish, seed_of
 from flows.records import RunKey, RunResult
-from flows.registry import Registry
-from flows.settings import Settings, SettingsError, read_settings
-from flows.store.open import open_store
-from mnist_core.errors import MnistError
+from flows.registry import MissingVersionError
+from flows.report.progress import progress
+from flows.report.result import read_scorecard, summarise
+from flows.report.terminal import show
+from flows.run import RunContext, capped, clocked, is_child, open_run, run_key, run_name, start_flow
+from flows.settings import Settings, SettingsError
+from mnist_core.folds import FOLDS
+from mnist_core.models.base import find
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mnist_core import Digits
+    from mnist_core.models.network import Network
 
 log = logging.getLogger("mnist")
 
 
-def can_be_tried_again(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Whether a task failed for a reason that may pass by itself; says so in the log."""
-    # After an unclear answer another try could post twice: only a new run, which looks first, goes on.
-    again = getattr(state.data, "retryable", False) and not isinstance(state.data, SubmissionUnknownError)
-    if again:
-        log.warning("%s (the job tries it again)", state.data)
-    return bool(again)
+@flow(name="train", flow_run_name=run_name)
+@takes(TrainParameters)
+def train(parameters: TrainParameters) -> RunResult:
+    """Train a version and publish it, or reuse the one that the same command published.
+
+    The night's members of an ensemble are trained one after another, each published when it is finished, and
+    assembled with the champion's.
+
+    Returns:
+        The result, with `seconds` of download, read, train and publish.
+    """
+    settings = start_flow(parameters)
+    key = run_key(settings, parameters)
+    if parameters.member is not None:
+        key = key.with_member(check_member(parameters.member, settings))
+    run = open_run(settings, key, fresh=parameters.fresh, attempt=parameters.attempt)
+    with capped(settings.train_cap_s, "training", "MNIST_TRAIN_CAP_S"):
+        version = train_or_reuse(run)
+    return _report(run, version)
 
 
-def retries(settings: Settings) -> dict[str, Any]:
-    """The options of a task that talks to the competition: tried again after each of the set waits."""
-    waits = settings.retry_waits_s
-    return {"retries": len(waits), "retry_delay_seconds": waits, "retry_condition_fn": can_be_tried_again}
-
-
-@contextmanager
-def clocked(seconds: dict[str, float], step: str) -> Iterator[None]:
-    """Add the seconds that a step takes to `seconds[step]`."""
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - started, 3)
-
-
-class OverdueError(MnistError):
-    """Something took longer than its cap."""
-
-    retryable = True
-
-
-@contextmanager
-def capped(seconds: float, what: str, setting: str) -> Iterator[None]:
-    """End what takes longer than its cap, by a signal; an outer cap that ends earlier holds.
-
-    Outside the main thread, where no signal arrives, there is no cap.
+def check_member(member: int, settings: Settings) -> int:
+    """Return the number of a member that a night of these settings trains.
 
     Raises:
-        OverdueError: it took longer.
+        SettingsError: the model is a single network, or a night trains fewer.
     """
-
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise OverdueError(f"{what} took longer than {seconds:.0f} s ({setting})")
-
-    outer = signal.getitimer(signal.ITIMER_REAL)[0]
-    if threading.current_thread() is not threading.main_thread() or 0 < outer < seconds:
-        yield
-        return
-    started, handler = time.monotonic(), signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGALRM) is ring:  # else Ctrl-C has set an alarm of its own
-            left = max(outer - (time.monotonic() - started), 0.001) if outer else 0.0
-            signal.signal(signal.SIGALRM, handler)
-            signal.setitimer(signal.ITIMER_REAL, left)
+    count = find(settings.model).members(settings.preset)
+    if not count:
+        raise SettingsError(f"member {member}: {settings.model} is a single network", "leave --member out")
+    if not 1 <= member <= count:
+        raise SettingsError(
+            f"member {member}: a night of {settings.model} {settings.preset} trains {count}",
+            f"it must be 1 to {count}",
+        )
+    return member
 
 
-@task(name="download", cache_policy=NO_CACHE, persist_result=False)
-def _download(competition: Competition) -> Data:
-    with report.progress(f"download {competition.name}") as progress:
-        return competition.download(progress)
+def train_or_reuse(run: RunContext) -> str:
+    """Train what is missing, and return the version: the network, or the ensemble of the members."""
+    keys = trained_keys(run.key)
+    for key in keys:
+        version = run.registry.version_of(key)
+        if version is not None:
+            log.info("reusing %s, which %s trained before", version, key.key)
+            continue
+        _, spent = fit_and_publish(run.with_key(key))
+        for step, took in spent.items():
+            run.seconds[step] = round(run.seconds.get(step, 0.0) + took, 3)
+    if keys == [run.key]:
+        return run.registry.need_version_of(run.key)
+    with run.clocked("publish"):
+        return assemble(run, run.registry.champion()[1])
 
 
-def download(competition: Competition, settings: Settings) -> Data:
-    """The competition's files on this machine, as a task that is tried again where that can help."""
-    return _download.with_options(**retries(settings))(competition)
+def train_missing(run: RunContext, parameters: RunParameters) -> None:
+    """Train what this run has not trained yet, and add the seconds of the steps.
+
+    It is trained where this run is: in its process, or, as a deployment's run, on the GPU pool, with a run
+    for each member of an ensemble.
+
+    Args:
+        run: the nightly run.
+        parameters: as they were given for it.
+    """
+    from prefect.runtime import deployment
+
+    todo = [key for key in trained_keys(run.key) if run.registry.version_of(key) is None]
+    given = TrainParameters(
+        night=run.key.night,
+        model=run.key.model,
+        preset=run.key.preset,
+        seed=parameters.seed,
+        device=parameters.device,
+        attempt=run.key.attempt,
+    )
+    if not todo:
+        log.info("reusing what %s trained before", run.key.key)
+    elif deployment.id is None:
+        seconds = train(**given.to_json()).seconds
+        run.seconds.update({step: took for step, took in seconds.items() if step != "download"})
+    else:
+        _train_on_gpu_pool(run, given, todo)
+
+
+def _train_on_gpu_pool(run: RunContext, given: TrainParameters, todo: list[RunKey]) -> None:
+    """Start a run on the GPU pool for each key, wait for them, and add their seconds.
+
+    `start` is what the other machines cost: the seconds in which none of the runs was running.
+    """
+    settings = run.settings
+    children = [given.model_copy(update={"member": key.member}) for key in todo]
+    fallback = {"capacity_provider": settings.gpu_fallback} if settings.gpu_fallback else None
+    limits = Limits(start_s=settings.gpu_start_s, cap_s=settings.train_cap_s)
+    run.seconds["start"] = run_children("train/gpu", children, limits, fallback)
+    for key in todo:
+        version = run.registry.version(run.registry.version_of(key) or "")
+        if version is None:
+            raise MissingVersionError(
+                "what was trained is not in this night's namespace: the competition's data changed while it "
+                "ran, or the GPU pool has other MNIST_ settings",
+                "run this again",
+                retryable=True,
+            )
+        for step in ("read", "train"):
+            run.seconds[step] = round(run.seconds.get(step, 0.0) + version.seconds[step], 3)
 
 
 @task(name="fit and publish", cache_policy=NO_CACHE, persist_result=False)
-def fit_and_publish(
-    data: Data, run: RunKey, settings: Settings, registry: Registry
-) -> tuple[str, dict[str, float]]:
-    """Read the rows, fit, evaluate on the rows left out, publish; arrays stay inside this task.
+def fit_and_publish(run: RunContext) -> tuple[str, dict[str, float]]:
+    """Read the rows, fit a network, evaluate it on the held-out rows, publish it.
+
+    Arrays stay inside this task.
 
     Returns:
         The version's name, and the seconds of `read`, `train` and `publish`.
     """
     import numpy as np
 
-    from mnist_core import assign_folds, fit, predict, read_train
+    from mnist_core import assign_folds, predict, read_train
 
     seconds: dict[str, float] = {}
     with clocked(seconds, "read"):
-        digits = read_train(data.train_csv, rows=data.spec.train_rows)
-    assert digits.labels is not None
-    fold = assign_folds(digits.labels, data.digest)
-    number = number_of(run, registry, settings.members)
-    left_out = 0 if number is None else number % FOLDS
-    held_out, seen = np.flatnonzero(fold == left_out), np.flatnonzero(fold != left_out)
-    what, seed = f"{run.model} {run.preset}", seed_of(run)
-    which = {}
-    if number is not None:
-        what, which = f"member {number + 1} of {what}", {"number": number}
-    log.info("training %s on %d rows without fold %d, seed %d", what, len(seen), left_out, seed)
-    with clocked(seconds, "train"), report.progress(f"train {what}") as progress:
-        net = fit(
-            digits, run.model, run.preset, rows=seen, seed=seed, device=settings.device,
-            epochs=run.epochs, member=number, progress=progress,
-        )  # fmt: skip
-    valid = digits[held_out]
-    assert valid.labels is not None
-    probabilities = predict(net, valid.pixels)
+        digits = read_train(run.data.train_csv, rows=run.data.spec.train_rows)
+        labels = digits.true_labels
+    number = number_of(run)
+    fold = 0 if number is None else number % FOLDS
+    folds = assign_folds(labels, run.data.digest)
+    rows, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    with clocked(seconds, "train"):
+        net = _fit(run, digits, rows, fold, number)
+    pixels = digits.pixels[held_out]
+    predictions = HeldOut(held_out, labels[held_out], predict(net, pixels))
+    facts = {"epochs": run.key.epochs, "rows": len(rows), "fold": fold, "number": number, "seconds": seconds}
     with clocked(seconds, "publish"):
-        name = publish(
-            net,
-            HeldOut(held_out, valid.labels, probabilities),
-            valid.pixels,
-            run,
-            registry,
-            {
-                "data_digest": data.digest,
-                "preset": run.preset,
-                "epochs": run.epochs,
-                "rows": len(seen),
-                "fold": left_out,
-                "seconds": seconds,
-                **which,
-            },
-        )
+        name = publish(run, net, predictions, pixels, facts)
     return name, seconds
 
 
-def night_id(given: str | None) -> str:
-    """The night's id: the one given, else the UTC date of the run's scheduled start, else today's.
+def _fit(run: RunContext, digits: "Digits", rows: "np.ndarray", fold: int, number: int | None) -> "Network":
+    """Train the network of a run on these rows of the training file."""
+    from mnist_core import fit
 
-    Raises:
-        SettingsError: what was given is no date.
-    """
-    from prefect.runtime import flow_run
-
-    if given is None:
-        return (flow_run.scheduled_start_time or datetime.now(UTC)).astimezone(UTC).date().isoformat()
-    try:
-        return datetime.strptime(given, "%Y-%m-%d").date().isoformat()
-    except ValueError:
-        raise SettingsError(f"--night {given} is no date; write it as 2026-11-23") from None
-
-
-def is_child() -> bool:
-    """Whether this run is part of another one, which shows the result."""
-    from prefect.context import FlowRunContext
-
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    return run is not None and run.parent_task_run_id is not None
+    key, seed = run.key, seed_of(run.key)
+    what = f"{key.model} {key.preset}"
+    if number is not None:
+        what = f"member {number + 1} of {what}"
+    log.info("training %s on %d rows without fold %d, seed %d", what, len(rows), fold, seed)
+    with progress(f"train {what}") as advance:
+        return fit(
+            digits, key.model, key.preset, rows=rows, seed=seed, device=run.settings.device,
+            epochs=key.epochs, member=number, progress=advance,
+        )  # fmt: skip
 
 
-def refuse_an_unset_server(settings: Settings) -> None:
-    """A scheduled run does not start on the default server: nobody chose it.
-
-    Raises:
-        SettingsError: the run comes from a schedule and MNIST_KAGGLE is not set.
-    """
-    from prefect.context import FlowRunContext
-
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    if run is not None and run.auto_scheduled and not settings.kaggle_is_set:
-        raise SettingsError(
-            "a scheduled run needs MNIST_KAGGLE: set it to `live` for kaggle.com, or to `practice`"
-        )
-
-
-def run_name() -> str:
-    """What a run is called: its night, model and preset, as `2026-11-23 convnet fast`."""
-    from prefect.runtime import flow_run
-
-    given = flow_run.parameters
-    try:
-        settings = read_settings(model=given.get("model"), preset=given.get("preset"))
-        return f"{night_id(given.get('night'))} {settings.model} {settings.preset}"
-    except SettingsError:  # the run itself fails with it
-        return str(flow_run.name)
-
-
-@flow(name="train", flow_run_name=run_name)
-@takes(TrainParameters)
-def train(parameters: TrainParameters) -> RunResult:
-    """Train tonight's version and publish it, or reuse the one that the same command published.
-
-    Of an ensemble tonight's members are trained one after another, each published when it is finished, and
-    put together with the champion's.
-
-    Returns:
-        The result that `--json` prints, with `seconds` of download, read, train and publish.
-    """
-    report.log_to_prefect()
-    settings = parameters.read_settings()
-    refuse_an_unset_server(settings)
-    seconds: dict[str, float] = {}
-    with clocked(seconds, "download"):
-        competition = connect(settings)
-        data = download(competition, settings)
-    registry = Registry(open_store(settings.store), competition.namespace(data))
-    run = RunKey(
-        night=night_id(parameters.night),
-        model=settings.model,
-        preset=settings.preset,
-        epochs=settings.epochs,
-        seed=parameters.seed,
-        attempt=parameters.attempt or 1,
-        member=check_member(parameters.member, settings),
-    )
-    if parameters.attempt is None:
-        run = registry.open_attempt(run, parameters.fresh)
-    version = None
-    with capped(settings.train_cap_s, "training", "MNIST_TRAIN_CAP_S"):
-        for part in parts(run):
-            version = registry.version_of(part)
-            if version is not None:
-                log.info("%s is trained already: %s", part.key, version)
-                continue
-            version, spent = fit_and_publish(data, part, settings, registry)
-            for step, took in spent.items():
-                seconds[step] = round(seconds.get(step, 0.0) + took, 3)
-        if parts(run) != [run]:
-            with clocked(seconds, "publish"):
-                version = assemble(run, registry.champion()[1], data, registry, settings.members)
-    result = report.summarise(registry, run.night, str(version), None, "trained", seconds)
+def _report(run: RunContext, version: str) -> RunResult:
+    """Return the result, and show it unless a run that this one is part of does so."""
+    entry = run.registry.need_version(version)
+    result = summarise(run.registry, entry, night=run.key.night, reason="trained", seconds=run.seconds)
     if not is_child():
-        report.show(registry, result)
+        show(read_scorecard(run.registry, result, entry))
     return result
-
-
-def check_member(member: int | None, settings: Settings) -> int | None:
-    """A member in range.
-
-    Raises:
-        SettingsError: the model is no ensemble, or a night adds fewer.
-    """
-    if member is not None:
-        count = len(parts(RunKey(night="", model=settings.model, preset=settings.preset)))
-        if settings.model != "ensemble" or not 1 <= member <= count:
-            what = f"a night of ensemble {settings.preset} adds {count}"
-            if settings.model != "ensemble":
-                what = f"{settings.model} is a single network"
-            raise SettingsError(f"member {member}: {what}")
-    return member

@@ -1,22 +1,25 @@
 """A job's surroundings: a home, a practice server, and a trained bundle."""
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from flows import held_out as held_out_module
+from flows.held_out import HeldOut
 from flows.kaggle.competition import Competition, connect
 from flows.kaggle.download import Data, data_digest
 from flows.records import RunKey
 from flows.registry import Registry
 from flows.settings import Settings, read_settings
 from flows.store.open import open_store
+from mnist_core.manifest import Manifest, read_manifest
 from mnist_core.spec import DIGITS_MINI, CompetitionSpec
+from mnist_core.submission import read_csv, to_csv
 
 NIGHT = "2026-11-23"
 
@@ -42,15 +45,12 @@ def _train(folder: Path, unpacked: Path, spec: CompetitionSpec, epochs: int) -> 
     from mnist_core import assign_folds, evaluate, export, fit, predict, read_train
 
     digits = read_train(unpacked / spec.train_file, spec)
-    assert digits.labels is not None
-    fold = assign_folds(digits.labels, data_digest(unpacked, spec))
+    fold = assign_folds(digits.true_labels, data_digest(unpacked, spec))
     held_out = np.flatnonzero(fold == 0)
     net = fit(digits, "convnet", "fast", rows=np.flatnonzero(fold != 0), seed=1, epochs=epochs)
     probabilities = predict(net, digits.pixels[held_out])
-    evaluation = evaluate(probabilities, digits.labels[held_out])
-    np.savez(
-        folder / "held_out.npz", rows=held_out, labels=digits.labels[held_out], probabilities=probabilities
-    )
+    evaluation = evaluate(probabilities, digits.true_labels[held_out])
+    HeldOut(held_out, digits.true_labels[held_out], probabilities).save(folder)
     for name in ("hardest.png", "confusion.png"):
         (folder / name).write_bytes(b"a picture")
     export(
@@ -67,6 +67,15 @@ def _train(folder: Path, unpacked: Path, spec: CompetitionSpec, epochs: int) -> 
 def bundle(make_bundle: Callable[..., Path]) -> Path:
     """A bundle of the small competition, with everything that a version has."""
     return make_bundle(DIGITS_MINI)
+
+
+def predict_wrongly(folder: Path, count: int) -> None:
+    """Change a bundle's held-out predictions: so many more rows are wrong, with certainty."""
+    held_out = HeldOut.from_bytes((folder / held_out_module.FILE).read_bytes())
+    right = np.flatnonzero(held_out.predicted == held_out.labels)[:count]
+    held_out.probabilities[right] = 0.0
+    held_out.probabilities[right, (held_out.labels[right] + 1) % 10] = 1.0
+    held_out.save(folder)
 
 
 @dataclass
@@ -112,20 +121,33 @@ class Job:
         for path in self.bundle.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
         if errors:
-            held_out = dict(np.load(folder / "held_out.npz"))
-            right = np.flatnonzero(held_out["probabilities"].argmax(1) == held_out["labels"])[:errors]
-            held_out["probabilities"][right] = 0.0
-            held_out["probabilities"][right, (held_out["labels"][right] + 1) % 10] = 1.0
-            np.savez(folder / "held_out.npz", **held_out)
-        manifest = json.loads((folder / "manifest.json").read_text()) | {"night": night} | facts
-        work = RunKey(night=night, model="convnet", preset="fast")
-        return registry.publish(registry.open_attempt(work, fresh=attempt > 1), manifest, folder)
+            predict_wrongly(folder, errors)
+        manifest = read_manifest(folder)
+        manifest = replace(manifest, facts=manifest.facts | {"night": night} | facts)
+        run = RunKey(night=night, model="convnet", preset="fast")
+        return registry.publish(registry.open_attempt(run, fresh=attempt > 1), manifest, folder)
 
-    def publish_member(self, work: RunKey, fold: int, *, seed: int, errors: int) -> str:
+    def change_predictions(self, version: str, like: str, rows: int) -> None:
+        """Give a version the predictions of another one for the test file, with so many rows changed."""
+        registry, spec = self.registry, self.server.spec
+        labels = read_csv(registry.need_predictions(like), spec)
+        changed = np.linspace(0, spec.test_rows - 1, rows).astype(int)
+        labels[changed] = (labels[changed] + 1) % spec.class_count
+        registry.put_predictions(version, to_csv(labels, spec))
+
+    def restart_server(self, **options: Any) -> None:
+        """End the competition's server and start it with other options, as `daily_limit=10`."""
+        port = int(self.server.url.rpartition(":")[2])
+        self.server.stop()
+        self.server = self.request.getfixturevalue("start_practice")(
+            self.server.home, port=port, competition=self.server.spec.name, **options
+        )
+
+    def publish_member(self, run: RunKey, fold: int, *, seed: int, errors: int) -> str:
         """Publish a member that need not be trained: the session's network, a little different.
 
         Args:
-            work: whose member it is.
+            run: whose member it is.
             fold: the one that it says to have left out.
             seed: makes its weights, and which rows it predicts wrongly, its own.
             errors: so many of its held-out rows; the others are right.
@@ -134,28 +156,26 @@ class Job:
 
         random = np.random.default_rng(seed)
         data = self.competition.download()
-        labels = read_train(data.train_csv).labels
-        assert labels is not None
+        labels = read_train(data.train_csv, data.spec).true_labels
         rows = np.flatnonzero(assign_folds(labels, data.digest) == fold)
         probabilities = np.full((len(rows), 10), 0.01, np.float32)
-        said = labels[rows]
+        predicted = labels[rows]
         wrong = random.choice(len(rows), errors, replace=False)
-        said[wrong] = (said[wrong] + 1) % 10
-        probabilities[np.arange(len(rows)), said] = 0.91
+        predicted[wrong] = (predicted[wrong] + 1) % 10
+        probabilities[np.arange(len(rows)), predicted] = 0.91
         folder = self.home / f"member-{seed}"
         folder.mkdir()
         net, _ = load(self.bundle)
         net.layers[-1].weight.mul_(1 + seed / 1e4)
-        np.savez(folder / "held_out.npz", rows=rows, labels=labels[rows], probabilities=probabilities)
+        HeldOut(rows, labels[rows], probabilities).save(folder)
         for name in ("hardest.png", "confusion.png"):
             (folder / name).write_bytes(b"a picture")
         facts = {
-            "fold": fold, "night": work.night, "seed": seed, "preset": "fast", "valid_rows": len(rows),
+            "fold": fold, "night": run.night, "seed": seed, "preset": "fast", "valid_rows": len(rows),
             "valid_accuracy": 1 - errors / len(rows), "valid_interval": [0.9, 1.0],
             "seconds": {"read": 0.0, "train": 0.0},
         }  # fmt: skip
-        manifest = export(net, folder, facts, learner=False)
-        return self.registry.publish(work, manifest.to_json(), folder)
+        return self.registry.publish(run, export(net, folder, facts, learner=False), folder)
 
 
 @pytest.fixture
@@ -208,14 +228,15 @@ def registry(tmp_path: Path) -> Registry:
 
 
 @pytest.fixture
-def manifest() -> Callable[..., dict[str, Any]]:
+def manifest() -> Callable[..., Manifest]:
     """Make the manifest of a bundle with everything that a version's entry needs: `manifest(seed=2)`."""
 
-    def manifest(**facts: Any) -> dict[str, Any]:
+    def manifest(**facts: Any) -> Manifest:
         needed = {
-            "model": "convnet", "night": NIGHT, "preset": "fast", "seed": 1, "valid_rows": 100,
+            "night": NIGHT, "preset": "fast", "seed": 1, "valid_rows": 100,
             "valid_accuracy": 0.99, "valid_interval": [0.98, 1.0],
         }  # fmt: skip
-        return {name: value for name, value in (needed | facts).items() if value is not None}
+        facts = {name: value for name, value in (needed | facts).items() if value is not None}
+        return Manifest("convnet", sizes={}, classes=[], files={}, libraries={}, facts=facts)
 
     return manifest

@@ -3,27 +3,38 @@
 import numpy as np
 import pytest
 
-from flows import nightly as nightly_module
-from flows.ensemble import FOLDS, assemble, combine, grow, number_of, parts
-from flows.held_out import HeldOut
+from flows import contest
+from flows import train as train_module
+from flows.ensemble import assemble, number_of, trained_keys
 from flows.nightly import nightly
 from flows.records import RunKey
-from flows.settings import SettingsError
+from flows.run import RunContext
 from flows.train import train
+from mnist_core.folds import FOLDS
 from mnist_core.models import ensemble
 
-EPOCHS = 16
+EPOCHS = "16"
 NIGHTS = [f"2026-11-{day}" for day in range(21, 30)]
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 @pytest.fixture
 def small(job, monkeypatch):
-    """A job whose nights train two members, each of the smallest network."""
+    """A job whose nights train two members, each a few epochs of the smallest network."""
     started = job()
     monkeypatch.setenv("MNIST_MODEL", "ensemble")
-    monkeypatch.setenv("MNIST_EPOCHS", str(EPOCHS))
+    monkeypatch.setenv("MNIST_EPOCHS", EPOCHS)
     return started
+
+
+def context(job, night):
+    """The context of an ensemble's night."""
+    competition = job.competition
+    key = RunKey(night=night, model="ensemble", preset="fast", epochs=int(EPOCHS))
+    return RunContext(
+        settings=job.settings, competition=competition, data=competition.download(),
+        registry=job.registry, key=key,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -31,26 +42,16 @@ def publish_members(small):
     """Publish the session's bundle as tonight's members, each with its own fold and errors of its own."""
 
     def publish(night, count=2, errors=10):
-        work = RunKey(night=night, model="ensemble", preset="fast", epochs=EPOCHS)
-        registry = small.registry
-        for number, part in enumerate(parts(work)[:count]):
-            fold = number_of(part, registry, 15) % FOLDS
-            small.publish_member(part, fold, seed=NIGHTS.index(night) * 10 + number, errors=errors)
-        return work
+        run = context(small, night)
+        for number, key in enumerate(trained_keys(run.key)[:count]):
+            fold = number_of(run.with_key(key)) % FOLDS
+            small.publish_member(key, fold, seed=NIGHTS.index(night) * 10 + number, errors=errors)
+        return run
 
     return publish
 
 
-def held_out(fold, wrong=(), sure=0.9):
-    """What a member says of the 10 rows of its fold, all of them digit 0, with these wrong."""
-    probabilities = np.full((10, 10), (1 - sure) / 9, np.float32)
-    probabilities[:, 0] = sure
-    for row in wrong:
-        probabilities[row, [0, 1]] = probabilities[row, [1, 0]]
-    return HeldOut(np.arange(10) + 10 * fold, np.zeros(10, np.int64), probabilities)
-
-
-def test_members_are_trained_published_and_put_together(small):
+def test_members_are_trained_published_and_assembled(small):
     """A night from nothing: two members, each without another fold, one ensemble, one submission."""
     result = nightly(NIGHTS[0])
 
@@ -67,7 +68,7 @@ def test_members_are_trained_published_and_put_together(small):
     assert {registry.version(name).model for name in members} == {"convnet"}
     assert len({registry.version(name).seed for name in members}) == 2
     manifest = registry.version(result.version)
-    assert manifest.valid_rows == 600
+    assert manifest.valid_rows == small.server.spec.train_rows * 2 // FOLDS
     assert "learner.pkl" not in manifest.objects
     assert len(small.server.submissions()) == 1
     assert result.seconds["train"] == pytest.approx(
@@ -83,13 +84,13 @@ def test_the_next_night_grows_the_champion_and_a_killed_one_trains_only_what_is_
     first = nightly(NIGHTS[0])
     publish_members(NIGHTS[1], count=1)  # the night was killed after its first member
     trained = []
-    fit = nightly_module.train.fn.__globals__["fit_and_publish"]
+    fit = train_module.fit_and_publish
 
-    def counted(data, work, *rest):
-        trained.append(work.member)
-        return fit(data, work, *rest)
+    def counted(run):
+        trained.append(run.key.member)
+        return fit(run)
 
-    monkeypatch.setitem(nightly_module.train.fn.__globals__, "fit_and_publish", counted)
+    monkeypatch.setattr(train_module, "fit_and_publish", counted)
     second = nightly(NIGHTS[1], force=True)
 
     registry = small.registry
@@ -104,14 +105,14 @@ def test_the_next_night_grows_the_champion_and_a_killed_one_trains_only_what_is_
     assert registry.version(second.version).base == first.version
 
 
-def test_a_night_on_a_single_networks_title_begins_anew(small, publish_members, monkeypatch):
+def test_a_night_after_a_single_network_starts_an_ensemble_from_scratch(small, publish_members, monkeypatch):
     """None of the members is a champion that is a single network."""
     single = small.publish(night=NIGHTS[0])
     monkeypatch.setenv("MNIST_MODEL", "convnet")
     monkeypatch.delenv("MNIST_EPOCHS")
     assert nightly(NIGHTS[0]).version == single
     monkeypatch.setenv("MNIST_MODEL", "ensemble")
-    monkeypatch.setenv("MNIST_EPOCHS", str(EPOCHS))
+    monkeypatch.setenv("MNIST_EPOCHS", EPOCHS)
     publish_members(NIGHTS[1])
 
     result = nightly(NIGHTS[1])
@@ -129,32 +130,32 @@ def test_members_that_share_no_held_out_row_with_the_champion_are_rejected(
     monkeypatch.delenv("MNIST_EPOCHS")
     nightly(NIGHTS[0])
     monkeypatch.setenv("MNIST_MODEL", "ensemble")
-    monkeypatch.setenv("MNIST_EPOCHS", str(EPOCHS))
-    work = RunKey(night=NIGHTS[1], model="ensemble", preset="fast", epochs=EPOCHS)
-    for fold, part in enumerate(parts(work), start=1):
-        small.publish_member(part, fold, seed=fold, errors=10)
+    monkeypatch.setenv("MNIST_EPOCHS", EPOCHS)
+    run = RunKey(night=NIGHTS[1], model="ensemble", preset="fast", epochs=int(EPOCHS))
+    for fold, key in enumerate(trained_keys(run), start=1):
+        small.publish_member(key, fold, seed=fold, errors=10)
 
     result = nightly(NIGHTS[1])
 
     assert result.decision == "rejected"
-    assert "left out none of the rows" in result.reason
+    assert "no row was held out from both" in result.reason
 
 
-def test_of_two_nights_that_grow_one_champion_the_second_builds_anew(small, publish_members, monkeypatch):
+def test_of_two_nights_that_grow_one_champion_the_second_assembles_again(small, publish_members, monkeypatch):
     """Another night took the title between gate and promotion: its members are in the next challenger."""
     publish_members(NIGHTS[0])
     first = nightly(NIGHTS[0])
     for night in NIGHTS[1:3]:
         publish_members(night)
-    gate, others = nightly_module.gate, []
+    pass_gate, others = contest.pass_gate, []
 
     def interrupted(*arguments):
         if not others:
             others.append(None)
             others[0] = nightly(NIGHTS[1])
-        return gate(*arguments)
+        return pass_gate(*arguments)
 
-    monkeypatch.setattr(nightly_module, "gate", interrupted)
+    monkeypatch.setattr(contest, "pass_gate", interrupted)
     last = nightly(NIGHTS[2])
 
     registry = small.registry
@@ -165,15 +166,15 @@ def test_of_two_nights_that_grow_one_champion_the_second_builds_anew(small, publ
     assert len(small.server.submissions()) == 1
 
 
-def test_a_night_run_again_keeps_the_ensemble_it_became_champion_with(small, publish_members, data):
+def test_a_night_run_again_keeps_the_ensemble_it_became_champion_with(small, publish_members):
     """What the night promoted is adopted, whatever the champion is by now; it does not grow on itself."""
-    work = publish_members(NIGHTS[0])
+    run = publish_members(NIGHTS[0])
     first = nightly(NIGHTS[0])
 
     again = nightly(NIGHTS[0])
 
     assert again.version == first.version
-    assert assemble.fn(work, first.version, data, small.registry, 15) == first.version
+    assert assemble.fn(run, first.version) == first.version
 
 
 def test_members_that_help_nothing_leave_the_champion(small, publish_members, monkeypatch):
@@ -187,69 +188,18 @@ def test_members_that_help_nothing_leave_the_champion(small, publish_members, mo
     result = nightly(NIGHTS[1])
 
     assert result.decision == "rejected"
-    assert "none of tonight's members takes the place" in result.reason
+    assert "none of tonight's members replaces" in result.reason
     assert result.champion.version == champion.version
     assert len(small.server.submissions()) == 1
 
 
-def test_a_member_is_trained_by_itself_where_it_is_asked_for(small):
+def test_a_member_is_trained_alone_if_it_is_asked_for(small):
     """One member, as its run on the GPU pool trains it; the others and the whole are not made."""
     result = train(NIGHTS[0], member=2)
 
-    work = RunKey(night=NIGHTS[0], model="ensemble", preset="fast", epochs=EPOCHS)
-    assert [small.registry.version_of(part) for part in parts(work)] == [None, result.version]
+    run = RunKey(night=NIGHTS[0], model="ensemble", preset="fast", epochs=int(EPOCHS))
+    assert [small.registry.version_of(key) for key in trained_keys(run)] == [None, result.version]
     manifest = small.registry.version(result.version)
     assert manifest.number == manifest.fold == 1
     assert manifest.model_extra["sizes"]["upright"]
-    assert small.registry.assembled(work) is None
-
-
-@pytest.mark.parametrize(
-    ("model", "member", "words"),
-    [("ensemble", 3, "a night of ensemble fast adds 2"), ("convnet", 1, "convnet is a single network")],
-)
-def test_a_member_that_no_night_adds_is_refused(small, model, member, words):
-    """A number beyond the preset's, or a member of a single network, is told before anything is trained."""
-    with pytest.raises(SettingsError, match=f"member {member}: {words}"):
-        train(NIGHTS[0], model=model, member=member)
-
-
-def test_a_full_ensemble_takes_a_member_only_where_it_is_no_worse():
-    """Beyond the limit a new one replaces one of its own fold, the one whose loss hurts least."""
-    out = {
-        "a": held_out(0, wrong=[1, 2, 3]), "b": held_out(1), "c": held_out(0, wrong=[1], sure=0.8),
-        "better": held_out(0, wrong=[2]), "worse": held_out(0, wrong=[1, 2, 3, 4, 5], sure=0.99),
-        "other": held_out(2),
-    }  # fmt: skip
-
-    assert grow(["a", "b"], ["better"], out, 5) == ["a", "b", "better"]
-    assert grow(["a", "b", "c"], ["better"], out, 3) == ["better", "b", "c"]
-    assert grow(["a", "b", "c"], ["worse"], out, 3) == ["a", "b", "c"]
-    assert grow(["a", "b", "c"], ["other"], out, 3) == ["a", "b", "c"]
-
-
-def test_a_row_is_predicted_by_the_members_that_left_it_out():
-    """Their mean, and the part of the rows with several members on which these agree."""
-    members = [held_out(0), held_out(0, wrong=[4], sure=0.99), held_out(1, wrong=[7])]
-
-    together, agreement = combine(members)
-
-    assert together.rows.tolist() == list(range(20))
-    assert np.flatnonzero(together.probabilities.argmax(1) != together.labels).tolist() == [4, 17]
-    assert agreement == 0.9
-    assert combine(members[1:])[1] is None
-
-
-def test_every_fold_has_its_turn_in_a_full_ensemble(small, publish_members):
-    """Members number on from the champion's; where it is full the night's date does."""
-    publish_members(NIGHTS[0])
-    nightly(NIGHTS[0])
-    registry = small.registry
-
-    def folds(night, limit):
-        tonight = parts(RunKey(night=night, model="ensemble", preset="fast"))
-        return [number_of(part, registry, limit) % FOLDS for part in tonight]
-
-    assert folds(NIGHTS[1], 15) == [2, 3]
-    full = [folds(night, 2) for night in NIGHTS[1:6]]
-    assert sorted(fold for night in full for fold in night) == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert small.registry.assembled(run) is None

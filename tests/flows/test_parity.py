@@ -1,13 +1,17 @@
 """A bundle gives the same labels however it is opened; tests/e2e checks it on the large test set."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flows.records import RunKey
+from flows.run import Workspace
+from flows.settings import read_settings
 from flows.submit import predict_version
 from mnist_core import export, fit, load, load_learner, open_model, predict, read_test, read_train, to_fastai
+from mnist_core.manifest import read_manifest
 from mnist_core.spec import DIGITS_MINI
 
 
@@ -69,18 +73,21 @@ def test_a_version_is_predicted_by_what_its_manifest_names(bundle, data, registr
     """A version without a graph is predicted in torch, and the labels are the same."""
     folder = tmp_path / "bundle"
     folder.mkdir()
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["files"] = {name: manifest["files"][name] for name in kept}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    manifest = read_manifest(bundle)
+    manifest = replace(manifest, files={name: manifest.files[name] for name in kept})
+    (folder / "manifest.json").write_text(json.dumps(manifest.to_json()))
     for name in kept:
         (folder / name).write_bytes((bundle / name).read_bytes())
     version = registry.publish(RunKey(night="2026-11-23", model="convnet", preset="fast"), manifest, folder)
 
     with caplog.at_level("INFO", logger="mnist"):
-        predict_version.fn(version, data, registry)
+        predict_version.fn(
+            Workspace(settings=read_settings(), competition=None, data=data, registry=registry),
+            registry.version(version),
+        )
 
     backend = "onnxruntime" if "model.onnx" in kept else "torch"
-    assert f"predicted 500 digits of {version} by {backend}" in caplog.text
+    assert f"predicted 500 digits of {version} with {backend}" in caplog.text
     labels = predict(load(bundle)[0], read_test(data.test_csv).pixels).argmax(1)
     rows = registry.predictions(version).decode().split()[1:]
     assert rows == [f"{image},{label}" for image, label in enumerate(labels, 1)]

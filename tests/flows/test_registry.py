@@ -68,10 +68,10 @@ def test_a_version_is_found_by_its_run_and_published_once(registry, folder, mani
 
 
 def test_a_versions_entry_keeps_the_facts_that_are_not_read(registry, folder, manifest):
-    """Whatever else the manifest says (libraries, confusion …) is stored with the version."""
-    name = registry.publish(RUN, manifest(libraries={"torch": "2.11"}), folder)
+    """Whatever else the manifest says (confusion, libraries, …) is stored with the version."""
+    name = registry.publish(RUN, manifest(confusion=[[1, 0], [0, 1]]), folder)
 
-    assert registry.version(name).to_json()["libraries"] == {"torch": "2.11"}
+    assert registry.version(name).to_json()["confusion"] == [[1, 0], [0, 1]]
 
 
 def test_a_manifest_without_a_fact_that_flows_need_is_refused_by_name(registry, folder, manifest):

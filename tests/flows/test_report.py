@@ -1,17 +1,16 @@
 """What a person sees: the history of the nights, caps, and reports that are bounded."""
 
 import re
-import time
 from xml.etree import ElementTree
 
 import pytest
 
-from flows import report
-from flows.history import ROWS, Entry, draw, markdown, read
 from flows.records import Decision, Demotion, NightEntry, RunKey, Score, Status
 from flows.registry import Registry
+from flows.report import folder
+from flows.report.history import ROWS, Entry, draw, markdown
+from flows.report.result import read_history
 from flows.store.folder import Folder
-from flows.train import OverdueError, capped
 
 
 def entry(number, valid=0.99, public=0.991, champion=False, demoted=False):
@@ -101,7 +100,7 @@ def test_the_history_is_read_from_the_registry(tmp_path):
         registry.promote(version, registry.champion()[0], "")
     registry.promote("2026-11-23-convnet-1", 2, "", demoted="2026-11-24-convnet-1", cause=Demotion.ALARM)
 
-    first, second = read(registry)
+    first, second = read_history(registry)
 
     assert first.valid == (0.98, 0.97, 0.985)
     value, low, high = first.public
@@ -111,41 +110,12 @@ def test_the_history_is_read_from_the_registry(tmp_path):
     assert (second.champion, second.demoted) == (True, True)
 
 
-def test_what_takes_too_long_is_ended():
-    """A cap ends what it holds, in time, and says what and which setting; an outer cap goes on after it."""
-    started = time.monotonic()
-
-    @capped(1.0, "the night", "MNIST_NIGHT_CAP_S")
-    def night():
-        with pytest.raises(OverdueError, match="training took longer than 0 s"), capped(0.3, "training", "X"):
-            time.sleep(5)
-        time.sleep(5)
-
-    with pytest.raises(OverdueError, match=r"the night.*MNIST_NIGHT_CAP_S"):
-        night()
-
-    assert 0.9 < time.monotonic() - started < 2
-
-
-def test_a_cap_that_was_kept_leaves_nothing_behind():
-    """After its end no alarm comes any more, and the handler of before is in place."""
-    import signal
-
-    before = signal.getsignal(signal.SIGALRM)
-    with capped(0.3, "training", "X"):
-        pass
-
-    time.sleep(0.5)
-
-    assert signal.getsignal(signal.SIGALRM) is before
-
-
 def test_only_the_latest_reports_are_kept(tmp_path):
     """The reports of older nights go, the others stay, and so does what is no report."""
     for night in ("2026-11-21", "2026-11-22", "2026-11-23", "other"):
         (tmp_path / "reports" / night / "convnet-fast").mkdir(parents=True)
 
-    report.forget(tmp_path, 2)
+    folder.delete_old(tmp_path, 2)
 
     left = {path.name for path in (tmp_path / "reports").iterdir()}
     assert left == {"2026-11-22", "2026-11-23", "other"}

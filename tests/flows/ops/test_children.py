@@ -13,7 +13,7 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pe
 
 from flows.ops.children import LATE_S, ChildError, Limits, Step, next_step, run_children, running_s
 from flows.parameters import Parameters
-from flows.train import OverdueError, capped
+from flows.run import OverdueError, capped
 
 LIMITS = Limits(start_s=60.0, cap_s=100.0)
 

@@ -1,0 +1,33 @@
+"""What a nightly run still has to do, and which version it submits."""
+
+from flows.records import Decision, NightEntry
+
+
+def is_finished(ended: NightEntry, force: bool) -> bool:
+    """Return whether a run that ended before has nothing left to do.
+
+    Deferred and failed runs are resumed, a rejected one if the gate is to be passed now; after an alarm
+    nothing is left to do.
+    """
+    if ended.decision is Decision.REJECTED:
+        return not force
+    return ended.decision is Decision.PROMOTED or ended.alarm
+
+
+def version_to_submit(
+    version: str, *, passed: bool, champion: str | None, champion_is_submitted: bool
+) -> str | None:
+    """Choose the version whose predictions are posted; None if there is none.
+
+    A version that passed the gate is submitted. If it was rejected, a champion that was deferred, because no
+    submission was left on its day, has its turn.
+
+    Args:
+        version: the one that this run trained.
+        passed: whether it passed the gate.
+        champion: the champion before this run; None if there was none.
+        champion_is_submitted: whether that one has a submission.
+    """
+    if passed:
+        return version
+    return None if champion_is_submitted else champion

@@ -1,0 +1,169 @@
+"""The history of the nights: a table, and a drawn line of validation accuracy and public score."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flows.records import Decision
+
+LAST = 90
+"""Nights that are drawn."""
+ROWS = 30
+"""Nights in the table."""
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 360, 64, 16, 40, 44
+BLUE, ORANGE, RED, GREY, PALE = "#2a6fbb", "#d9822b", "#c23030", "#8a9ba8", "#e1e8ed"
+
+Interval = tuple[float, float, float]
+"""A value with the lower and upper end of its 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How one night ended.
+
+    Attributes:
+        valid, public: accuracy on the held-out rows and on the competition's test file; None while unknown.
+        champion: whether its version became champion.
+        demoted: whether it lost that status, for its score or by a person.
+    """
+
+    night: str
+    version: str
+    decision: Decision
+    valid: Interval | None
+    public: Interval | None
+    champion: bool
+    demoted: bool
+
+
+def markdown(entries: Sequence[Entry], namespace: str) -> str:
+    """Return the history as a page: the drawing, and a table of the latest nights, the newest first."""
+    picture = base64.b64encode(draw(entries).encode()).decode()
+    rows = [
+        f"| {entry.night} | {entry.version} | {_text_of(entry.valid, 4)} | {_text_of(entry.public, 5)} "
+        f"| {_end_of(entry)} |"
+        for entry in reversed(entries[-ROWS:])
+    ]
+    return "\n".join(
+        [
+            f"# {len(entries)} nights of {namespace}",
+            "",
+            f"![history](data:image/svg+xml;base64,{picture})",
+            "",
+            "| night | version | validation accuracy (95 %) | public score (95 %) | end |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def _text_of(value: Interval | None, digits: int) -> str:
+    if value is None:
+        return "–"
+    middle, low, high = (f"{number:.{digits}f}" for number in value)
+    return f"{middle} ({low} to {high})"
+
+
+def _end_of(entry: Entry) -> str:
+    status = "↩ champion, demoted" if entry.demoted else "★ champion" if entry.champion else ""
+    return f"{entry.decision} {status}".strip()
+
+
+def draw(entries: Sequence[Entry]) -> str:
+    """Return the history as an SVG picture: two lines with their intervals, champions and demotions."""
+    scale = _Scale.of(entries)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        _text(LEFT, 22, "● validation accuracy", BLUE),
+        _text(LEFT + 150, 22, "● public score", ORANGE),
+        _text(LEFT + 260, 22, "★ champion", GREY),
+        _text(LEFT + 350, 22, "✕ champion demoted", RED),
+        *_draw_grid(entries, scale),
+        *_draw_curve([entry.valid for entry in entries], scale, BLUE, -2),
+        *_draw_curve([entry.public for entry in entries], scale, ORANGE, 2),
+        *_draw_marks(entries, scale),
+    ]
+    return "".join([*parts, "</svg>"])
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Where a night and a value are drawn, in pixels from the upper left.
+
+    Attributes:
+        step: pixels from one night to the next.
+        bottom, top: the values at the lower and upper edge.
+    """
+
+    step: float
+    bottom: float
+    top: float
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> "_Scale":
+        """Return the scale that shows these nights.
+
+        One that went badly wrong is cut off at the edge, so that the others stay apart.
+        """
+        known = [value for entry in entries for value in (entry.valid, entry.public) if value is not None]
+        lows = sorted(low for _, low, _ in known) or [0.0]
+        return cls(
+            step=(WIDTH - LEFT - RIGHT) / max(len(entries), 1),
+            bottom=max(lows[0], lows[len(lows) // 2] - 0.02) - 0.0005,
+            top=min(1.0, max((high for _, _, high in known), default=1.0) + 0.0005),
+        )
+
+    def x(self, number: int) -> float:
+        return LEFT + self.step * (number + 0.5)
+
+    def y(self, value: float) -> float:
+        share = (self.top - max(value, self.bottom)) / max(self.top - self.bottom, 1e-9)
+        return TOP + (HEIGHT - TOP - BOTTOM) * share
+
+
+def _draw_grid(entries: Sequence[Entry], scale: _Scale) -> list[str]:
+    """Draw lines at values, with the values, and some of the nights' dates."""
+    parts = []
+    for line in range(5):
+        value = scale.bottom + (scale.top - scale.bottom) * line / 4
+        parts.append(_line(LEFT, scale.y(value), WIDTH - RIGHT, scale.y(value), PALE))
+        parts.append(_text(LEFT - 8, scale.y(value) + 4, f"{value:.4f}", GREY, "end"))
+    every = -(-len(entries) // 10) or 1
+    for number, entry in enumerate(entries):
+        if number % every == 0:
+            parts.append(_text(scale.x(number), HEIGHT - 16, entry.night[2:], GREY, "middle"))
+    return parts
+
+
+def _draw_curve(values: Sequence[Interval | None], scale: _Scale, colour: str, shift: float) -> list[str]:
+    """Draw one line over the nights, with intervals; a night without a value leaves a gap."""
+    points = [(scale.x(number) + shift, value) for number, value in enumerate(values) if value is not None]
+    path = " ".join(f"{x:.1f},{scale.y(value[0]):.1f}" for x, value in points)
+    parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>']
+    for x, (value, low, high) in points:
+        parts.append(_line(x, scale.y(low), x, scale.y(high), colour, 0.4))
+        parts.append(f'<circle cx="{x:.1f}" cy="{scale.y(value):.1f}" r="2.5" fill="{colour}"/>')
+    return parts
+
+
+def _draw_marks(entries: Sequence[Entry], scale: _Scale) -> list[str]:
+    parts = []
+    for number, entry in enumerate(entries):
+        shown = entry.public or entry.valid
+        if shown is not None and (entry.champion or entry.demoted):
+            sign, colour = ("✕", RED) if entry.demoted else ("★", GREY)
+            parts.append(_text(scale.x(number), scale.y(shown[2]) - 5, sign, colour, "middle"))
+    return parts
+
+
+def _text(x: float, y: float, text: str, colour: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}">{text}</text>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, opacity: float = 1.0) -> str:
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
+        f'stroke-opacity="{opacity}"/>'
+    )

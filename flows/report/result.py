@@ -1,0 +1,143 @@
+"""What the registry says about a run: its result, the facts of its scorecard, the history of the nights."""
+
+from collections.abc import Mapping
+
+from flows.records import (
+    ChampionResult,
+    Decision,
+    NightEntry,
+    RunResult,
+    Status,
+    SubmissionResult,
+    VersionEntry,
+)
+from flows.registry import Registry
+from flows.report.history import LAST, Entry
+from flows.report.scorecard import Link, Scorecard
+
+STEPS = ("start", "download", "read", "train", "publish", "predict", "submit")
+"""Steps of a run, in their order."""
+
+
+def summarise(
+    registry: Registry,
+    version: VersionEntry,
+    *,
+    reason: str,
+    seconds: Mapping[str, float],
+    night: str | None = None,
+    decision: Decision | None = None,
+    posted: bool = False,
+) -> RunResult:
+    """Return the result of a command, for people and for machines.
+
+    Args:
+        registry: of the namespace.
+        version: the one that the result is about.
+        reason: why, for people.
+        seconds: by step.
+        night: the run's; the version's if it is not given.
+        decision: None of `train` and `submit`.
+        posted: whether this command posted the version's submission.
+    """
+    return RunResult(
+        night=night or version.night,
+        model=version.model,
+        version=version.version,
+        valid_accuracy=version.valid_accuracy,
+        decision=decision,
+        reason=reason,
+        submission=_submission(registry, version.version, posted),
+        champion=_champion(registry),
+        seconds={step: seconds[step] for step in STEPS if step in seconds},
+    )
+
+
+def summarise_pruned(registry: Registry, ended: NightEntry, *, reason: str, decision: Decision) -> RunResult:
+    """Return the result of a night whose version was pruned since, from what its own entry says."""
+    return RunResult(
+        night=ended.run.night,
+        model=ended.model,
+        version=ended.version,
+        valid_accuracy=ended.valid_accuracy,
+        decision=decision,
+        reason=reason,
+        submission=_submission(registry, ended.version, posted=False),
+        champion=_champion(registry),
+        seconds={step: ended.seconds[step] for step in STEPS if step in ended.seconds},
+    )
+
+
+def _submission(registry: Registry, version: str, posted: bool) -> SubmissionResult | None:
+    made, scored = registry.submission(version), registry.score(version)
+    if made is None:
+        return None
+    return SubmissionResult(
+        ref=made.ref,
+        status=Status.PENDING if scored is None else scored.status,
+        public_score=None if scored is None else scored.public_score,
+        posted=posted,
+    )
+
+
+def _champion(registry: Registry) -> ChampionResult | None:
+    _, name = registry.champion()
+    if name is None:
+        return None
+    version, scored = registry.version(name), registry.score(name)
+    return ChampionResult(
+        version=name,
+        valid_accuracy=None if version is None else version.valid_accuracy,
+        public_score=None if scored is None else scored.public_score,
+    )
+
+
+def read_scorecard(registry: Registry, result: RunResult, version: VersionEntry) -> Scorecard:
+    """Return the facts of a result's scorecard.
+
+    Args:
+        registry: of the namespace.
+        result: of the command.
+        version: the one that the result is about.
+    """
+    server, competition, _ = registry.namespace.split("/")
+    submission = None
+    if server == "kaggle" and result.submission is not None:
+        url = f"https://www.kaggle.com/competitions/{competition}/submissions"
+        submission = Link(f"submission {result.submission.ref}", url)
+    learner = version.objects.get("learner.pkl")
+    return Scorecard(
+        result=result,
+        version=version,
+        manifest=Link(
+            registry.location("versions", version.version), registry.console_url("versions", version.version)
+        ),
+        learner=None if learner is None else registry.store.location(f"objects/{learner}"),
+        submission=submission,
+    )
+
+
+def read_history(registry: Registry, last: int = LAST) -> list[Entry]:
+    """Return the last nights that ended, the oldest first."""
+    from mnist_core.evaluation import wilson
+
+    promoted = {champion.version for champion in registry.champions()}
+    demoted = registry.demotions()
+    rows = registry.spec.test_rows
+    entries = []
+    for night in registry.nights(last):
+        scored = registry.score(night.version)
+        score = None if scored is None else scored.public_score
+        valid, interval = night.valid_accuracy, night.valid_interval
+        entries.append(
+            Entry(
+                night=night.run.night,
+                version=night.version,
+                decision=night.decision,
+                valid=None if valid is None or interval is None else (valid, *interval),
+                public=None if score is None else (score, *wilson(round(score * rows), rows)),
+                champion=night.version in promoted,
+                demoted=night.version in demoted,
+            )
+        )
+    return entries

@@ -1,0 +1,113 @@
+"""The scorecard of a run: its rows, and as markdown."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flows.records import RunResult, VersionEntry
+
+PICTURES = {"hardest.png": "The hardest validation digits", "confusion.png": "Confusion"}
+"""Files of a version that a scorecard shows, with their titles."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where a person finds something.
+
+    Attributes:
+        text: path or address.
+        url: of a web page that shows it; None if there is none.
+    """
+
+    text: str
+    url: str | None = None
+
+    @property
+    def markdown(self) -> str:
+        """The link as markdown."""
+        return self.text if self.url is None else f"[{self.text}]({self.url})"
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """What a scorecard shows.
+
+    Attributes:
+        result: of the command.
+        version: the version that the result is about.
+        manifest: where its entry is stored.
+        learner: where its learner.pkl is stored; None if it has none.
+        submission: where its submission is listed; None if that is not a web page.
+    """
+
+    result: RunResult
+    version: VersionEntry
+    manifest: Link
+    learner: str | None = None
+    submission: Link | None = None
+
+    @property
+    def title(self) -> str:
+        """`Night 2026-11-23`."""
+        return f"Night {self.result.night}"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return name and value of each fact."""
+        version = self.version
+        low, high = version.valid_interval
+        rows = [
+            ("version", version.version),
+            ("model", f"{version.model} {version.preset}, seed {version.seed}"),
+        ]
+        if version.members:
+            rows.append(("members", f"{len(version.members)}: {', '.join(version.members)}"))
+        if version.agreement is not None:
+            share = f"{version.agreement:.2%} of the rows that several members held out"
+            rows.append(("members agree on", share))
+        accuracy = f"{version.valid_accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f}"
+        rows.append(("validation accuracy", f"{accuracy} ({version.valid_rows:,} held-out rows)"))
+        rows.append(("public score", self._public_score()))
+        if self.result.decision:
+            rows.append(("decision", f"{self.result.decision}: {self.result.reason}"))
+        if self.result.champion:
+            rows.append(("champion", self._champion()))
+        seconds = (f"{step} {spent:.1f}" for step, spent in self.result.seconds.items())
+        rows.append(("seconds", ", ".join(seconds)))
+        if self.learner is not None:
+            rows.append(("learner.pkl", self.learner))
+        return rows
+
+    def _public_score(self) -> str:
+        made = self.result.submission
+        if made is None:  # why not is its decision's reason, if it has one
+            return "not submitted" if self.result.decision else f"not submitted: {self.result.reason}"
+        score = "not known yet" if made.public_score is None else f"{made.public_score:.5f}"
+        return f"{score} (submission {made.ref}, {'posted now' if made.posted else 'posted before'})"
+
+    def _champion(self) -> str:
+        champion = self.result.champion
+        if champion is None:
+            return "none"
+        accuracy = "–" if champion.valid_accuracy is None else f"{champion.valid_accuracy:.4f}"
+        score = "no score" if champion.public_score is None else f"{champion.public_score:.5f}"
+        return f"{champion.version} ({accuracy}, {score})"
+
+    def markdown(self, pictures: Mapping[str, str]) -> str:
+        """Return the scorecard as a page.
+
+        Args:
+            pictures: by name as in `PICTURES`, where each is: a file, or a data URI.
+        """
+        rows = [f"| {name} | {value} |" for name, value in self.rows() if name != "seconds"]
+        if self.submission is not None:
+            rows.append(f"| on Kaggle | {self.submission.markdown} |")
+        rows.append(f"| manifest | {self.manifest.markdown} |")
+        steps = [f"| {step} | {spent:.1f} |" for step, spent in self.result.seconds.items()]
+        shown = [f"![{title}]({pictures[name]})\n" for name, title in PICTURES.items() if name in pictures]
+        return "\n".join(
+            [
+                f"# {self.title}: {self.result.decision}", "",
+                "| | |", "|---|---|", *rows, "",
+                "| step | seconds |", "|---|---:|", *steps, "",
+                *shown,
+            ]
+        )  # fmt: skip

@@ -1,0 +1,65 @@
+"""The terminal: log lines, and the result of a command."""
+
+import functools
+import logging
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+from flows.report.scorecard import Scorecard
+
+log = logging.getLogger("mnist")
+FILE_WIDTH = 1000
+"""Columns if there is no terminal, so that no line of a file is broken."""
+
+
+@functools.cache
+def console(stderr: bool = True) -> Console:
+    """Return the terminal; a flow leaves standard output free for `--json`."""
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=FILE_WIDTH)
+
+
+def log_to_terminal() -> None:
+    """Show the job's own log lines on the terminal (under a worker, Prefect shows them)."""
+    handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    if console().is_terminal:
+        handler = RichHandler(
+            console=console(), show_path=False, show_level=False, log_time_format="%H:%M:%S"
+        )
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # a retried request is not worth a line
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # fastai's use of it
+
+
+def log_to_prefect() -> None:
+    """Let the job's own log lines through: PREFECT_LOGGING_EXTRA_LOGGERS takes them, and sets no level."""
+    log.setLevel(logging.INFO)
+
+
+def show(card: Scorecard, folder: Path | None = None) -> None:
+    """Print a scorecard; a deployment's run leaves its artifacts instead.
+
+    Args:
+        card: of the run.
+        folder: where its report is.
+    """
+    from prefect.runtime import deployment
+
+    if deployment.id is not None:
+        return
+    table = Table(title=card.title, title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in card.rows():
+        table.add_row(name, value)
+    if folder is not None:
+        table.add_row("report", str(folder))
+    console().print()
+    console().print(table)

@@ -1,0 +1,47 @@
+"""Whether a night is finished and which version it submits, as tables of cases."""
+
+import pytest
+
+from flows.policy.night import is_finished, version_to_submit
+from flows.records import Decision, NightEntry, RunKey
+
+RUN = RunKey(night="2026-11-23", model="convnet", preset="fast")
+
+
+@pytest.mark.parametrize(
+    ("decision", "alarm", "force", "finished"),
+    [
+        (Decision.PROMOTED, False, False, True),
+        (Decision.PROMOTED, False, True, True),
+        (Decision.REJECTED, False, False, True),
+        (Decision.REJECTED, False, True, False),
+        (Decision.DEFERRED, False, False, False),
+        (Decision.DEFERRED, False, True, False),
+        (Decision.FAILED, False, False, False),
+        (Decision.FAILED, True, False, True),
+        (Decision.FAILED, True, True, True),
+    ],
+)
+def test_what_is_finished(decision, alarm, force, finished):
+    """Deferred and failed nights are resumed, a rejected one with --force, none after an alarm."""
+    entry = NightEntry(run=RUN, version="v", decision=decision, reason="", alarm=alarm)
+
+    assert is_finished(entry, force) is finished
+
+
+@pytest.mark.parametrize(
+    ("passed", "champion", "submitted", "expected"),
+    [
+        (True, None, False, "tonight's"),
+        (True, "champion", False, "tonight's"),
+        (True, "champion", True, "tonight's"),
+        (False, None, False, None),
+        (False, "champion", False, "champion"),
+        (False, "champion", True, None),
+    ],
+)
+def test_which_version_is_submitted(passed, champion, submitted, expected):
+    """Tonight's if it passed; if it was rejected, a champion that has no submission yet."""
+    chosen = version_to_submit("tonight's", passed=passed, champion=champion, champion_is_submitted=submitted)
+
+    assert chosen == expected

@@ -1,0 +1,99 @@
+"""What a night does with the gate's verdict; the verdicts themselves are in policy/test_gate.py."""
+
+import numpy as np
+import pytest
+
+from flows.nightly import nightly
+from mnist_core.submission import to_csv
+
+NIGHT = "2026-11-23"
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+def test_below_the_floor_nothing_is_promoted_and_nothing_posted(job, monkeypatch):
+    """A version below its floor is rejected, the night is done, and nothing reaches the competition."""
+    started = job()
+    monkeypatch.setenv("MNIST_FLOOR", "0.999")
+    started.publish()
+
+    result = nightly(NIGHT)
+
+    assert result.decision == "rejected"
+    assert "below the floor 0.9990" in result.reason
+    assert result.submission is None
+    assert result.champion is None
+    assert started.server.submissions() == []
+
+
+def test_force_bypasses_the_gate(job, monkeypatch):
+    """With --force a version below its floor is promoted and submitted, and the reason says so."""
+    started = job()
+    monkeypatch.setenv("MNIST_FLOOR", "0.999")
+    started.publish()
+
+    result = nightly(NIGHT, force=True)
+
+    assert result.decision == "promoted"
+    assert result.reason.startswith("forced: ")
+    assert len(started.server.submissions()) == 1
+
+
+def test_force_after_a_rejection_resumes_with_the_same_version(job, monkeypatch):
+    """A rejected night run again with --force promotes and submits its version; that end then counts."""
+    started = job()
+    monkeypatch.setenv("MNIST_FLOOR", "0.999")
+    version = started.publish()
+    assert nightly(NIGHT).decision == "rejected"
+
+    forced = nightly(NIGHT, force=True)
+
+    assert (forced.decision, forced.version) == ("promoted", version)
+    assert nightly(NIGHT).decision == "promoted"
+    assert len(started.server.submissions()) == 1
+
+
+def test_predictions_far_from_the_champions_are_rejected(job):
+    """A version that is good on its held-out rows and differs on a tenth of the test rows is not posted."""
+    started = job()
+    started.publish()
+    good = nightly(NIGHT).version
+    other = started.publish(night="2026-11-24")
+    started.change_predictions(other, good, rows=started.server.spec.test_rows // 10)
+
+    result = nightly("2026-11-24")
+
+    assert result.decision == "rejected"
+    assert "90.00% of the test rows" in result.reason
+    assert len(started.server.submissions()) == 1
+
+
+def test_predictions_without_a_class_are_rejected(job):
+    """A version that hardly ever predicts some class is not posted, without a champion too."""
+    started = job()
+    version, spec = started.publish(), started.server.spec
+    labels = np.arange(spec.test_rows) % spec.class_count
+    labels[labels == 7] = 1
+    started.registry.put_predictions(version, to_csv(labels, spec))
+
+    result = nightly(NIGHT)
+
+    assert result.decision == "rejected"
+    assert "class 7 is 0.0% of its predictions" in result.reason
+    assert started.server.submissions() == []
+
+
+@pytest.mark.parametrize(("errors", "decision"), [(8, "promoted"), (60, "rejected")])
+def test_the_champion_is_replaced_unless_the_challenger_is_clearly_worse(job, errors, decision):
+    """Eight more errors on the same rows are within the margin; sixty are not, and the champion stays."""
+    started = job()
+    champion = started.publish()
+    nightly(NIGHT)
+    registry = started.registry
+    challenger = started.publish(night="2026-11-24", errors=errors)
+    rows = registry.version(champion).valid_rows
+
+    result = nightly("2026-11-24")
+
+    assert result.decision == decision
+    assert f"{errors} errors more than champion {champion} on {rows} rows" in result.reason
+    assert registry.champion()[1] == (challenger if decision == "promoted" else champion)
