@@ -134,11 +134,11 @@ class Client:
         Returns:
             The token by which `create_submission` names the file.
         """
-        size = csv.stat()
+        facts = csv.stat()
         request = self._named(_kaggle_types().ApiStartSubmissionUploadRequest())
         request.file_name = csv.name
-        request.content_length = size.st_size
-        request.last_modified_epoch_seconds = int(size.st_mtime)
+        request.content_length = facts.st_size
+        request.last_modified_epoch_seconds = int(facts.st_mtime)
         with self._session.log_in(f"start an upload to {self.competition}") as sdk:
             started = _calls(sdk).start_submission_upload(request)
         for wait_s in (*UPLOAD_WAITS_S, None):
