@@ -9,6 +9,7 @@ from typing import Any
 from flows.report.artifacts import best_effort
 from flows.report.terminal import console
 from mnist_core.progress import Progress
+from mnist_core.terminal import progress_bar
 
 log = logging.getLogger("mnist")
 QUIET_S = 5.0
@@ -86,20 +87,5 @@ def _bar(title: str) -> Iterator[Progress]:
     if not console().is_terminal:
         yield _Quarters(title)
         return
-    from rich import progress as rich_progress
-
-    columns = (
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.TextColumn("{task.percentage:>3.0f} %"),
-        rich_progress.TimeElapsedColumn(),
-        rich_progress.TimeRemainingColumn(),
-        rich_progress.TextColumn("{task.fields[note]}"),
-    )
-    with rich_progress.Progress(*columns, console=console(), transient=True) as bars:
-        bar = bars.add_task(title, total=None, note="")
-
-        def advance(done: int, total: int, note: str = "") -> None:
-            bars.update(bar, completed=done, total=total, note=note)
-
+    with progress_bar(title, console()) as advance:
         yield advance
