@@ -113,11 +113,11 @@ def _publish(
     from mnist_core.models.ensemble.net import Ensemble
 
     together, agreement = combine(held_out)
-    temperature = calibrate(together.probabilities, together.labels)
+    temperature = calibrate(together.probabilities, together.labels, run.data.spec)
     scaled = together.probabilities.astype(np.float64) ** (1 / temperature)
     calibrated = replace(together, probabilities=(scaled / scaled.sum(1, keepdims=True)).astype(np.float32))
     net = Ensemble([_load(run, name) for name in members], temperature)
-    digits = read_train(run.data.train_csv, rows=run.data.spec.train_rows)
+    digits = read_train(run.data.train_csv, run.data.spec, rows=run.data.spec.train_rows)
     pixels = digits.pixels[together.rows]
     return publish(run, net, calibrated, pixels, {**facts, "agreement": agreement}, learner=False)
 

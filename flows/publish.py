@@ -53,14 +53,14 @@ def publish(
     from mnist_core.drawing import confusion_picture, error_captions, sheet
 
     labels, probabilities = held_out.labels, held_out.probabilities
-    evaluation = evaluate(probabilities, labels)
+    evaluation = evaluate(probabilities, labels, run.data.spec)
     hardest = evaluation.hardest[:HARDEST]
-    captions = error_captions(labels[hardest], probabilities[hardest])
+    captions = error_captions(labels[hardest], probabilities[hardest], run.data.spec.classes)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         held_out.save(folder)
         sheet(pixels[hardest], columns=8, scale=3, captions=captions).save(folder / "hardest.png")
-        confusion_picture(evaluation.confusion).save(folder / "confusion.png")
+        confusion_picture(evaluation.confusion, run.data.spec.classes).save(folder / "confusion.png")
         known = {
             "code_version": code_version(),
             "data_digest": run.data.digest,

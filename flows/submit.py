@@ -97,7 +97,7 @@ def predict_version(workspace: Workspace, version: VersionEntry) -> None:
     from mnist_core import open_model, read_test
     from mnist_core.inference import BACKENDS, pick_backend
 
-    digits = read_test(data.test_csv, rows=data.spec.test_rows)
+    digits = read_test(data.test_csv, data.spec, rows=data.spec.test_rows)
     backend = pick_backend(version.files)
     with tempfile.TemporaryDirectory() as scratch:
         registry.fetch(version.version, Path(scratch), "manifest.json", BACKENDS[backend])

@@ -153,7 +153,7 @@ def fit_and_publish(run: RunContext) -> tuple[str, dict[str, float]]:
 
     seconds: dict[str, float] = {}
     with clocked(seconds, "read"):
-        digits = read_train(run.data.train_csv, rows=run.data.spec.train_rows)
+        digits = read_train(run.data.train_csv, run.data.spec, rows=run.data.spec.train_rows)
         labels = digits.true_labels
     number = number_of(run)
     fold = 0 if number is None else number % FOLDS

@@ -52,8 +52,6 @@ EXCEPTIONS = {
     ("infra/practice/server.py", "range(10)"): "tries to take a lock",
     ("mnist_core/__main__.py", "label"): "a key of `predict --json`",
 }
-UNFINISHED = ("flows/ensemble.py", "flows/nightly.py")
-"""Files that still have such literals."""
 
 
 def imports(tree):
@@ -144,7 +142,7 @@ def test_a_competition_is_defined_in_one_place():
         if file != ROOT / "spec.py"
     }
 
-    assert {entry for entry in found - EXCEPTIONS.keys() if not entry[0].startswith(UNFINISHED)} == set()
+    assert found - EXCEPTIONS.keys() == set()
     assert EXCEPTIONS.keys() <= found, "this exception is no longer needed"
 
 
