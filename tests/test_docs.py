@@ -206,10 +206,8 @@ def test_the_failure_table_names_tests_that_exist():
     }
 
     assert len(rows) >= 17
-    for row in rows:
-        named = set(re.findall(r"`(test_\w+)`", row))
-        assert named, row
-        assert named - tests == set()
+    assert [row for row in rows if "`test_" not in row] == []
+    assert set(re.findall(r"`(test_\w+)`", table)) - tests == set()
 
 
 TERMS = """run, night, run key, attempt, namespace, version, member, fold, held-out rows, gate, champion,
