@@ -1,118 +1,19 @@
-"""Fixtures that several folders use: practice servers, each a process of its own, and a Prefect API."""
+"""Fixtures that several folders use: practice servers, files made once for all workers, Prefect's API, S3."""
 
 import fcntl
-import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from infra.practice import data
-from infra.practice.process import read_record
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
-
-ROOT = Path(__file__).parents[1]
-
-
-@dataclass
-class PracticeServer:
-    """A practice server that a test started, and short ways to call it without the Kaggle client.
-
-    Calls are about one competition, the one that it was started with.
-    """
-
-    home: Path
-    process: "subprocess.Popen[bytes]" = field(repr=False)
-    url: str
-    username: str
-    key: str = field(repr=False)
-    token: str = field(repr=False)
-    spec: CompetitionSpec = DIGIT_RECOGNIZER
-
-    @property
-    def pid(self) -> int:
-        """The server's process."""
-        return self.process.pid
-
-    @property
-    def archive(self) -> Path:
-        """The competition's zip, if the server deals split 0."""
-        return self.home / "split-0" / data.zip_name(self.spec)
-
-    def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """A plain request with the account's username and key; no environment, no proxy, no retry."""
-        with requests.Session() as session:
-            session.trust_env = False
-            options = {"auth": (self.username, self.key), "timeout": 10, **options}
-            return session.request(method, self.url + path, **options)
-
-    def call(self, rpc: str, **fields: Any) -> requests.Response:
-        """One call of the competition's service."""
-        asked = {"competitionName": self.spec.name, **fields}
-        return self.request("POST", f"/v1/competitions.CompetitionApiService/{rpc}", json=asked)
-
-    def submit(
-        self, body: bytes, description: str = "", file_name: str = "submission.csv"
-    ) -> requests.Response:
-        """Upload these bytes and submit them."""
-        started = self.call("StartSubmissionUpload", contentLength=len(body), fileName=file_name).json()
-        self.request(
-            "PUT", started["createUrl"].removeprefix(self.url), data=body, auth=None
-        ).raise_for_status()
-        return self.call(
-            "CreateSubmission", blobFileTokens=started["token"], submissionDescription=description
-        )
-
-    def fault(self, name: str, count: int = 1, **params: Any) -> None:
-        """Make the next `count` matching requests go wrong (-1: all); `rpc=` names the call."""
-        answer = self.request("POST", "/practice/faults", json={"name": name, "count": count, **params})
-        assert answer.status_code == 200, answer.text
-
-    def clear_faults(self) -> None:
-        """From here on nothing goes wrong on purpose."""
-        self.request("DELETE", "/practice/faults").raise_for_status()
-
-    def submissions(self) -> list[dict[str, Any]]:
-        """All submissions that are listed, newest first, through every page."""
-        found: list[dict[str, Any]] = []
-        token = ""
-        while True:
-            page = self.call("ListSubmissions", pageSize=100, pageToken=token).json()
-            found += page["submissions"]
-            token = page["nextPageToken"]
-            if not token:
-                return found
-
-    def scored(self, ref: int, timeout_s: float = 10) -> dict[str, Any]:
-        """The submission of this ref when it is no longer PENDING."""
-        deadline = time.monotonic() + timeout_s
-        while (found := self.call("GetSubmission", ref=ref).json())["status"] == "PENDING":
-            assert time.monotonic() < deadline, found
-            time.sleep(0.05)
-        return found
-
-    def stop(self) -> int:
-        """End it as a service manager would; its exit status."""
-        if self.process.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
-        return self.process.wait(timeout=10)
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self.process.kill()
-        self.process.wait(timeout=10)
+from tests.practice_server import Forks, PracticeServer, start_server
+from tests.s3_server import S3Server
 
 
 @pytest.fixture(scope="session")
@@ -182,52 +83,32 @@ def seed_practice_home(
 
 
 @pytest.fixture(scope="session")
-def _practice_starter(
-    seed_practice_home: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., PracticeServer]:
-    def start(
-        home: Path | None = None,
-        *,
-        competition: str = DIGIT_RECOGNIZER.name,
-        port: int = 0,
-        faults: tuple[str, ...] = (),
-        **options: float,
-    ) -> PracticeServer:
-        home = seed_practice_home(home or tmp_path_factory.mktemp("practice"), competition)
-        options = {"score_seconds": 0.2, **options}
-        command = [sys.executable, "-m", "infra.practice", "--home", str(home), "--port", str(port)]
-        command += ["--competition", competition]
-        for name, value in options.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
-        for fault in faults:
-            command += ["--fault", fault]
-        log = home / "test-server.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
-        deadline = time.monotonic() + 60
-        while not (record := read_record(home)) or record.pid != process.pid:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        account = json.loads((home / "credentials.json").read_text())
-        return PracticeServer(home, process, record.url, **account, spec=SPECS[competition])
-
-    return start
+def _forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.stop()
 
 
 @pytest.fixture
 def start_practice(
-    _practice_starter: Callable[..., PracticeServer],
+    _forks: Forks, seed_practice_home: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., PracticeServer]]:
     """Start practice servers: `start_practice(home=…, competition=…, daily_limit=…, faults=("slow:1",))`.
 
     All options of `python -m infra.practice`, with underscores; a fresh home unless given; a score takes
-    0.2 s. All of them have ended after the test.
+    0.2 s; `forked=False` runs the command itself. All of them have ended after the test.
     """
     started: list[PracticeServer] = []
 
-    def start(*args: Any, **options: Any) -> PracticeServer:
-        started.append(_practice_starter(*args, **options))
+    def start(
+        home: Path | None = None,
+        *,
+        competition: str = DIGIT_RECOGNIZER.name,
+        forked: bool = True,
+        **options: Any,
+    ) -> PracticeServer:
+        home = seed_practice_home(home or tmp_path_factory.mktemp("practice"), competition)
+        started.append(start_server(_forks if forked else None, home, competition=competition, **options))
         return started[-1]
 
     yield start
@@ -235,16 +116,13 @@ def start_practice(
         server.kill()
 
 
-@pytest.fixture
-def practice(start_practice: Callable[..., PracticeServer]) -> PracticeServer:
-    """A practice server of this test's own, in a fresh home, with the default options."""
-    return start_practice()
-
-
 @pytest.fixture(scope="session")
-def shared_practice(_practice_starter: Callable[..., PracticeServer]) -> Iterator[PracticeServer]:
+def shared_practice(
+    _forks: Forks, seed_practice_home: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PracticeServer]:
     """One practice server for tests that leave no faults behind; 10,000 submissions a day."""
-    server = _practice_starter(daily_limit=10_000)
+    home = seed_practice_home(tmp_path_factory.mktemp("practice"))
+    server = start_server(_forks, home, daily_limit=10_000)
     yield server
     server.kill()
 
@@ -258,68 +136,6 @@ def prefect_api() -> Iterator[str]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield PREFECT_API_URL.value()
-
-
-class S3Server:
-    """moto's S3 over HTTP, one request at a time, with a bucket and with faults on request.
-
-    Attributes:
-        bucket: of this test alone.
-        client: boto3's, past the code under test.
-        faults: what the next requests meet, in order: `403`, `409`, `500`, `503` in place of an answer;
-            `reset`, the connection closes; `lost`, it closes after the request was carried out; `cut`, in
-            mid-answer; `silent`, no answer for a second; `overwrite`, a put is done though its key is taken;
-            nothing, where one is passed over.
-    """
-
-    def __init__(self) -> None:
-        import logging
-
-        from moto.server import DomainDispatcherApplication, create_backend_app
-        from werkzeug.serving import make_server
-
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self.faults: list[str] = []
-        self.bucket = ""
-        self.client: Any = None
-        self._app = DomainDispatcherApplication(create_backend_app)
-        self._one_at_a_time = threading.Lock()
-        self._server = make_server("127.0.0.1", 0, self, threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer one request, rightly or as the next fault says."""
-        fault = self.faults.pop(0) if self.faults else ""
-        if fault.isdigit():
-            code = {
-                "403": "AccessDenied",
-                "409": "ConditionalRequestConflict",
-                "500": "InternalError",
-                "503": "SlowDown",
-            }[fault]
-            body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
-            start_response(f"{fault} {code}", [("Content-Type", "application/xml")])
-            return [body]
-        if fault == "silent":
-            time.sleep(1)
-        if fault in ("reset", "silent"):
-            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-            return []
-        if fault == "overwrite":
-            del environ["HTTP_IF_NONE_MATCH"]
-        with self._one_at_a_time:
-            body = b"".join(self._app(environ, start_response))
-        if fault == "cut":
-            body = body[: len(body) // 2]
-        if fault == "lost":
-            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-        return [body]
-
-    def stop(self) -> None:
-        """End it."""
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture(scope="session")

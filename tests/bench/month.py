@@ -22,8 +22,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from infra.practice.process import read_record
-from tests.conftest import PracticeServer
 from tests.e2e.conftest import ROOT, Installation
+from tests.practice_server import PracticeServer
 from tests.prefect_api import send
 
 DAY_S, DAILY_LIMIT = 150, 3

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from infra.practice import PracticeOptions, find_or_start
-from tests.conftest import PracticeServer
+from tests.practice_server import PracticeServer
 from tests.prefect_api import ask
 
 ROOT = Path(__file__).parents[2]

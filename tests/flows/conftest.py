@@ -83,7 +83,7 @@ class Job:
     """A home that talks to a practice server, and what lies behind its settings."""
 
     home: Path
-    server: Any  # tests/conftest.py: PracticeServer
+    server: Any  # tests/practice_server.py: PracticeServer
     request: pytest.FixtureRequest
 
     @property

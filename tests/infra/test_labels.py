@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ALLOWED = ("infra/practice/", "tests/bench/", "tests/infra/", "tests/conftest.py")
+ALLOWED = ("infra/practice/", "tests/bench/", "tests/infra/", "tests/conftest.py", "tests/practice_server.py")
 """Who may open the file with all labels: the server, benchmarks that score, and the server's own tests."""
 PUBLIC = {"find_or_start", "Practice", "PracticeError", "PracticeOptions", "read_record", "app", "KINDS"}
 """What others may import: how to start a server and find it, its command line, its faults."""

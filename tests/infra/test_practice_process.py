@@ -162,7 +162,7 @@ def test_another_split_is_refused_while_one_runs(home, start_job):
 
 def test_a_persons_server_is_found_and_left_alone(home, start_job, start_practice):
     """Jobs use the one that runs in their home; it does not end with them."""
-    server = start_practice(home)
+    server = start_practice(home, forked=False)
     job = start_job()
 
     assert said(job)["url"] == server.url
