@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infra.practice import data
-from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
+from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI, SPECS, CompetitionSpec
 from tests.practice_server import Forks, PracticeServer, start_server
 from tests.s3_server import S3Server
 
@@ -71,7 +71,7 @@ def seed_practice_home(
 ) -> Callable[..., Path]:
     """Give a home a competition's zip of split 0 (as a hard link), so that a server starts in a second."""
 
-    def seed(home: Path, competition: str = DIGIT_RECOGNIZER.name) -> Path:
+    def seed(home: Path, competition: str = DIGITS_MINI.name) -> Path:
         made = practice_zip(SPECS[competition])
         linked = home / "split-0" / made.name
         if not linked.exists():
@@ -95,15 +95,15 @@ def start_practice(
 ) -> Iterator[Callable[..., PracticeServer]]:
     """Start practice servers: `start_practice(home=…, competition=…, daily_limit=…, faults=("slow:1",))`.
 
-    All options of `python -m infra.practice`, with underscores; a fresh home unless given; a score takes
-    0.2 s; `forked=False` runs the command itself. All of them have ended after the test.
+    All options of `python -m infra.practice`, with underscores. Unless given: a fresh home, the small
+    competition, a score after 0.2 s. `forked=False` runs the command itself. They end with the test.
     """
     started: list[PracticeServer] = []
 
     def start(
         home: Path | None = None,
         *,
-        competition: str = DIGIT_RECOGNIZER.name,
+        competition: str = DIGITS_MINI.name,
         forked: bool = True,
         **options: Any,
     ) -> PracticeServer:
@@ -120,9 +120,9 @@ def start_practice(
 def shared_practice(
     _forks: Forks, seed_practice_home: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PracticeServer]:
-    """One practice server for tests that leave no faults behind; 10,000 submissions a day."""
-    home = seed_practice_home(tmp_path_factory.mktemp("practice"))
-    server = start_server(_forks, home, daily_limit=10_000)
+    """A server of the large competition for tests that leave no faults behind; 10,000 submissions a day."""
+    home = seed_practice_home(tmp_path_factory.mktemp("practice"), DIGIT_RECOGNIZER.name)
+    server = start_server(_forks, home, competition=DIGIT_RECOGNIZER.name, daily_limit=10_000)
     yield server
     server.kill()
 

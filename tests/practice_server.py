@@ -176,7 +176,7 @@ def start_server(
     forks: Forks | None,
     home: Path,
     *,
-    competition: str = DIGIT_RECOGNIZER.name,
+    competition: str,
     port: int = 0,
     faults: Sequence[str] = (),
     **options: float,

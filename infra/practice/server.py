@@ -67,7 +67,7 @@ def serve(
     with lock:
         _take_home(lock, home)
         with _bind(port) as listener:
-            server = _prepare(home, spec, options, faults)
+            server = open_server(home, spec, options, faults)
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             listener.listen(128)
             record = {"url": url, "pid": os.getpid(), "instance": server.instance}
@@ -131,12 +131,19 @@ def _bind(port: int) -> socket.socket:
     return listener
 
 
-def _prepare(home: Path, spec: CompetitionSpec, options: PracticeOptions, faults: list[Fault]) -> Server:
+def open_server(
+    home: Path, spec: CompetitionSpec, options: PracticeOptions, faults: list[Fault] | None = None
+) -> Server:
+    """Return the state of a home's server, with its account, its submissions and one open competition.
+
+    Raises:
+        PracticeError: the home cannot be written, the submissions cannot be read, or the data are damaged.
+    """
     folder = home / f"split-{options.split_seed}"
     try:
         folder.mkdir(exist_ok=True)
         submissions = ledger.open_ledger(folder / "submissions.sqlite3", now_ms())
-        server = Server(folder, _credentials(home), options, submissions, faults)
+        server = Server(folder, _credentials(home), options, submissions, faults or [])
         server.open(spec)
     except OSError as error:
         raise PracticeError(

@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from infra.practice import PracticeOptions, find_or_start
+from mnist_core.spec import DIGIT_RECOGNIZER
 from tests.practice_server import PracticeServer
 from tests.prefect_api import ask
 
@@ -154,7 +155,9 @@ def installed(
     home = tmp_path_factory.mktemp("installation") / "home"
     practice_home = home / "practice"
     practice_home.mkdir(parents=True)
-    practice = find_or_start(seed_practice_home(practice_home), PracticeOptions(score_seconds=0.2))
+    practice = find_or_start(
+        seed_practice_home(practice_home, DIGIT_RECOGNIZER.name), PracticeOptions(score_seconds=0.2)
+    )
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     settings = {
         "HOME": str(home.parent), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",

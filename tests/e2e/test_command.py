@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from infra.practice.process import read_record
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 ROOT = Path(__file__).parents[2]
 NIGHT = "2026-11-23"
@@ -33,7 +34,7 @@ FIELDS = [
 @pytest.fixture
 def environment(tmp_path: Path, seed_practice_home: Callable[[Path], Path]) -> dict[str, str]:
     """A newcomer's environment: no account, no settings but a home, in which the zip is made already."""
-    seed_practice_home(tmp_path / "home" / "practice")
+    seed_practice_home(tmp_path / "home" / "practice", DIGIT_RECOGNIZER.name)
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     return keep | {"HOME": str(tmp_path), "MNIST_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
 

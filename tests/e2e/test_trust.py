@@ -17,7 +17,7 @@ AWS_SECRET = "AwsSecretThatNobodyMayRead0123456789abcd"
 @pytest.fixture
 def left_behind(start_practice, s3, tmp_path):
     """A home, a server and a bucket for a night, and a function that finds a secret in all that it left."""
-    server = start_practice()
+    server = start_practice(competition="digit-recognizer")
     env = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     env |= {
         "HOME": str(tmp_path), "MNIST_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT),

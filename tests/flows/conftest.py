@@ -193,8 +193,8 @@ def job(
         if name.startswith(("MNIST_", "KAGGLE_")):
             monkeypatch.delenv(name)
 
-    def start(competition: str = DIGITS_MINI.name, **options: Any) -> Job:
-        server = start_practice(competition=competition, **options)
+    def start(**options: Any) -> Job:
+        server = start_practice(**options)
         monkeypatch.chdir(tmp_path)
         for name, value in {
             "HOME": str(tmp_path),  # no ~/.kaggle of whoever runs the tests

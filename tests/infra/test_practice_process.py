@@ -19,7 +19,8 @@ import json, sys
 from pathlib import Path
 from infra.practice import PracticeError, PracticeOptions, find_or_start
 try:
-    found = find_or_start(Path(sys.argv[1]), PracticeOptions(**json.loads(sys.argv[2])))
+    options = PracticeOptions(**json.loads(sys.argv[2]))
+    found = find_or_start(Path(sys.argv[1]), options, competition="digits-mini")
 except PracticeError as error:
     print(json.dumps({"error": str(error)}), flush=True)
 else:
@@ -30,7 +31,7 @@ else:
 
 @pytest.fixture
 def home(tmp_path, seed_practice_home):
-    """A fresh home with the zip made; its server is ended after the test."""
+    """A fresh home that has the zip; its server is stopped after the test."""
     yield seed_practice_home(tmp_path / "home")
     record = read_record(tmp_path / "home")
     if record:
@@ -56,12 +57,12 @@ def start_job(home):
 
 
 def said(job):
-    """What the job found."""
+    """Return what the job printed: the server and account that it found, or its error."""
     return json.loads(job.stdout.readline())
 
 
 def wait_for_the_end(home):
-    """Until no server holds the home; how long that took, in seconds."""
+    """Wait until no server holds the home, and return the seconds that it took."""
     started = time.monotonic()
     while server_lives(home):
         assert time.monotonic() - started < 10
@@ -70,10 +71,10 @@ def wait_for_the_end(home):
 
 
 def submit(found):
-    """One submission of a job's own."""
+    """Make a submission with a job's account, and return its ref."""
     call = {"headers": {"Authorization": f"Bearer {found['token']}"}, "timeout": 10}
     service = f"{found['url']}/v1/competitions.CompetitionApiService"
-    asked = {"competitionName": "digit-recognizer", "contentLength": 1, "fileName": "s.csv"}
+    asked = {"competitionName": "digits-mini", "contentLength": 1, "fileName": "s.csv"}
     started = requests.post(f"{service}/StartSubmissionUpload", json=asked, **call).json()
     requests.put(started["createUrl"], data=b"x", timeout=10).raise_for_status()
     asked["blobFileTokens"] = started["token"]
@@ -81,10 +82,10 @@ def submit(found):
 
 
 def list_refs(found):
-    """The refs that a job sees."""
+    """Return the refs that a job sees."""
     answer = requests.post(
         f"{found['url']}/v1/competitions.CompetitionApiService/ListSubmissions",
-        json={"competitionName": "digit-recognizer"},
+        json={"competitionName": "digits-mini"},
         headers={"Authorization": f"Bearer {found['token']}"},
         timeout=10,
     )
@@ -107,8 +108,8 @@ def test_jobs_at_the_same_time_get_the_same_server(home, start_job):
     assert wait_for_the_end(home) < 6
 
 
-def test_it_ends_after_kill_9_and_a_fresh_one_remembers(home, start_job):
-    """A job dies without farewell; the next gets a fresh server, the same account and submissions."""
+def test_it_ends_after_kill_9_and_the_next_one_has_the_submissions(home, start_job):
+    """After a crash the next job gets a new server with the same account and submissions."""
     job = start_job()
     found = said(job)
     ref, instance = submit(found), read_record(home).instance
@@ -124,7 +125,7 @@ def test_it_ends_after_kill_9_and_a_fresh_one_remembers(home, start_job):
 
 
 def test_a_job_that_comes_while_the_server_ends_is_served(home, start_job):
-    """Whether the server has noticed that it is alone or not, the next job gets one that stays."""
+    """Whether or not the server has noticed that no job is left, the next job gets one that stays."""
     refs = []
     for pause in (0.0, 0.5):
         job = start_job()
@@ -150,7 +151,7 @@ def test_a_killed_server_is_replaced(home, start_job):
 
 
 def test_another_split_is_refused_while_one_runs(home, start_job):
-    """Two jobs of one home can not deal two splits: the error names setting, process and remedy."""
+    """Two jobs of one home cannot use two splits: the error names setting, process and remedy."""
     said(start_job())
 
     error = said(start_job(split_seed=1))["error"]
@@ -160,7 +161,7 @@ def test_another_split_is_refused_while_one_runs(home, start_job):
     assert "MNIST_DAILY_LIMIT=10" in said(start_job(daily_limit=3))["error"]
 
 
-def test_a_persons_server_is_found_and_left_alone(home, start_job, start_practice):
+def test_a_server_that_a_user_started_is_used_and_left_running(home, start_job, start_practice):
     """Jobs use the one that runs in their home; it does not end with them."""
     server = start_practice(home, forked=False)
     job = start_job()
@@ -173,7 +174,7 @@ def test_a_persons_server_is_found_and_left_alone(home, start_job, start_practic
     assert server.stop() == -signal.SIGTERM
 
 
-def test_a_server_that_can_not_start_is_said(home, start_job):
+def test_a_server_that_cannot_start_is_reported(home, start_job):
     """The error has the end of the server's log."""
     (home / "credentials.json").write_text("{}")
 
@@ -183,8 +184,8 @@ def test_a_server_that_can_not_start_is_said(home, start_job):
     assert "credentials.json holds no credentials" in error
 
 
-def test_a_log_that_has_grown_is_set_aside(home, start_job):
-    """The log is bounded: past a megabyte it is put aside once, at the next start."""
+def test_a_large_log_is_renamed(home, start_job):
+    """The log is bounded: at the next start after a megabyte it is renamed, and the older one is replaced."""
     (home / "server.log").write_text("x" * 1_000_001)
 
     said(start_job())

@@ -1,8 +1,11 @@
-"""The server's wire, quota and memory, and how it starts and ends."""
+"""The server's wire protocol, quota and stored submissions, and how it starts and ends."""
 
+import asyncio
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import time
 import zlib
@@ -13,19 +16,25 @@ import pytest
 import requests
 from starlette.testclient import TestClient
 
-from infra.practice import data, ledger
+from infra.practice import data, ledger, protocol
 from infra.practice.__main__ import main
 from infra.practice.app import build_app
 from infra.practice.options import PracticeOptions
 from infra.practice.scoring import cut_score
-from infra.practice.server import _prepare
+from infra.practice.server import open_server
 from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI, SPECS
 
-GOOD = b"ImageId,Label\n" + b"".join(b"%d,0\n" % row for row in range(1, 28_001))
+
+def zeros(spec=DIGITS_MINI):
+    """Return a valid submission in which every label is 0."""
+    return b"ImageId,Label\n" + b"".join(b"%d,0\n" % row for row in range(1, spec.test_rows + 1))
 
 
-def test_every_call_wants_credentials(shared_practice):
-    """No call and no fault without them; the upload and the signed download need none."""
+GOOD = zeros()
+
+
+def test_every_call_requires_credentials(shared_practice):
+    """Calls and faults are refused without them; the upload and the signed download need none."""
     for rpc in ("ListDataFiles", "CreateSubmission", "GetCompetition", "NoSuchCall"):
         path = f"/v1/competitions.CompetitionApiService/{rpc}"
         for auth in (None, ("practice", "wrong"), ("someone", shared_practice.key)):
@@ -36,7 +45,7 @@ def test_every_call_wants_credentials(shared_practice):
     assert shared_practice.request("GET", "/practice", auth=None).json()["competitions"] == list(SPECS)
 
 
-def test_requests_that_make_no_sense_are_answered(shared_practice):
+def test_malformed_requests_are_answered(shared_practice):
     """Bad JSON, wrong types, unknown calls, refs, files and uploads get a 4xx in Kaggle's shape."""
     service = "/v1/competitions.CompetitionApiService/"
     for path, body, code in (
@@ -55,7 +64,7 @@ def test_requests_that_make_no_sense_are_answered(shared_practice):
 
 
 def test_an_upload_has_the_length_that_was_announced(shared_practice):
-    """Shorter or longer is refused, and can not be submitted; sent again in full it can, once."""
+    """Another length is refused and cannot be submitted; the right one can, once."""
     started = shared_practice.call("StartSubmissionUpload", contentLength=5, fileName="s.csv").json()
     path = started["createUrl"].removeprefix(shared_practice.url)
 
@@ -105,10 +114,10 @@ def test_a_download_is_signed_and_can_be_resumed(shared_practice):
 def test_the_solution_is_never_written_or_served(start_practice):
     """No file of the home, packed or unpacked, holds the labels of test.csv in order, in any plain form."""
     server = start_practice()
-    for name in DIGIT_RECOGNIZER.files:
+    for name in DIGITS_MINI.files:
         assert server.call("DownloadDataFile", fileName=name).status_code == 200
     server.scored(server.submit(GOOD).json()["ref"])
-    labels = data.solve(0)[:300]
+    labels = data.solve(0, DIGITS_MINI)[:300]
     needles = [
         labels.tobytes(),
         *(labels.astype(kind).tobytes() for kind in ("<i2", "<i4", "<i8", ">i4", "<f4", "<f8")),
@@ -152,22 +161,36 @@ def test_the_daily_limit_holds(start_practice):
     assert server.call("GetSubmissionLimits").json()["numAllowedNow"] == 0
 
 
-def test_the_limit_returns_with_the_next_day(start_practice):
+def test_the_limit_returns_with_the_next_day(monkeypatch, seed_practice_home, tmp_path):
     """Days are windows since the epoch, as long as asked."""
-    server = start_practice(daily_limit=1, day_seconds=3)
-    time.sleep(3 - time.time() % 3 + 0.05)
+    clock = [100 * 3_600_000 - 1]  # a millisecond before a new hour
+    monkeypatch.setattr(protocol, "now_ms", lambda: clock[0])
+    server = open_server(
+        seed_practice_home(tmp_path), DIGITS_MINI, PracticeOptions(daily_limit=1, day_seconds=3600)
+    )
 
-    assert server.submit(GOOD, "today").status_code == 200
-    assert server.submit(GOOD, "again").status_code == 400
-    time.sleep(3 - time.time() % 3 + 0.05)
+    def call(rpc, **fields):
+        asked = {"competitionName": DIGITS_MINI.name, **fields}
+        return asyncio.run(protocol.answer(server, rpc, asked, "http://x"))
 
-    assert server.call("GetSubmissionLimits").json()["numAllowedNow"] == 1
-    assert server.submit(GOOD, "tomorrow").status_code == 200
-    assert server.call("GetSubmissionLimits").json()["numTotal"] == 2
+    def submit():
+        started = call("StartSubmissionUpload", contentLength=len(GOOD))
+        ledger.store_upload(server.ledger, started["token"], GOOD)
+        return call("CreateSubmission", blobFileTokens=started["token"])
+
+    submit()
+    with pytest.raises(protocol.Refusal, match=r"used its daily .* \(1 hours from now\)"):
+        submit()
+    clock[0] += 1
+    assert call("GetSubmissionLimits")["numAllowedNow"] == 1
+    submit()
+    assert call("GetSubmissionLimits") == {
+        "numToday": 1, "numTotal": 2, "numAllowedNow": 0, "limitedByTotal": False,
+    }  # fmt: skip
 
 
-def test_what_was_answered_survives_kill_9(start_practice):
-    """A submission whose reply was lost, bytes that were put, and the account are there after the crash."""
+def test_what_was_acknowledged_survives_kill_9(start_practice):
+    """A submission whose reply was lost, uploaded bytes and the account are there after the crash."""
     server = start_practice(score_seconds=2, faults=("lost-reply:1",))
     started = server.call("StartSubmissionUpload", contentLength=len(GOOD), fileName="s.csv").json()
     path = started["createUrl"].removeprefix(server.url)
@@ -179,39 +202,37 @@ def test_what_was_answered_survives_kill_9(start_practice):
 
     (found,) = again.submissions()
 
-    right = int(np.count_nonzero(data.solve(0) == 0))
+    right = int(np.count_nonzero(data.solve(0, DIGITS_MINI) == 0))
     assert (again.url, again.key, again.token) == (server.url, server.key, server.token)
     assert found["description"] == "lost reply"
     scored = again.scored(found["ref"])
-    assert (scored["status"], scored["publicScore"]) == ("COMPLETE", cut_score(right, 28_000))
+    assert (scored["status"], scored["publicScore"]) == ("COMPLETE", cut_score(right, DIGITS_MINI.test_rows))
     assert again.call("CreateSubmission", blobFileTokens=started["token"]).json()["ref"] == found["ref"] + 1
 
 
-def test_competitions_of_one_server_are_kept_apart(start_practice):
+def test_competitions_of_one_server_are_kept_apart(start_practice, seed_practice_home, tmp_path):
     """Each has its files, its solution, its quota and its list; a ref belongs to one of them."""
-    server = start_practice(competition=DIGITS_MINI.name, daily_limit=1, score_seconds=0)
-    small = b"ImageId,Label\n" + b"".join(b"%d,0\n" % row for row in range(1, DIGITS_MINI.test_rows + 1))
-    first = server.submit(small, "small").json()["ref"]
-    assert server.submit(small, "small").status_code == 400
+    home = seed_practice_home(seed_practice_home(tmp_path), DIGIT_RECOGNIZER.name)
+    server = start_practice(home, daily_limit=1, score_seconds=0)
+    first = server.submit(GOOD, "small").json()["ref"]
+    assert server.submit(GOOD, "small").status_code == 400
 
     server.spec = DIGIT_RECOGNIZER
     assert server.submissions() == []
-    second = server.submit(GOOD, "large").json()["ref"]
+    second = server.submit(zeros(DIGIT_RECOGNIZER), "large").json()["ref"]
 
     assert second == first + 1
     assert [found["ref"] for found in server.submissions()] == [second]
     for ref, spec in ((first, DIGITS_MINI), (second, DIGIT_RECOGNIZER)):
         right = int(np.count_nonzero(data.solve(0, spec) == 0))
         assert server.scored(ref)["publicScore"] == cut_score(right, spec.test_rows)
-    names = [file["name"] for file in server.call("ListDataFiles").json()["files"]]
-    assert sorted(names) == sorted(DIGIT_RECOGNIZER.files)
-    assert data.sizes(server.home / "split-0" / "digits-mini.zip")["test.csv"] < 1_000_000
+    sizes = {file["name"]: file["totalBytes"] for file in server.call("ListDataFiles").json()["files"]}
+    assert sizes == data.sizes(home / "split-0" / "digit-recognizer.zip")
 
 
 def test_a_competition_that_cannot_be_opened_is_reported(monkeypatch, seed_practice_home, tmp_path):
-    """Its first call gets a 500 with the file's name and the remedy; the others go on."""
-    home = seed_practice_home(tmp_path / "home", DIGITS_MINI.name)
-    server = _prepare(home, DIGITS_MINI, PracticeOptions(), [])
+    """Its first call gets a 500 with the file's name and the remedy; the others are served."""
+    server = open_server(seed_practice_home(tmp_path / "home"), DIGITS_MINI, PracticeOptions())
     client = TestClient(build_app(server))
     client.auth = (server.credentials.username, server.credentials.key)
     monkeypatch.setattr(data, "MNIST", tmp_path / "absent.npz")
@@ -228,8 +249,8 @@ def test_a_competition_that_cannot_be_opened_is_reported(monkeypatch, seed_pract
     assert "absent.npz: cannot read" in answers["digit-recognizer"].json()["message"]
 
 
-def test_two_submissions_at_once_do_not_overdraw_the_quota(start_practice):
-    """Of many requests for the last place one gets it."""
+def test_submissions_at_once_do_not_overdraw_the_quota(start_practice):
+    """Of many requests at once for the last submission of the day, one succeeds."""
     server = start_practice(daily_limit=1)
     with ThreadPoolExecutor(6) as pool:
         codes = list(pool.map(lambda number: server.submit(GOOD, str(number)).status_code, range(6)))
@@ -242,7 +263,7 @@ def test_two_submissions_at_once_do_not_overdraw_the_quota(start_practice):
 def test_a_signal_ends_it_at_once(start_practice, number):
     """Within two seconds, also while a client waits for an answer that never comes."""
     server = start_practice(faults=("silent:1:ListSubmissions",))
-    body = b'{"competitionName":"digit-recognizer"}'
+    body = b'{"competitionName":"digits-mini"}'
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as waiting:
         waiting.sendall(
             b"POST /v1/competitions.CompetitionApiService/ListSubmissions HTTP/1.1\r\nHost: x\r\n"
@@ -258,8 +279,8 @@ def test_a_signal_ends_it_at_once(start_practice, number):
     assert time.monotonic() - started < 2
 
 
-def test_a_person_is_told_how_to_use_it(shared_practice):
-    """The address and where the account is, not the account; its files are for their owner only."""
+def test_its_output_says_how_to_use_it(shared_practice):
+    """It names the address and the account's files, not the account; only their owner may read them."""
     server = shared_practice
     said = (server.home / "test-server.log").read_text()
 
@@ -276,7 +297,7 @@ def test_a_person_is_told_how_to_use_it(shared_practice):
 
 @pytest.fixture
 def run_command(monkeypatch, capsys):
-    """`python -m infra.practice` that fails before it serves: exit status and stderr."""
+    """Run `python -m infra.practice`, which fails before it serves: exit status and stderr."""
 
     def run(*options):
         monkeypatch.setattr(sys, "argv", ["mnist-practice", *map(str, options)])
@@ -287,7 +308,7 @@ def run_command(monkeypatch, capsys):
     return run
 
 
-def test_a_port_or_home_in_use_is_said(run_command, shared_practice, tmp_path):
+def test_a_port_or_home_in_use_is_reported(run_command, shared_practice, tmp_path):
     """One line that names the port or the home, and exit 1."""
     port = shared_practice.url.rsplit(":", 1)[1]
     file = tmp_path / "file"
@@ -303,7 +324,7 @@ def test_a_port_or_home_in_use_is_said(run_command, shared_practice, tmp_path):
         assert says in said
 
 
-def test_damaged_data_end_the_start(run_command, monkeypatch, tmp_path):
+def test_damaged_data_stop_the_start(run_command, monkeypatch, tmp_path):
     """One line that names the file, and exit 1."""
     damaged = tmp_path / "mnist.npz"
     damaged.write_bytes(b"not the digits")
@@ -315,8 +336,8 @@ def test_damaged_data_end_the_start(run_command, monkeypatch, tmp_path):
     assert said.startswith(f"mnist-practice: {damaged} is damaged")
 
 
-def test_a_damaged_memory_ends_the_start(run_command, seed_practice_home, tmp_path):
-    """One line that names the file of the submissions, and exit 1; nothing is thrown away."""
+def test_a_damaged_ledger_stops_the_start(run_command, seed_practice_home, tmp_path):
+    """One line that names the file of the submissions, and exit 1; the file stays."""
     home = seed_practice_home(tmp_path / "home")
     file = home / "split-0" / "submissions.sqlite3"
     file.write_bytes(b"no database, but more than a page of it" * 200)
@@ -331,10 +352,33 @@ def test_a_damaged_memory_ends_the_start(run_command, seed_practice_home, tmp_pa
 @pytest.mark.parametrize(
     "fault", ["no-such", "slow:0", "slow:many", "slow:1:NoSuchCall", "late-list:1:upload"]
 )
-def test_a_fault_that_does_not_exist_is_a_usage_error(run_command, tmp_path, fault):
-    """Exit 2, before anything is made."""
+def test_an_unknown_fault_is_a_usage_error(run_command, tmp_path, fault):
+    """Exit 2, and nothing is created."""
     code, said = run_command("--home", tmp_path / "home", "--fault", fault)
 
     assert code == 2
     assert "--fault" in said
     assert not (tmp_path / "home").exists()
+
+
+def test_an_unknown_competition_is_a_usage_error(run_command, tmp_path):
+    """Exit 2, and the message lists the competitions that exist."""
+    code, said = run_command("--home", tmp_path / "home", "--competition", "titanic")
+
+    assert code == 2
+    assert "digit-recognizer" in said
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_ledger_of_an_older_format_is_refused(run_command, seed_practice_home, tmp_path):
+    """Submissions that an earlier version stored are not misread: the message names file and remedy."""
+    home = seed_practice_home(tmp_path / "home")
+    file = home / "split-0" / "submissions.sqlite3"
+    with contextlib.closing(sqlite3.connect(file)) as old:
+        old.execute("CREATE TABLE submissions (ref INTEGER PRIMARY KEY)")
+
+    code, said = run_command("--home", home, "--port", 0)
+
+    assert code == 1
+    assert f"{file} does not hold this server's submissions (its format is 0, not 2)" in said
+    assert "move it away" in said
