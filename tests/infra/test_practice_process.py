@@ -102,7 +102,7 @@ def test_jobs_at_the_same_time_get_the_same_server(home, start_job):
     assert found[0]["token"] not in found[0]["repr"]
     for job in jobs[:2]:
         job.communicate()
-    time.sleep(1.2)
+    time.sleep(0.7)  # the server looks for jobs twice a second
     assert read_record(home).url == found[0]["url"]
     jobs[2].communicate()
     assert wait_for_the_end(home) < 6
@@ -168,7 +168,7 @@ def test_a_server_that_a_user_started_is_used_and_left_running(home, start_job, 
 
     assert said(job)["url"] == server.url
     job.communicate()
-    time.sleep(1)
+    time.sleep(0.7)
 
     assert server.process.poll() is None
     assert server.stop() == -signal.SIGTERM
