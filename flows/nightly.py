@@ -49,13 +49,13 @@ def nightly(parameters: NightlyParameters) -> RunResult:
     settings = start_flow(parameters)
     with capped(settings.night_cap_s, "the night", "MNIST_NIGHT_CAP_S"):
         run = open_run(settings, run_key(settings, parameters), fresh=parameters.fresh)
-        reconcile(run)
-        alarms = check_new_scores(run)
+        reconcile(run)  # a submission whose answer was lost
+        alarms = check_new_scores(run)  # of earlier nights
         ended = run.registry.night(run.key)
         if ended is not None and is_finished(ended, parameters.force):
             return report_again(run, ended)
         alarms += check_champion(run)
-        train_missing(run, parameters)
+        train_missing(run, parameters)  # here, or on the GPU pool
         contest = contest_championship(run, dry_run=parameters.dry_run, force=parameters.force)
         if parameters.dry_run:
             return report(run, Outcome(contest.version, Decision.DRY_RUN, contest.verdict.reason), alarms)

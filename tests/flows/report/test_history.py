@@ -1,16 +1,12 @@
-"""What a person sees: the history of the nights, caps, and reports that are bounded."""
+"""The history of the nights: its drawing and its table."""
 
 import re
 from xml.etree import ElementTree
 
 import pytest
 
-from flows.records import Decision, Demotion, NightEntry, RunKey, Score, Status
-from flows.registry import Registry
-from flows.report import folder
+from flows.records import Decision
 from flows.report.history import ROWS, Entry, draw, markdown
-from flows.report.result import read_history
-from flows.store.folder import Folder
 
 
 def entry(number, valid=0.99, public=0.991, champion=False, demoted=False):
@@ -18,7 +14,7 @@ def entry(number, valid=0.99, public=0.991, champion=False, demoted=False):
     return Entry(
         night=f"2026-11-{number:02d}",
         version=f"2026-11-{number:02d}-convnet-{number:08x}",
-        decision="promoted" if champion else "rejected",
+        decision=Decision.PROMOTED if champion else Decision.REJECTED,
         valid=None if valid is None else (valid, valid - 0.001, valid + 0.001),
         public=None if public is None else (public, public - 0.001, public + 0.001),
         champion=champion,
@@ -84,38 +80,3 @@ def test_the_page_stays_small():
 
     assert page.count("\n| 2026") == ROWS
     assert len(page) < 100_000
-
-
-def test_the_history_is_read_from_the_registry(tmp_path):
-    """Nights, scores and champions as they were put: with intervals, the alarm's version demoted."""
-    registry = Registry(Folder(tmp_path), "practice/digit-recognizer/abc")
-    for night, score in (("2026-11-23", 0.99), ("2026-11-24", 0.9)):
-        version = f"{night}-convnet-1"
-        run = RunKey(night=night, model="convnet", preset="fast")
-        facts = {"valid_accuracy": 0.98, "valid_interval": (0.97, 0.985)}
-        registry.end_night(
-            NightEntry(run=run, version=version, decision=Decision.PROMOTED, reason="", **facts)
-        )
-        registry.put_score(Score(version=version, status=Status.COMPLETE, public_score=score))
-        registry.promote(version, registry.champion()[0], "")
-    registry.promote("2026-11-23-convnet-1", 2, "", demoted="2026-11-24-convnet-1", cause=Demotion.ALARM)
-
-    first, second = read_history(registry)
-
-    assert first.valid == (0.98, 0.97, 0.985)
-    value, low, high = first.public
-    assert low < value == 0.99 < high
-    assert high - low == pytest.approx(2 * 1.96 * (0.99 * 0.01 / 28_000) ** 0.5, rel=0.02)
-    assert (first.champion, first.demoted) == (True, False)
-    assert (second.champion, second.demoted) == (True, True)
-
-
-def test_only_the_latest_reports_are_kept(tmp_path):
-    """The reports of older nights go, the others stay, and so does what is no report."""
-    for night in ("2026-11-21", "2026-11-22", "2026-11-23", "other"):
-        (tmp_path / "reports" / night / "convnet-fast").mkdir(parents=True)
-
-    folder.delete_old(tmp_path, 2)
-
-    left = {path.name for path in (tmp_path / "reports").iterdir()}
-    assert left == {"2026-11-22", "2026-11-23", "other"}

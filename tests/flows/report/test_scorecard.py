@@ -1,0 +1,74 @@
+"""The scorecard's rows and its page, from records alone."""
+
+from flows.records import (
+    ChampionResult,
+    Decision,
+    RunKey,
+    RunResult,
+    Status,
+    SubmissionResult,
+    VersionEntry,
+)
+from flows.report.scorecard import Link, Scorecard
+
+RUN = RunKey(night="2026-11-23", model="convnet", preset="fast")
+
+
+def card(*, submission=None, decision=Decision.REJECTED, **facts):
+    """The scorecard of a version."""
+    version = VersionEntry(
+        version="v", run=RUN, objects={}, model="convnet", night=RUN.night, preset="fast", seed=7,
+        valid_rows=8400, valid_accuracy=0.9912, valid_interval=(0.989, 0.993), **facts,
+    )  # fmt: skip
+    result = RunResult(
+        night=RUN.night, version="v", decision=decision, reason="why", submission=submission,
+        champion=ChampionResult(version="c", valid_accuracy=None, public_score=None), seconds={"train": 1.25},
+    )  # fmt: skip
+    return Scorecard(result=result, version=version, manifest=Link("s3://b/v.json", "https://console"))
+
+
+def test_the_rows_of_a_single_network():
+    """Name and value of each fact; what is unknown about the champion is said."""
+    rows = dict(card().rows())
+
+    assert rows["model"] == "convnet fast, seed 7"
+    assert rows["validation accuracy"] == "0.9912, 95 % interval 0.9890 to 0.9930 (8,400 held-out rows)"
+    assert rows["public score"] == "not submitted"
+    assert rows["decision"] == "rejected: why"
+    assert rows["champion"] == "c (–, no score)"
+    assert rows["seconds"] == "train 1.2"
+    assert "members" not in rows
+
+
+def test_an_ensemble_shows_its_members_and_how_often_they_agree():
+    """The share is of the rows that several members held out, 0 too."""
+    rows = dict(card(members=("a", "b"), agreement=0.0).rows())
+
+    assert rows["members"] == "2: a, b"
+    assert rows["members agree on"].startswith("0.00%")
+
+
+def test_a_submission_shows_its_score_and_who_posted_it():
+    """A score that is not out, and one that is."""
+    pending = SubmissionResult(ref=5, status=Status.PENDING, public_score=None, posted=True)
+    scored = SubmissionResult(ref=5, status=Status.COMPLETE, public_score=0.99, posted=False)
+
+    shown = [dict(card(submission=made).rows())["public score"] for made in (pending, scored)]
+
+    assert shown == ["not known yet (submission 5, posted now)", "0.99000 (submission 5, posted before)"]
+
+
+def test_without_a_decision_the_reason_says_why_nothing_was_submitted():
+    """As of `submit` on a day without a submission left."""
+    assert dict(card(decision=None).rows())["public score"] == "not submitted: why"
+
+
+def test_the_page_links_the_manifest_and_shows_the_pictures_that_there_are():
+    """The seconds have a table of their own."""
+    page = card().markdown({"confusion.png": "confusion.png"})
+
+    assert page.startswith("# Night 2026-11-23: rejected")
+    assert "| manifest | [s3://b/v.json](https://console) |" in page
+    assert "| train | 1.2 |" in page
+    assert "![Confusion](confusion.png)" in page
+    assert "hardest.png" not in page
