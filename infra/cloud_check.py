@@ -1,12 +1,12 @@
-"""`make cloud-check`: the whole cloud, made and unmade on this machine, with moto in AWS's place.
+"""`make cloud-check`: create and destroy the whole cloud setup on this machine, with moto instead of AWS.
 
     python -m infra.cloud_check
 
-Terraform is formatted and valid; checkov finds nothing but what stands in `CHECKOV_KNOWS`; everything is
-applied; a second plan changes nothing but what stands in `MOTO_DIFFERS`; everything is destroyed. Needs
-`terraform` on PATH; the AWS provider comes from wherever your own Terraform configuration says, checkov from
-PyPI by uv, into an environment of its own. The rest stays on loopback. It can not show that AWS accepts what
-moto does, that machines come up, that policies let through what they should.
+Terraform must be formatted and valid; checkov may find only what `CHECKOV_KNOWS` lists; everything is
+applied; a second plan may change only what `MOTO_DIFFERS` lists; everything is destroyed. Needs `terraform`
+on PATH; the AWS provider comes from where your own Terraform configuration says, checkov from PyPI by uv,
+into an environment of its own. The rest stays on loopback. It cannot show that AWS accepts what moto
+accepts, that machines come up, or that policies allow what they should.
 """
 
 import json
@@ -25,7 +25,7 @@ from typing import Any
 
 TERRAFORM = Path(__file__).parent / "terraform"
 STEP_S = 400
-"""Longest that one Terraform command may take."""
+"""Time limit in seconds of one command."""
 
 EMAIL = "budget@example.org"
 VARIABLES = {
@@ -41,14 +41,14 @@ CLOUD_URL = (
 )
 
 MOTO_DIFFERS = {
-    ("aws_autoscaling_group.gpu", "max_instance_lifetime"): "moto does not keep it",
-    ("aws_ecs_service.server", "availability_zone_rebalancing"): "moto answers an empty text",
-    ("aws_ecs_service.server", "enable_execute_command"): "moto does not keep it",
-    ("aws_ecs_service.worker", "availability_zone_rebalancing"): "moto answers an empty text",
-    ("aws_vpc_security_group_ingress_rule.disk", "description"): "moto does not keep it",
-    ("aws_vpc_security_group_ingress_rule.server", "description"): "moto does not keep it",
+    ("aws_autoscaling_group.gpu", "max_instance_lifetime"): "moto does not store it",
+    ("aws_ecs_service.server", "availability_zone_rebalancing"): "moto returns an empty text",
+    ("aws_ecs_service.server", "enable_execute_command"): "moto does not store it",
+    ("aws_ecs_service.worker", "availability_zone_rebalancing"): "moto returns an empty text",
+    ("aws_vpc_security_group_ingress_rule.disk", "description"): "moto does not store it",
+    ("aws_vpc_security_group_ingress_rule.server", "description"): "moto does not store it",
 }
-"""(resource, attribute) that moto does not give back as it was put, and why; any other difference fails."""
+"""(resource, attribute) that moto does not return as it was set, and why; any other difference fails."""
 
 MOTO_LACKS: dict[str, dict[str, Any]] = {
     "AWSBudgetServiceGateway.DescribeSubscribersForNotification": {
@@ -61,17 +61,17 @@ MOTO_LACKS: dict[str, dict[str, Any]] = {
         ]
     },
 }
-"""Calls that moto 5.2 does not know, with AWS's answers. (EFS's backup policy is one more, in `Aws`.)"""
+"""Calls that moto 5.2 does not implement, with AWS's answers. (EFS's backup policy is another, in `Aws`.)"""
 
 CHECKOV = "checkov==3.3.30"
-OWN_KEYS = "encrypted with AWS's keys; a key of one's own costs 1 $ a month and a right more for each role"
-NO_NAT = "no way in from outside (no ingress rule); a NAT gateway costs more a month than all else together"
-LOGS = "variable log_days (30): what a night did stays in the store"
+OWN_KEYS = "encrypted with AWS's keys; an own key costs $1 a month and one more permission for each role"
+NO_NAT = "not reachable from outside (no ingress rule); a NAT gateway costs more than everything else"
+LOGS = "variable log_days (30): the results of a night stay in the store"
 CHECKOV_KNOWS = {
     (
         "CKV_AWS_65",
         "aws_ecs_cluster.this",
-    ): "Container Insights cost more than the night; Prefect shows the runs",
+    ): "Container Insights costs more than the night; Prefect shows the runs",
     ("CKV_AWS_88", "aws_launch_template.gpu"): NO_NAT,
     ("CKV_AWS_333", "aws_ecs_service.server"): NO_NAT,
     ("CKV_AWS_333", "aws_ecs_service.worker"): NO_NAT,
@@ -84,37 +84,40 @@ CHECKOV_KNOWS = {
     (
         "CKV_AWS_18",
         "aws_s3_bucket.store",
-    ): "one role writes, create-only; access logs would need a second bucket",
+    ): "only one role writes, create-only; access logs would need a second bucket",
     (
         "CKV_AWS_144",
         "aws_s3_bucket.store",
     ): "versions can be trained again; a second region doubles the store",
-    ("CKV2_AWS_62", "aws_s3_bucket.store"): "nobody would listen: Prefect tells what a night did",
-    ("CKV2_AWS_11", "aws_vpc.this"): "nothing comes in; flow logs of downloads cost more than they tell",
-    ("CKV2_AWS_57", "aws_secretsmanager_secret.kaggle"): "Kaggle has no call that makes a new token",
-    ("CKV2_AWS_57", "aws_secretsmanager_secret.prefect"): "a person makes a new key at Prefect Cloud",
+    (
+        "CKV2_AWS_62",
+        "aws_s3_bucket.store",
+    ): "nothing would consume the events; Prefect reports what a night did",
+    ("CKV2_AWS_11", "aws_vpc.this"): "nothing comes in; flow logs of downloads cost more than they are worth",
+    ("CKV2_AWS_57", "aws_secretsmanager_secret.kaggle"): "Kaggle has no call that creates a token",
+    ("CKV2_AWS_57", "aws_secretsmanager_secret.prefect"): "a new key is created in Prefect Cloud by a person",
 }
-"""(check, resource) that checkov would have otherwise, and why it is so; any other finding fails."""
+"""(check, resource) that checkov reports, and why it is accepted; any other finding fails."""
 
 Answer = Callable[..., Any]
 
 
 class Aws:
-    """moto's server, with AWS's answers to the few calls that moto 5.2 does not know.
+    """moto's server, with AWS's answers to the few calls that moto 5.2 does not implement.
 
     Attributes:
         url: where it listens, on loopback.
     """
 
     def __init__(self) -> None:
-        os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"  # a policy of AWS's is attached
+        os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"  # an AWS managed policy is attached
         from moto.server import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._app = DomainDispatcherApplication(create_backend_app)
         self._backup: dict[str, Any] = {}
-        self._one_at_a_time = threading.Lock()  # moto is not made for threads
+        self._one_at_a_time = threading.Lock()  # moto is not thread-safe
         self._server = make_server("127.0.0.1", 0, self, threaded=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -133,14 +136,14 @@ class Aws:
             return [b"".join(self._app(environ, start_response))]
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
 
 @contextmanager
 def terraform_in_copy(endpoint: str) -> Iterator[Callable[..., str]]:
-    """A function that runs Terraform on a copy of the configuration, so that no state is left behind."""
+    """Yield a function that runs Terraform on a copy of the configuration, so that no state is left."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for file in TERRAFORM.glob("*.tf"):
@@ -168,7 +171,7 @@ def terraform_in_copy(endpoint: str) -> Iterator[Callable[..., str]]:
 
 
 def differences(plan: dict[str, Any]) -> dict[tuple[str, str], str]:
-    """(resource, attribute) → what a plan would change there; `*` where a whole resource comes or goes."""
+    """Return what a plan would change by (resource, attribute); `*` stands for a whole resource."""
     found: dict[tuple[str, str], str] = {}
     for change in plan.get("resource_changes", []):
         actions, before, after = (change["change"][name] for name in ("actions", "before", "after"))
@@ -200,7 +203,7 @@ def check(run: Callable[..., str], **variables: str) -> None:
         why = MOTO_DIFFERS.get((resource, name))
         say(f"  {'moto' if why else 'NOT MOTO'}: {resource}.{name}: {why or what}")
     if others := found.keys() - MOTO_DIFFERS.keys():
-        raise SystemExit(f"{len(others)} differences that are not moto's")
+        raise SystemExit(f"{len(others)} differences that MOTO_DIFFERS does not list")
     run("destroy", "-auto-approve", "-input=false", "-no-color", **variables)
     left = json.loads(run("show", "-json")).get("values")
     if left:
@@ -209,7 +212,7 @@ def check(run: Callable[..., str], **variables: str) -> None:
 
 
 def installed_by_uv(package: str, program: str) -> list[str] | None:
-    """The command of a program that uv installs from PyPI, apart from ours; None where it can not."""
+    """Return the command of a program that uv installs from PyPI for itself; None if it cannot."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if uv is None:
         return None
@@ -222,14 +225,14 @@ def installed_by_uv(package: str, program: str) -> list[str] | None:
 
 
 def lint() -> None:
-    """Let checkov read the configuration, where it can be installed.
+    """Run checkov on the configuration, if it can be installed.
 
     Raises:
         SystemExit: it finds something that is not on the list.
     """
     checkov = installed_by_uv(CHECKOV, "checkov")
     if checkov is None:
-        say(f"checkov: left out, uv can not install {CHECKOV} here")
+        say(f"checkov: skipped, uv cannot install {CHECKOV} here")
         return
     arguments = ["--directory", str(TERRAFORM), "--framework", "terraform", "--skip-download", "--compact"]
     done = subprocess.run(
@@ -240,19 +243,19 @@ def lint() -> None:
         check=False,
     )
     try:
-        told = json.loads(done.stdout)
+        report = json.loads(done.stdout)
         failed = [
             (found["check_id"], found["resource"].split("[")[0], found)
-            for found in told["results"]["failed_checks"]
+            for found in report["results"]["failed_checks"]
         ]
     except (ValueError, KeyError, TypeError):
         raise SystemExit(f"checkov: {(done.stderr + done.stdout)[-2000:]}") from None
     others = [found for check, resource, found in failed if (check, resource) not in CHECKOV_KNOWS]
     for found in others:
         say(f"  {found['check_id']}: {found['resource']}: {found['check_name']} ({found['file_path']})")
-    if others or told["summary"]["parsing_errors"]:
+    if others or report["summary"]["parsing_errors"]:
         raise SystemExit(f"checkov: {len(others)} findings that are not in CHECKOV_KNOWS")
-    say(f"checkov: {told['summary']['passed']} checks passed, {len(failed)} findings have a stated reason")
+    say(f"checkov: {report['summary']['passed']} checks passed, {len(failed)} findings have a stated reason")
 
 
 def say(line: str) -> None:
@@ -261,7 +264,7 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    """Check both ways of running Prefect: Prefect Cloud first, it is the smaller one."""
+    """Check both ways to run Prefect: Prefect Cloud first, because it is smaller."""
     if shutil.which("terraform") is None:
         raise SystemExit("terraform is not on PATH; install 1.10 or newer: developer.hashicorp.com/terraform")
     subprocess.run(["terraform", "fmt", "-check", "-recursive", "-diff", str(TERRAFORM)], check=True)
@@ -271,9 +274,9 @@ def main() -> None:
         with terraform_in_copy(aws.url) as run:
             run("init", "-input=false", "-no-color")
             run("validate", "-no-color")
-            say("Prefect Cloud and a worker:")
+            say("Prefect Cloud with a worker:")
             check(run, TF_VAR_prefect_cloud_api_url=CLOUD_URL)
-            say("a server of our own:")
+            say("a server in the cluster:")
             check(run)
     finally:
         aws.stop()

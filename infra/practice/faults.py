@@ -1,9 +1,9 @@
 """What can go wrong on purpose: one table of faults, and one middleware that looks them up.
 
-A fault strikes the next `count` requests to its target (-1: until cleared) and then is spent. A target is the
-name of an RPC, `upload` (the PUT) or `file` (the download behind the redirect). Without a target it strikes
-where its kind says; `IntrospectToken` only where it is named, since every client start with a token calls it.
-A request with wrong credentials gets its 401 and spends no fault.
+A fault strikes the next `count` requests to its target (-1: until it is cleared) and then is spent. A target
+is the name of an RPC, `upload` (the PUT) or `file` (the download behind the redirect). Without a target it
+strikes those of its kind; `IntrospectToken` must be named, because every client that starts with a token
+calls it. A request with wrong credentials gets a 401 and spends no fault.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Act = Callable[[ASGIApp, Scope, Receive, Send, Params], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a submission is stored with, before and after a fault spoiled it. Times in ms since the epoch."""
+    """What a submission is stored with; a fault may change it. Times in ms since the epoch."""
 
     grade: Grade
     ready_ms: int | None
@@ -44,7 +44,7 @@ Spoil = Callable[[Outcome, Params], Outcome]
 
 @dataclass
 class Fault:
-    """A fault that waits for its requests."""
+    """A fault that waits for requests."""
 
     name: str
     count: int = 1
@@ -54,7 +54,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Kind:
-    """How one name strikes: on the wire (`act`) or on the submission that is stored (`spoil`)."""
+    """What a named fault changes: an answer (`act`) or the submission that is stored (`spoil`)."""
 
     targets: tuple[str, ...] = RPC_NAMES
     params: Params = field(default_factory=dict)
@@ -63,32 +63,36 @@ class Kind:
 
 
 def flat_error(code: int, message: str) -> Response:
-    """Kaggle's own answers: `{"code", "message"}`; its client raises with the message."""
+    """Return an error in Kaggle's own shape, `{"code", "message"}`; its client raises with the message."""
     return JSONResponse({"code": code, "message": message}, status_code=code)
 
 
 def nested_error(code: int, message: str, status: str, headers: dict[str, str] | None = None) -> Response:
-    """The gateway's answers: `{"error": {…}}`; the client raises with the status line alone."""
+    """Return an error in the gateway's shape, `{"error": {…}}`; the client raises with the status line."""
     error = {"code": code, "message": message, "status": status}
     return JSONResponse({"error": error}, status_code=code, headers=headers)
 
 
 def make_fault(asked: Params) -> Fault:
-    """A fault from `{"name", "count": 1, "rpc": null, …params}`; PracticeError says what is wrong with it."""
+    """Return the fault that `{"name", "count": 1, "rpc": null, …params}` describes.
+
+    Raises:
+        PracticeError: no such fault, or a count, target or parameter that it does not take.
+    """
     params = dict(asked)
     name, count, rpc = params.pop("name", None), params.pop("count", 1), params.pop("rpc", None)
     if name not in KINDS:
-        raise PracticeError(f"no fault is named {name!r}; there are {', '.join(KINDS)}")
+        raise PracticeError(f"no fault is named {name!r}", f"choose one of {', '.join(KINDS)}")
     kind = KINDS[name]
     if isinstance(count, bool) or not isinstance(count, int) or (count < 1 and count != -1):
         raise PracticeError(
-            f"count of fault {name} must be a positive integer, or -1 for ever, not {count!r}"
+            f"count of fault {name} must be a positive integer, or -1 for no limit, not {count!r}"
         )
     if rpc is not None and (rpc not in TARGETS or kind.act is None):
-        raise PracticeError(f"fault {name} can not strike {rpc!r}; targets are {', '.join(TARGETS)}")
+        raise PracticeError(f"fault {name} cannot strike {rpc!r}", f"choose one of {', '.join(TARGETS)}")
     for key, value in params.items():
         if key not in kind.params or not isinstance(value, type(kind.params[key])):
-            # 2 is as good as 2.0 for seconds
+            # 2 stands for 2.0 seconds
             if key in kind.params and isinstance(kind.params[key], float) and isinstance(value, int):
                 continue
             raise PracticeError(f"fault {name} takes {kind.params or 'no params'}, not {key}={value!r}")
@@ -96,7 +100,7 @@ def make_fault(asked: Params) -> Fault:
 
 
 def take(faults: list[Fault], target: str) -> Fault | None:
-    """Spend one strike of the first fault on the wire that waits for this target."""
+    """Return the first fault of an answer that waits for this target, and spend one of its strikes."""
     for fault in faults:
         kind = KINDS[fault.name]
         if kind.act and (target == fault.rpc if fault.rpc else target in kind.targets):
@@ -106,7 +110,7 @@ def take(faults: list[Fault], target: str) -> Fault | None:
 
 
 def spoil(faults: list[Fault], outcome: Outcome) -> Outcome:
-    """Spend one strike of every waiting fault that changes what becomes of a submission."""
+    """Return the outcome as all waiting faults of submissions change it, and spend one strike of each."""
     for fault in list(faults):
         change = KINDS[fault.name].spoil
         if change:
@@ -116,7 +120,7 @@ def spoil(faults: list[Fault], outcome: Outcome) -> Outcome:
 
 
 def with_faults(app: ASGIApp, faults: list[Fault]) -> ASGIApp:
-    """The app behind its faults."""
+    """Return the app with its faults in front of it."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         target = _target(scope) if scope["type"] == "http" else None
@@ -144,7 +148,7 @@ def _target(scope: Scope) -> str | None:
 
 
 def _answer(make: Callable[[Params], Response]) -> Act:
-    """A fault that reads the request and answers in the app's place."""
+    """Return a fault that reads the request and answers instead of the app."""
 
     async def act(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
         await _drain(receive)
@@ -184,16 +188,16 @@ async def _silent(app: ASGIApp, scope: Scope, receive: Receive, send: Send, para
     try:
         await _until_disconnect(receive)
     finally:
-        # Cancelled when the server ends: uvicorn would answer 500 yet.
+        # Cancelled when the server ends: uvicorn would still answer 500.
         scope["state"]["transport"].abort()
 
 
 async def _reset(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
     transport: asyncio.Transport = scope["state"]["transport"]
-    # A client that is still sending would meet a broken pipe, as often as not, instead of the reset.
+    # A client that is still sending would often see a broken pipe instead of the reset.
     while (await receive()).get("more_body"):
         pass
-    # To linger for zero seconds makes the kernel send RST instead of FIN.
+    # Lingering for zero seconds makes the kernel send RST instead of FIN.
     linger = struct.pack("ii", 1, 0)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     transport.abort()
@@ -239,7 +243,7 @@ async def _cut_json(app: ASGIApp, scope: Scope, receive: Receive, send: Send, pa
 
 
 async def _drain(receive: Receive) -> None:
-    """Read the whole request: an answer before its end would reach the client as a broken connection."""
+    """Read the whole request: the client would see an answer before its end as a broken connection."""
     while (await receive()).get("more_body"):
         pass
 
@@ -267,7 +271,7 @@ def _low_score(outcome: Outcome, params: Params) -> Outcome:
 
 
 KINDS: dict[str, Kind] = {
-    # answered in Kaggle's place; nothing happens behind it
+    # answered instead of Kaggle; nothing is done
     "rate-limit": Kind(params={"seconds": 1.0}, act=_answer(_rate_limit)),
     "server-error": Kind(params={"code": 503}, act=_answer(_server_error)),
     "rules": Kind(targets=BEHIND_RULES, act=_answer(_rules)),
@@ -275,12 +279,12 @@ KINDS: dict[str, Kind] = {
     "failed-upload": Kind(targets=("upload",), act=_answer(_failed_upload)),
     "reset": Kind(act=_reset),
     "silent": Kind(act=_silent),
-    # done, and then the answer suffers
+    # done, but the answer is late, lost or cut
     "slow": Kind(params={"seconds": 3.0}, act=_slow),
     "lost-reply": Kind(targets=("CreateSubmission",), act=_lost_reply),
     "cut-json": Kind(act=_cut_json),
     "cut-download": Kind(targets=("file",), act=_cut_download),
-    # the next submission that is stored
+    # change the next submission that is stored
     "score-error": Kind(params={"text": "Internal error while scoring"}, spoil=_score_error),
     "score-never": Kind(spoil=_score_never),
     "late-list": Kind(params={"seconds": 5.0}, spoil=_late_list),
