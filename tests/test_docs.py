@@ -223,6 +223,17 @@ def test_the_glossary_defines_the_projects_terms():
     assert terms == sorted(terms)
 
 
+DIALECT = r"\b(anew|can not|for ever|mend(s|ed|ing)?|lacking|taken back|by hand|go(es)? on with|the origin)\b"
+
+
+def test_the_documents_speak_plain_english():
+    """Words that the project once used in a sense of its own do not come back."""
+    assert re.search(DIALECT, "what can not be mended")
+    words = {(name, match[0]) for name, match in found(DIALECT, re.I) if name != "infra/README.md"}
+
+    assert words == set()
+
+
 # Links
 
 
