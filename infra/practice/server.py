@@ -29,6 +29,7 @@ class PracticeProtocol(H11Protocol):
     """uvicorn's HTTP/1.1, which hands the connection to the faults as `scope["state"]["transport"]`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, and keep its transport for the faults."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
 

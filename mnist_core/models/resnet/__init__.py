@@ -13,8 +13,9 @@ from mnist_core.models.base import ModelKind, register
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a ResNet18 is trained: fastai's one cycle of AdamW over digits that are turned, scaled, sheared and
-    shifted at random, as the convnet's are.
+    """How a ResNet18 is trained: fastai's one cycle of AdamW over augmented digits.
+
+    They are turned, scaled, sheared and shifted at random, as the convnet's are.
     """
 
     epochs: int
