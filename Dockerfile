@@ -1,26 +1,26 @@
 # Two images from one file:
-#   docker build --target predict -t mnist-nightly:predict .   CPU: orchestration, predictions, submission
+#   docker build --target predict -t mnist-nightly:predict .   CPU: orchestration, predictions, submissions
 #   docker build --target train -t mnist-nightly:train .       CUDA: training
 # `make image` builds both. Run as any user, with a read-only root and a writable /tmp:
 #   docker run --rm --init --read-only --tmpfs /tmp --env-file .env mnist-nightly:predict python -m flows submit
 
-# A Debian or Ubuntu with Python 3.11, for which the locks are made.
+# Debian or Ubuntu with Python 3.11, the version that the locks are made for.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
 
 # hadolint ignore=DL3006
 FROM ${BASE} AS build
 ARG UV=0.13.9
-# UV_SYSTEM_CERTS: a company that signs its own traffic mounts its /etc/ssl/certs (README of infra/).
+# UV_SYSTEM_CERTS: for a network that intercepts TLS, mount its /etc/ssl/certs (infra/README.md).
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON=/opt/venv/bin/python UV_SYSTEM_CERTS=1
 RUN python3 -m venv --without-pip /opt/venv \
     && python3 -m venv /opt/uv \
     && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check uv==${UV}
 
 FROM build AS build-predict
-# torch's CPU build is on an index of its own, so it can not stand in the lock. With its wheel in requirements/:
+# torch's CPU build is on an index of its own, so it cannot be in the lock. With its wheel in requirements/:
 #   --build-arg TORCH="torch==2.13.0+cpu --no-index"
 ARG TORCH="torch==2.14.1+cpu --index-url https://download.pytorch.org/whl/cpu"
-# Headers and static libraries are for compilers, and there is none; nobody runs the packages' own tests.
+# Headers and static libraries are for compilers, and the image has none; the packages' own tests are not run.
 # hadolint ignore=DL3003,SC2086
 RUN --mount=type=bind,source=requirements,target=/requirements \
     /opt/uv/bin/uv pip install --quiet --require-hashes --requirement /requirements/predict.lock \
@@ -51,15 +51,15 @@ LABEL org.opencontainers.image.title="mnist-nightly" \
       org.opencontainers.image.description="Retrains a digit recogniser every night and enters it in Kaggle's digit-recognizer" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="${REVISION}"
-# All that is written lies under /tmp: the root file system can be read-only. Bytecode is compiled already.
+# Everything is written below /tmp, so that the root file system can be read-only. Bytecode is already compiled.
 ENV PATH=/opt/venv/bin:${PATH} HOME=/tmp MNIST_HOME=/tmp/mnist PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
-# With an init as process 1 (docker --init, ECS initProcessEnabled) a stop request reaches the flow, which ends
+# With an init as process 1 (docker --init, ECS initProcessEnabled) a stop request reaches the flow, which then ends
 # within 8 s.
 STOPSIGNAL SIGTERM
 # A number, so that Kubernetes and others can check that it is not root.
 USER 10001:10001
-# So that an empty volume mounted here gets the rights of /tmp, not those of root alone (ECS on Fargate).
+# So that an empty volume mounted here gets the permissions of /tmp, not of root alone (ECS on Fargate).
 VOLUME /tmp
 CMD ["python", "-m", "flows", "--help"]
 

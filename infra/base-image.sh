@@ -1,5 +1,5 @@
 #!/bin/sh
-# A base image for the Dockerfile where none can be pulled: Debian's own packages, its Python and nothing else.
+# Make a base image for the Dockerfile if none can be pulled: Debian's own packages and Python, nothing else.
 # Needs root, debootstrap and buildah. `make image` calls it when pulling fails.
 #
 #   infra/base-image.sh localhost/mnist-base:bookworm
@@ -11,10 +11,10 @@ export BUILDAH_ISOLATION STORAGE_DRIVER
 folder=$(mktemp -d)
 container=
 trap 'if [ -n "$container" ]; then buildah rm "$container" >/dev/null; fi; rm -rf "$folder"' EXIT
-# bookworm's Python is 3.11, the version that the tests run on.
+# Python 3.11 of bookworm is the version that the tests run on.
 debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
     bookworm "$folder" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
-# Lists, downloads and manuals are of no use in an image; neither is a host name of this machine's.
+# An image needs no package lists, downloads or manuals, and not this machine's host name.
 rm -rf "$folder"/var/lib/apt/lists/* "$folder"/var/cache/apt/* "$folder"/usr/share/doc/* \
     "$folder"/usr/share/man/* "$folder"/usr/share/locale/* "$folder"/var/log/* "$folder"/etc/hostname
 rm -f "$folder"/etc/resolv.conf

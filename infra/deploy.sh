@@ -1,11 +1,11 @@
 #!/bin/sh
-# `make deploy`: this commit becomes what runs in the cloud. Running it again is harmless: what is there stays.
+# `make deploy`: deploy this commit to the cloud. It is safe to repeat: what exists is kept.
 #
 #   images → registry → Terraform → pools → deployments → a dry night as a smoke test
 #
-# Reads AWS's usual variables and, for a first time, infra/terraform/terraform.tfvars (infra/README.md).
-# STATE_BUCKET keeps Terraform's state in S3; PREFECT_CLOUD_API_URL and PREFECT_API_KEY choose Prefect Cloud;
-# SMOKE=no leaves the smoke test out; YES=1 applies without asking.
+# Reads the usual AWS variables and infra/terraform/terraform.tfvars (infra/README.md).
+# STATE_BUCKET keeps Terraform's state in S3; PREFECT_CLOUD_API_URL and PREFECT_API_KEY select Prefect Cloud;
+# SMOKE=no skips the smoke test; YES=1 applies without asking.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -13,9 +13,9 @@ say() { echo "deploy: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 for program in aws terraform git; do
-    command -v "$program" >/dev/null || die "$program is missing; infra/README.md says where to get it"
+    command -v "$program" >/dev/null || die "$program is missing; install it as infra/README.md says"
 done
-[ -z "$(git status --porcelain)" ] || die "there are changes that no commit has; an image is named by its commit"
+[ -z "$(git status --porcelain)" ] || die "there are uncommitted changes; commit them, because an image is named by its commit"
 tag=$(git rev-parse --short=12 HEAD)
 scratch=$(mktemp -d)
 forward=
@@ -47,7 +47,7 @@ docker info >/dev/null 2>&1 && builder=docker || builder=buildah
 for target in predict train; do
     address=$(repository "$target")
     if aws ecr describe-images --repository-name "${address#*/}" --image-ids imageTag="$tag" >/dev/null 2>&1; then
-        say "$target:$tag is in the registry already"
+        say "$target:$tag is already in the registry"
         continue
     fi
     infra/image.sh "$target"
@@ -85,18 +85,18 @@ for _ in range(60):
     except OSError:
         time.sleep(2)
 else:
-    raise SystemExit("deploy: Prefect's API does not answer; is AWS's session-manager-plugin installed?")
+    raise SystemExit("deploy: the Prefect API does not answer; check that the AWS session-manager-plugin is installed")
 PYTHON
 
 say "pools and deployments"
 "$python" -m infra.pools "$scratch" < "$scratch/pool.json"
 "$python" -m flows.ops.pools --templates "$scratch" --pool-type ecs
-for pool in cpu gpu; do # pools that were there get the new images too
+for pool in cpu gpu; do # existing pools get the new images too
     "$python" -m prefect --no-prompt work-pool update "$pool" --base-job-template "$scratch/$pool.json"
 done
 
 if [ "${SMOKE:-yes}" = yes ]; then
-    say "smoke test: a short night on a GPU that promotes and posts nothing"
+    say "smoke test: a short dry run on a GPU, which promotes and submits nothing"
     "$python" -m prefect --no-prompt deployment run nightly/nightly --param dry_run=true --param 'preset="fast"' \
         --watch --watch-timeout 3600
 fi

@@ -1,34 +1,34 @@
 #!/bin/sh
-# `make image`: builds both images with `docker` where an engine answers, else with `buildah`.
+# `make image`: build both images, with `docker` if an engine answers, else with `buildah`.
 #
-#   infra/image.sh [TARGET…]     predict and train where none is given
+#   infra/image.sh [TARGET…]     default: predict train
 #
-# IMAGE_ARGS goes to the builder as it is: `--volume /etc/ssl/certs:/etc/ssl/certs:ro` for a network that signs its
-# own traffic (buildah), `--build-arg TORCH=…` for another torch. BASE is another base image.
+# IMAGE_ARGS is passed to the builder: `--volume /etc/ssl/certs:/etc/ssl/certs:ro` for a network that intercepts
+# TLS (buildah), `--build-arg TORCH=…` for another torch. BASE is another base image.
 set -eu
 cd "$(dirname "$0")/.."
 : "${BUILDAH_ISOLATION:=chroot}" "${STORAGE_DRIVER:=vfs}"
 export BUILDAH_ISOLATION STORAGE_DRIVER
 say() { echo "image: $*" >&2; }
 
-# A docker client alone says nothing: the engine has to answer.
+# A docker client is not enough: the engine must answer.
 if docker info >/dev/null 2>&1; then
     builder=docker
 elif command -v buildah >/dev/null || { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }; then
     builder=buildah
     if ! command -v buildah >/dev/null; then
-        say "no docker engine answers and buildah is not there: installing it from Debian"
+        say "no docker engine answers and buildah is missing: installing it from Debian"
         apt-get update -qq && apt-get install -qq -y --no-install-recommends buildah debootstrap >/dev/null
     fi
 else
-    say "no docker engine answers and there is no buildah; start docker, or: sudo apt-get install buildah debootstrap"
+    say "no docker engine answers and buildah is missing; start docker, or: sudo apt-get install buildah debootstrap"
     exit 1
 fi
 
 base=${BASE:-$(sed -n 's/^ARG BASE=//p' Dockerfile)}
 if [ "$builder" = buildah ] && ! buildah inspect --type image "$base" >/dev/null 2>&1 \
     && ! timeout 120 buildah pull --quiet "$base" >/dev/null 2>&1; then
-    say "$base can not be pulled: making a base image from Debian"
+    say "$base cannot be pulled: making a base image from Debian"
     base=localhost/mnist-base:bookworm
     if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
         command -v debootstrap >/dev/null || { say "debootstrap is missing: sudo apt-get install debootstrap"; exit 1; }
@@ -40,7 +40,7 @@ revision=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null |
 targets="${*:-predict train}"
 for target in $targets; do
     set -- --build-arg BASE="$base" --build-arg REVISION="$revision" --target "$target" --tag "mnist-nightly:$target"
-    # A wheel of torch's CPU build that lies in requirements/ comes before its index.
+    # A wheel of torch's CPU build in requirements/ is preferred to its index.
     wheel=$(find requirements -name 'torch-*+cpu-*.whl' | sort | tail -n 1)
     if [ -n "$wheel" ]; then
         version=${wheel#requirements/torch-}

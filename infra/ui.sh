@@ -1,13 +1,13 @@
 #!/bin/sh
-# Prefect's UI and API of the server in the cluster at http://localhost:4200, through SSM, until Ctrl-C.
-# Needs AWS's CLI with its session-manager-plugin.
+# Forward the UI and API of the cluster's Prefect server to http://localhost:4200, through SSM, until Ctrl-C.
+# Needs the AWS CLI with its session-manager-plugin.
 #
 #   infra/ui.sh [CLUSTER]
 set -eu
 cluster=${1:-mnist-nightly}
 task=$(aws ecs list-tasks --cluster "$cluster" --service-name server --query 'taskArns[0]' --output text)
 if [ "$task" = None ]; then
-    echo "ui: the service \`server\` of $cluster has no task; look at its events in ECS" >&2
+    echo "ui: the service \`server\` of $cluster has no task; see its events in ECS" >&2
     exit 1
 fi
 runtime=$(aws ecs describe-tasks --cluster "$cluster" --tasks "$task" --output text \

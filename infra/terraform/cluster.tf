@@ -1,12 +1,12 @@
-# The cluster: Fargate for what needs no GPU, and two groups of GPU machines that stand at zero until a task waits.
+# The cluster: Fargate for what needs no GPU, and two groups of GPU machines that have size zero until a task waits.
 
 resource "aws_ecs_cluster" "this" {
   name = var.name
 }
 
 locals {
-  # Share of spot in each group. ECS does not go from one capacity provider to another by itself: a run that
-  # finds no spot machine is started again on `on-demand` (infra/README.md).
+  # Percentage of on-demand machines in each group. ECS does not switch to another capacity provider by itself: a
+  # run that finds no spot machine is started again on `on-demand` (infra/README.md).
   gpu_groups = { spot = 0, on-demand = 100 }
 }
 
@@ -26,7 +26,7 @@ resource "aws_launch_template" "gpu" {
     security_groups             = [aws_security_group.job.id]
   }
 
-  # One hop: containers in bridge mode do not reach the machine's own credentials.
+  # One hop, so that containers in bridge mode cannot reach the machine's own credentials.
   metadata_options {
     http_tokens                 = "required"
     http_put_response_hop_limit = 1
@@ -42,7 +42,7 @@ resource "aws_launch_template" "gpu" {
     }
   }
 
-  # Power off, whatever hangs: the last of the caps on a GPU (the first is the job's own, in infra/pools).
+  # Power off in any case: the last time limit on a GPU (the first is the job's own, in infra/pools).
   user_data = base64encode(<<-EOT
     #!/bin/bash
     cat >> /etc/ecs/ecs.config <<CONFIG
@@ -71,7 +71,7 @@ resource "aws_autoscaling_group" "gpu" {
   min_size                  = 0
   max_size                  = var.gpu_machines_max
   vpc_zone_identifier       = aws_subnet.public[*].id
-  protect_from_scale_in     = true # the capacity provider takes it from a machine that is idle
+  protect_from_scale_in     = true # the capacity provider removes it from an idle machine
   max_instance_lifetime     = 86400
   wait_for_capacity_timeout = "0"
 
@@ -96,7 +96,7 @@ resource "aws_autoscaling_group" "gpu" {
     }
   }
 
-  # ECS sets this tag itself; named here so that the next plan does not take it away.
+  # ECS sets this tag itself; it is named here so that the next plan does not remove it.
   tag {
     key                 = "AmazonECSManaged"
     value               = "true"
@@ -104,7 +104,7 @@ resource "aws_autoscaling_group" "gpu" {
   }
 
   lifecycle {
-    ignore_changes = [desired_capacity] # the capacity provider's
+    ignore_changes = [desired_capacity] # set by the capacity provider
   }
 }
 
@@ -132,8 +132,8 @@ resource "aws_ecs_cluster_capacity_providers" "this" {
   capacity_providers = [for group in aws_ecs_capacity_provider.gpu : group.name]
 }
 
-# Each change of a task's state goes to a queue that the workers read: only so does a task that never started, or
-# was killed, become a state in Prefect.
+# Each change of a task's state goes to a queue that the workers read. Without it, a task that never started or was
+# killed would not become a state in Prefect.
 resource "aws_sqs_queue" "tasks" {
   name                       = "${var.name}-tasks"
   message_retention_seconds  = 86400
@@ -177,7 +177,7 @@ resource "aws_cloudwatch_event_target" "tasks" {
   arn  = aws_sqs_queue.tasks.arn
 }
 
-# The whole account's costs: a filter by tag would work only a day after somebody activates the tag for billing.
+# The costs of the whole account: a filter by tag works only a day after the tag is activated for billing.
 resource "aws_budgets_budget" "month" {
   name         = "${var.name}-month"
   budget_type  = "COST"

@@ -1,5 +1,5 @@
-# A tag of the GitHub repository deploys (.github/workflows/ci.yml), with a token that lasts for that job alone. It
-# may bring new images and the task definitions that name them; roles, network and machines are changed by a person.
+# A tag of the GitHub repository deploys (.github/workflows/ci.yml), with a token that is valid for that job alone. It
+# may deploy new images and the task definitions that name them; a person changes roles, network and machines.
 
 resource "aws_iam_openid_connect_provider" "github" {
   count          = var.github_repository == null ? 0 : 1
@@ -20,7 +20,7 @@ data "aws_iam_policy_document" "by_github" {
       variable = "token.actions.githubusercontent.com:aud"
       values   = ["sts.amazonaws.com"]
     }
-    # Jobs of the environment `production` alone: there GitHub asks a person, and admits tags only (README).
+    # Only jobs of the environment `production`, for which GitHub asks a reviewer and accepts tags only (README).
     condition {
       test     = "StringEquals"
       variable = "token.actions.githubusercontent.com:sub"
@@ -35,7 +35,7 @@ resource "aws_iam_role" "deploy" {
   assume_role_policy = data.aws_iam_policy_document.by_github[0].json
 }
 
-# Terraform reads the configuration of all that it keeps; this policy of AWS's reads no data.
+# Terraform reads the configuration of all that it manages; this AWS managed policy reads no data.
 resource "aws_iam_role_policy_attachment" "deploy_reads" {
   count      = var.github_repository == null ? 0 : 1
   role       = aws_iam_role.deploy[0].name
@@ -46,12 +46,12 @@ data "aws_iam_policy_document" "deploy" {
   count = var.github_repository == null ? 0 : 1
 
   statement {
-    sid       = "LogInToTheRegistry" # has no resource of its own
+    sid       = "LogInToTheRegistry" # supports no resource-level permission
     actions   = ["ecr:GetAuthorizationToken"]
     resources = ["*"]
   }
   statement {
-    sid = "PushImages" # the calls of a push; tags are immutable, so none can be replaced
+    sid = "PushImages" # the calls of a push; tags are immutable, so that none can be replaced
     actions = [
       "ecr:BatchCheckLayerAvailability",
       "ecr:BatchGetImage",
@@ -64,12 +64,12 @@ data "aws_iam_policy_document" "deploy" {
     resources = [for repository in aws_ecr_repository.image : repository.arn]
   }
   statement {
-    sid       = "NameTheNewImages" # a new revision, the old one away; AWS knows no resource for either
+    sid       = "NameTheNewImages" # register a new revision, deregister the old one; neither supports a resource-level permission
     actions   = ["ecs:DeregisterTaskDefinition", "ecs:RegisterTaskDefinition"]
     resources = ["*"]
   }
   statement {
-    sid       = "TagTheNewImages" # the default tags of Terraform
+    sid       = "TagTheNewImages" # Terraform's default tags
     actions   = ["ecs:TagResource"]
     resources = [format(local.prefix, "ecs", "task-definition/${var.name}-*")]
   }
@@ -105,7 +105,7 @@ data "aws_iam_policy_document" "deploy" {
   dynamic "statement" {
     for_each = var.state_bucket[*]
     content {
-      sid       = "KeepState" # Terraform's, and its lock
+      sid       = "KeepState" # Terraform's state and its lock
       actions   = ["s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"]
       resources = ["arn:aws:s3:::${statement.value}", "arn:aws:s3:::${statement.value}/${var.name}/*"]
     }

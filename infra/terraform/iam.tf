@@ -1,7 +1,7 @@
-# Who may do what. Each action stands with its reason; where AWS knows no narrower resource than `*`, it says so.
+# Who may do what. Each action has its reason beside it, and a note if AWS supports no narrower resource than `*`.
 
 locals {
-  # Kaggle's token goes to jobs alone, Prefect Cloud's key to jobs and workers.
+  # Only jobs get Kaggle's token; jobs and workers get Prefect Cloud's key.
   secrets = {
     job     = concat([aws_secretsmanager_secret.kaggle.arn], aws_secretsmanager_secret.prefect[*].arn)
     service = aws_secretsmanager_secret.prefect[*].arn
@@ -15,7 +15,7 @@ data "aws_iam_policy_document" "by_tasks" {
       type        = "Service"
       identifiers = ["ecs-tasks.amazonaws.com"]
     }
-    # Only tasks of this account: else another account's ECS could be talked into using the role.
+    # Only tasks of this account: otherwise ECS could be made to use the role for another account (confused deputy).
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
@@ -24,7 +24,7 @@ data "aws_iam_policy_document" "by_tasks" {
   }
 }
 
-# Execution roles: what ECS itself does to start a container.
+# Execution roles: what ECS itself needs to start a container.
 resource "aws_iam_role" "execution" {
   for_each           = local.secrets
   name               = "${var.name}-execution-${each.key}"
@@ -35,7 +35,7 @@ data "aws_iam_policy_document" "execution" {
   for_each = local.secrets
 
   statement {
-    sid       = "LogInToTheRegistry" # has no resource of its own
+    sid       = "LogInToTheRegistry" # supports no resource-level permission
     actions   = ["ecr:GetAuthorizationToken"]
     resources = ["*"]
   }
@@ -49,7 +49,7 @@ data "aws_iam_policy_document" "execution" {
     resources = [for repository in aws_ecr_repository.image : repository.arn]
   }
   statement {
-    sid       = "WriteLogs" # the group exists, so no right to make one
+    sid       = "WriteLogs" # the group exists, so no permission to create one
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
     resources = ["${aws_cloudwatch_log_group.this[each.key].arn}:*"]
   }
@@ -70,7 +70,7 @@ resource "aws_iam_role_policy" "execution" {
   policy   = data.aws_iam_policy_document.execution[each.key].json
 }
 
-# The jobs' role: the store, and nothing else. No delete: a night removes nothing (`prune` is a person's).
+# The jobs' role: the store and nothing else. No delete: a night removes nothing (a person runs `prune`).
 resource "aws_iam_role" "job" {
   name               = "${var.name}-job"
   assume_role_policy = data.aws_iam_policy_document.by_tasks.json
@@ -78,12 +78,12 @@ resource "aws_iam_role" "job" {
 
 data "aws_iam_policy_document" "job" {
   statement {
-    sid       = "ReadAndWriteObjects" # versions, predictions, champions; end an upload in parts that failed
+    sid       = "ReadAndWriteObjects" # versions, predictions, champions; abort a failed multipart upload
     actions   = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
     resources = ["${aws_s3_bucket.store.arn}/store/*"]
   }
   statement {
-    sid       = "ListTheStore" # numbered lists: the highest number holds; without it a missing key reads as forbidden
+    sid       = "ListTheStore" # numbered lists: the highest number counts; without it a missing key is reported as forbidden
     actions   = ["s3:ListBucket"]
     resources = [aws_s3_bucket.store.arn]
   }
@@ -103,7 +103,7 @@ resource "aws_iam_role" "worker" {
 
 data "aws_iam_policy_document" "worker" {
   statement {
-    sid       = "DescribeJobs" # register and compare task definitions; AWS knows no resource for them
+    sid       = "DescribeJobs" # register and compare task definitions; supports no resource-level permission
     actions   = ["ecs:RegisterTaskDefinition", "ecs:DescribeTaskDefinition"]
     resources = ["*"]
   }
@@ -118,12 +118,12 @@ data "aws_iam_policy_document" "worker" {
     }
   }
   statement {
-    sid       = "WatchAndStopJobs" # read a task's tags, stop one that was cancelled
+    sid       = "WatchAndStopJobs" # read a task's tags, stop a cancelled one
     actions   = ["ecs:DescribeTasks", "ecs:StopTask"]
     resources = [format(local.prefix, "ecs", "task/${aws_ecs_cluster.this.name}/*")]
   }
   statement {
-    sid       = "TagJobs" # the flow run's id, by which its events are known; only while starting it
+    sid       = "TagJobs" # the flow run's id, which identifies its events; only while starting it
     actions   = ["ecs:TagResource"]
     resources = [format(local.prefix, "ecs", "task/${aws_ecs_cluster.this.name}/*")]
     condition {
@@ -133,7 +133,7 @@ data "aws_iam_policy_document" "worker" {
     }
   }
   statement {
-    sid       = "GiveJobsTheirRoles" # these two and no other
+    sid       = "GiveJobsTheirRoles" # only these two
     actions   = ["iam:PassRole"]
     resources = [aws_iam_role.job.arn, aws_iam_role.execution["job"].arn]
     condition {
@@ -148,7 +148,7 @@ data "aws_iam_policy_document" "worker" {
     resources = [aws_sqs_queue.tasks.arn]
   }
   statement {
-    sid       = "ShowACrashedJobsLog" # in Prefect, where the job could not send it itself
+    sid       = "ShowACrashedJobsLog" # in Prefect, if the job could not send it itself
     actions   = ["logs:GetLogEvents"]
     resources = ["${aws_cloudwatch_log_group.this["job"].arn}:*"]
   }
@@ -160,7 +160,7 @@ resource "aws_iam_role_policy" "worker" {
   policy = data.aws_iam_policy_document.worker.json
 }
 
-# The GPU machines' role: be a part of this cluster.
+# The GPU machines' role: join this cluster.
 resource "aws_iam_role" "machine" {
   name = "${var.name}-machine"
   assume_role_policy = jsonencode({
@@ -171,7 +171,7 @@ resource "aws_iam_role" "machine" {
 
 data "aws_iam_policy_document" "machine" {
   statement {
-    sid       = "FindTheService" # AWS knows no resource for it
+    sid       = "FindTheService" # supports no resource-level permission
     actions   = ["ecs:DiscoverPollEndpoint"]
     resources = ["*"]
   }
@@ -187,7 +187,7 @@ data "aws_iam_policy_document" "machine" {
     resources = [aws_ecs_cluster.this.arn]
   }
   statement {
-    sid       = "TakeTasks" # hear of tasks, send metrics, drain when spot takes the machine back
+    sid       = "TakeTasks" # receive tasks, send metrics, drain when a spot machine is reclaimed
     actions   = ["ecs:Poll", "ecs:StartTelemetrySession", "ecs:UpdateContainerInstancesState"]
     resources = [format(local.prefix, "ecs", "container-instance/${aws_ecs_cluster.this.name}/*")]
   }

@@ -1,5 +1,5 @@
-# Public subnets and no NAT gateway: the machines open connections and take none, and a NAT gateway would cost
-# more a month than all else together.
+# Public subnets and no NAT gateway: the machines open connections and accept none, and a NAT gateway would cost more
+# than everything else together.
 
 resource "aws_vpc" "this" {
   cidr_block           = "10.64.0.0/16"
@@ -7,7 +7,7 @@ resource "aws_vpc" "this" {
   tags                 = { Name = var.name }
 }
 
-# What nobody gave a group gets this one, in which nothing is allowed.
+# Anything without a security group gets this one, which allows nothing.
 resource "aws_default_security_group" "closed" {
   vpc_id = aws_vpc.this.id
 }
@@ -28,13 +28,13 @@ resource "aws_route" "out" {
   gateway_id             = aws_internet_gateway.this.id
 }
 
-# Three zones: spot capacity of GPU machines differs from one to the next.
+# Three zones, because the spot capacity of GPU machines differs between them.
 resource "aws_subnet" "public" {
   count                   = min(3, length(data.aws_availability_zones.this.names))
   vpc_id                  = aws_vpc.this.id
   cidr_block              = cidrsubnet(aws_vpc.this.cidr_block, 8, count.index)
   availability_zone       = data.aws_availability_zones.this.names[count.index]
-  map_public_ip_on_launch = false # each machine and task says for itself that it needs an address
+  map_public_ip_on_launch = false # each machine and task asks for an address itself
   tags                    = { Name = "${var.name}-${count.index}" }
 }
 
@@ -44,14 +44,14 @@ resource "aws_route_table_association" "public" {
   route_table_id = aws_route_table.public.id
 }
 
-# S3 without the way through the internet; a gateway endpoint costs nothing.
+# S3 without going through the internet; a gateway endpoint costs nothing.
 resource "aws_vpc_endpoint" "s3" {
   vpc_id          = aws_vpc.this.id
   service_name    = "com.amazonaws.${var.region}.s3"
   route_table_ids = [aws_route_table.public.id]
 }
 
-# Workers, jobs and GPU machines: out, never in.
+# Workers, jobs and GPU machines: outgoing connections only.
 resource "aws_security_group" "job" {
   name        = "${var.name}-job"
   description = "Workers, jobs and GPU machines: no way in"

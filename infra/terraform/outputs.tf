@@ -1,5 +1,5 @@
 output "pool" {
-  description = "What infra/pools/ is filled with: `python -m infra.pools` reads it."
+  description = "Values for the base job templates; input of `python -m infra.pools`."
   value = {
     cluster            = aws_ecs_cluster.this.arn
     region             = var.region
@@ -22,16 +22,16 @@ output "pool" {
 }
 
 output "store" {
-  description = "MNIST_STORE, for a person who looks at it from elsewhere."
+  description = "MNIST_STORE, to read the store from another machine."
   value       = "s3://${aws_s3_bucket.store.id}/store"
 }
 
 output "repositories" {
-  description = "Where the two images are pushed to."
+  description = "Registry addresses of the two images."
   value       = { for name, repository in aws_ecr_repository.image : name => repository.repository_url }
 }
 
 output "deploy_role" {
-  description = "The role that the repository's tags deploy with (the workflow's AWS_DEPLOY_ROLE)."
+  description = "Role with which the repository's tags deploy (AWS_DEPLOY_ROLE of the workflow)."
   value       = one(aws_iam_role.deploy[*].arn)
 }

@@ -1,5 +1,5 @@
-# The Prefect side. With Prefect Cloud (prefect_cloud_api_url): workers alone. Without: a server with its
-# PostgreSQL too, reached from inside the network only; a person's browser comes through an SSM port-forward.
+# Prefect. With Prefect Cloud (prefect_cloud_api_url) only workers. Otherwise also a server with PostgreSQL, which is
+# reachable from inside the network only; browsers connect through an SSM port-forward.
 
 locals {
   own_server      = var.prefect_cloud_api_url == null ? 1 : 0
@@ -41,7 +41,7 @@ resource "aws_ecs_task_definition" "worker" {
     name = "tmp"
   }
 
-  # A worker serves one pool; two of them fit into one small task.
+  # A worker serves one pool; both workers fit into one small task.
   container_definitions = jsonencode([for pool in ["cpu", "gpu"] : {
     name                   = "worker-${pool}"
     image                  = local.predict_image
@@ -71,7 +71,7 @@ resource "aws_ecs_service" "worker" {
 
 }
 
-# From here on: the own server.
+# From here on: the server in the cluster.
 
 resource "aws_security_group" "server" {
   count       = local.own_server
@@ -136,7 +136,7 @@ resource "aws_efs_mount_target" "database" {
   security_groups = [aws_security_group.disk[0].id]
 }
 
-# 999 is the user of PostgreSQL's image.
+# 999 is the user of the PostgreSQL image.
 resource "aws_efs_access_point" "database" {
   count          = local.own_server
   file_system_id = aws_efs_file_system.database[0].id
@@ -167,7 +167,7 @@ resource "aws_iam_role_policy" "server" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
-      # The channels of an SSM session (the UI's port-forward); AWS knows no resource for them.
+      # The channels of an SSM session (the port-forward to the UI); they support no resource-level permission.
       Effect = "Allow"
       Action = [
         "ssmmessages:CreateControlChannel",
@@ -177,7 +177,7 @@ resource "aws_iam_role_policy" "server" {
       ]
       Resource = "*"
       }, {
-      # The database's disk, through its access point alone.
+      # The database's disk, only through its access point.
       Effect   = "Allow"
       Action   = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
       Resource = aws_efs_file_system.database[0].arn
@@ -206,7 +206,7 @@ resource "aws_service_discovery_service" "server" {
   }
 }
 
-# Server and database in one task share its loopback: PostgreSQL listens nowhere else and needs no password.
+# Server and database share the loopback of one task: PostgreSQL listens nowhere else and needs no password.
 resource "aws_ecs_task_definition" "server" {
   count                    = local.own_server
   family                   = "${var.name}-server"
@@ -238,7 +238,7 @@ resource "aws_ecs_task_definition" "server" {
       environment = [{ name = "POSTGRES_HOST_AUTH_METHOD", value = "trust" }, { name = "PGDATA", value = "/data/17" }]
       mountPoints = [{ sourceVolume = "database", containerPath = "/data", readOnly = false }]
       essential   = true
-      stopTimeout = 60 # a checkpoint before the end
+      stopTimeout = 60 # time for a checkpoint
       healthCheck = {
         command     = ["CMD-SHELL", "pg_isready --username postgres --host localhost"]
         interval    = 10
@@ -249,7 +249,7 @@ resource "aws_ecs_task_definition" "server" {
       logConfiguration = local.service_log.postgres
     },
     {
-      # No read-only root here: SSM's agent, which carries the port-forward, writes into it.
+      # No read-only root here: the SSM agent that carries the port-forward writes to it.
       name            = "server"
       image           = local.predict_image
       command         = ["prefect", "server", "start", "--host", "0.0.0.0", "--port", "4200"]
@@ -278,9 +278,9 @@ resource "aws_ecs_service" "server" {
   task_definition        = aws_ecs_task_definition.server[0].arn
   desired_count          = 1
   launch_type            = "FARGATE"
-  enable_execute_command = true # brings SSM's agent in, for the port-forward
+  enable_execute_command = true # adds the SSM agent, for the port-forward
 
-  # The old one ends before the new one starts: two PostgreSQLs must never write to one disk.
+  # The old task ends before the new one starts: two PostgreSQL servers must never write to one disk.
   deployment_maximum_percent         = 100
   deployment_minimum_healthy_percent = 0
 

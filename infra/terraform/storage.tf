@@ -16,7 +16,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "store" {
   bucket = aws_s3_bucket.store.id
   rule {
     apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256" # as the job asks for; a key of one's own costs 1 $ a month and a right more
+      sse_algorithm = "AES256" # as the job asks for; an own key costs $1 a month and another permission
     }
   }
 }
@@ -36,7 +36,7 @@ resource "aws_s3_bucket_ownership_controls" "store" {
   }
 }
 
-# What is current stays: versions and champions are the job's memory, and Terraform does not know which are needed.
+# Current objects stay: versions and champions are the job's memory, and Terraform does not know which are needed.
 resource "aws_s3_bucket_lifecycle_configuration" "store" {
   bucket     = aws_s3_bucket.store.id
   depends_on = [aws_s3_bucket_versioning.store]
@@ -77,8 +77,8 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # Champions, intents, versions, nights: store/<server>/<competition>/<digest>/… are written create-only, and
-  # S3 holds everybody to it. (Content-addressed objects lie under store/objects/, which this does not match.)
+  # Champions, leases, versions and nights, store/<server>/<competition>/<digest>/…, are written create-only, and S3
+  # enforces it for everybody. (Content-addressed objects are under store/objects/, which this does not match.)
   statement {
     sid       = "CreateOnly"
     effect    = "Deny"
@@ -139,7 +139,7 @@ resource "aws_ecr_lifecycle_policy" "image" {
   })
 }
 
-# Secrets are made empty: a person puts the value in (README), so it is never in Terraform's state.
+# Secrets are created empty: a person sets the value (README), so that it is never in Terraform's state.
 resource "aws_secretsmanager_secret" "kaggle" {
   name                    = "${var.name}/kaggle-api-token"
   description             = "Kaggle's API token, as plain text"

@@ -8,7 +8,7 @@ terraform {
   }
 }
 
-# Against another endpoint (a test's AWS on loopback) nothing may ask the real one who we are.
+# With another endpoint (moto on loopback) nothing may contact the real AWS.
 provider "aws" {
   region                      = var.region
   skip_credentials_validation = var.endpoint != null
@@ -44,7 +44,7 @@ provider "aws" {
 
 data "aws_caller_identity" "this" {}
 
-# By name: a Local Zone that the account has opted into (us-east-1-bos-1a) would come first, and has no Fargate.
+# By name: a Local Zone that the account has opted into (us-east-1-bos-1a) would come first and has no Fargate.
 data "aws_availability_zones" "this" {
   state = "available"
   filter {
