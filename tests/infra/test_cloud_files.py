@@ -1,4 +1,4 @@
-"""What the cloud's files promise each other: locks, templates, Terraform, workflow, Makefile."""
+"""Locks, pool templates, Terraform, workflow and Makefile fit together."""
 
 import json
 import re
@@ -16,14 +16,14 @@ TERRAFORM = ROOT / "infra" / "terraform"
 
 
 def locked(name: str) -> set[tuple[str, str]]:
-    """Packages and versions in a lock of `requirements/`; dev.lock has some twice, by version of Python."""
+    """Return packages and versions of a lock; dev.lock has some twice, by version of Python."""
     text = (ROOT / "requirements" / f"{name}.lock").read_text()
     return set(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", ["predict", "train"])
 def test_an_images_lock_has_the_tested_versions_with_hashes(name: str) -> None:
-    """What runs in an image is what the tests ran on, and each file is known by its hash."""
+    """An image has the versions that the tests ran on, and each file is pinned by its hash."""
     text = (ROOT / "requirements" / f"{name}.lock").read_text()
 
     assert len(locked(name)) > 100
@@ -32,7 +32,7 @@ def test_an_images_lock_has_the_tested_versions_with_hashes(name: str) -> None:
 
 
 def test_the_cpu_image_has_no_cuda_and_no_training_library() -> None:
-    """The image that predicts carries neither CUDA's libraries nor fastai, torchvision and pandas."""
+    """The image that predicts has neither CUDA libraries nor fastai, torchvision and pandas."""
     packages = {name for name, _ in locked("predict")}
     heavy = [name for name in packages if re.match(r"nvidia|cuda|triton|torch|fastai|pandas", name)]
 
@@ -41,7 +41,7 @@ def test_the_cpu_image_has_no_cuda_and_no_training_library() -> None:
 
 
 def test_no_image_gets_the_file_that_holds_all_labels() -> None:
-    """Only what .dockerignore names goes into a build, and the practice competition is not named."""
+    """Only what .dockerignore names goes into a build, and the practice server is not named."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
 
@@ -50,8 +50,8 @@ def test_no_image_gets_the_file_that_holds_all_labels() -> None:
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_terraform_gives_what_the_pools_need(pool: str) -> None:
-    """Each name in a base job template is one that Terraform's output `pool` has."""
+def test_terraform_outputs_what_the_pools_need(pool: str) -> None:
+    """Terraform's output `pool` has each name of a base job template."""
     output = (TERRAFORM / "outputs.tf").read_text().split('output "pool"')[1].split("\n}")[0]
     given = set(re.findall(r"^    (\w+) +=", output, re.MULTILINE))
     template = (ROOT / "infra" / "pools" / f"{pool}.json").read_text()
@@ -60,14 +60,14 @@ def test_terraform_gives_what_the_pools_need(pool: str) -> None:
 
 
 def test_no_secret_value_is_in_terraform() -> None:
-    """Secrets are made empty: a value in the configuration would lie in the state for anyone to read."""
+    """Secrets are created empty: a value in the configuration could be read in the state."""
     text = "".join(path.read_text() for path in TERRAFORM.glob("*.tf"))
 
     assert "aws_secretsmanager_secret_version" not in text
     assert not re.search(r"AKIA[0-9A-Z]{16}|KGAT_", text)
 
 
-def test_what_checkov_is_told_is_there() -> None:
+def test_each_checkov_exception_has_its_resource() -> None:
     """No exception outlives its resource."""
     text = "".join(path.read_text() for path in TERRAFORM.glob("*.tf"))
 
@@ -77,7 +77,7 @@ def test_what_checkov_is_told_is_there() -> None:
 
 
 def test_no_security_group_lets_the_internet_in() -> None:
-    """Each way in is from another of our security groups, and none from an address."""
+    """Each ingress rule names another of our security groups, and none an address."""
     rules = re.findall(
         r'resource "aws_vpc_security_group_ingress_rule".*?\n}',
         "".join(path.read_text() for path in TERRAFORM.glob("*.tf")),
@@ -89,7 +89,7 @@ def test_no_security_group_lets_the_internet_in() -> None:
 
 
 def change(before: Any, after: Any, *actions: str, **unknown: bool) -> dict[str, Any]:
-    """A plan with one change, as `terraform show -json` gives it."""
+    """Return a plan with one change, as `terraform show -json` prints it."""
     entry = {"actions": actions, "before": before, "after": after, "after_unknown": unknown}
     return {"resource_changes": [{"type": "aws_sqs_queue", "name": "tasks", "change": entry}]}
 
@@ -104,13 +104,13 @@ def change(before: Any, after: Any, *actions: str, **unknown: bool) -> dict[str,
     ],
 )
 def test_a_second_plans_differences_are_found(plan: dict[str, Any], found: set[tuple[str, str]]) -> None:
-    """A changed, a vanished and a replaced resource each count; nothing is on moto's list by accident."""
+    """A changed, a removed and a replaced resource are found, and moto's exceptions do not hide them."""
     assert differences(plan).keys() == found
     assert not found & MOTO_DIFFERS.keys()
 
 
-def test_the_workflow_runs_what_people_run() -> None:
-    """Each step of ours is a make target that exists; only the deploy job may ask for AWS's token."""
+def test_the_workflow_runs_make_targets() -> None:
+    """Each step of ours is a make target that exists; only the deploy job may request AWS's token."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     steps = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]

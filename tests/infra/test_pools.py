@@ -1,4 +1,4 @@
-"""The ECS work pools, with Prefect's real ECS workers as processes and moto in AWS's place."""
+"""The ECS work pools, with Prefect's real ECS workers as processes and moto instead of AWS."""
 
 import json
 import os
@@ -25,7 +25,7 @@ AWS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_
 
 
 def made(api: str, subnets: list[str], security_group: str = "sg-0123") -> dict[str, Any]:
-    """What Terraform's output `pool` looks like."""
+    """Return values as Terraform's output `pool` has them."""
     return {
         "cluster": f"arn:aws:ecs:us-east-1:{ACCOUNT}:cluster/mnist-nightly",
         "region": "us-east-1",
@@ -107,10 +107,10 @@ class Cloud:
             )  # fmt: skip
 
     def run(self, pool: str, **job_variables: Any) -> UUID:
-        """Schedule a run of the pool's deployment, for now."""
+        """Schedule a run of the pool's deployment for now, and return its id."""
         from prefect.client.orchestration import get_client
 
-        # moto gives every machine 4 cores and 8 GB, and all of these runs are to find room on one.
+        # moto gives every machine 4 cores and 8 GB, and all of these runs must fit on one.
         if pool == "gpu":
             job_variables |= {"cpu": 128, "memory": 256}
 
@@ -120,7 +120,7 @@ class Cloud:
             ).id
 
     def task_of(self, run: UUID) -> dict[str, Any]:
-        """The ECS task of a run, with its tags, when there is one."""
+        """Return the ECS task of a run, with its tags, once there is one."""
 
         def find() -> dict[str, Any] | None:
             arns = self.ecs.list_tasks(cluster="mnist-nightly")["taskArns"]
@@ -131,26 +131,26 @@ class Cloud:
             mine = {"key": "prefect.io/flow-run-id", "value": str(run)}
             return next((task for task in tasks if mine in task["tags"]), None)
 
-        return wait_for(find, failed=lambda: f"{self.state_of(run)!r}\n{self.said()}")
+        return wait_for(find, failed=lambda: f"{self.state_of(run)!r}\n{self.log_ends()}")
 
-    def said(self) -> str:
-        """The last lines of each worker's log."""
+    def log_ends(self) -> str:
+        """Return the last lines of each worker's log."""
         return "".join(log.read_text()[-4000:] for log in sorted(self.logs.iterdir()))
 
     def definition_of(self, task: dict[str, Any]) -> dict[str, Any]:
-        """The task definition that a task runs."""
+        """Return the task definition of a task."""
         answer = self.ecs.describe_task_definition(taskDefinition=task["taskDefinitionArn"])
         return dict(answer["taskDefinition"])
 
     def state_of(self, run: UUID) -> Any:
-        """A run's state."""
+        """Return the state of a run."""
         from prefect.client.orchestration import get_client
 
         with get_client(sync_client=True) as client:
             return client.read_flow_run(run).state
 
-    def tell(self, task: dict[str, Any], **detail: Any) -> None:
-        """Put into the queue what EventBridge does when a task has stopped."""
+    def report_stop(self, task: dict[str, Any], **detail: Any) -> None:
+        """Put the message into the queue that EventBridge sends when a task has stopped."""
         event = {
             "detail-type": "ECS Task State Change",
             "source": "aws.ecs",
@@ -168,14 +168,14 @@ class Cloud:
         self.sqs.send_message(QueueUrl=self.queue, MessageBody=json.dumps(event))
 
     def stop(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         for worker in self.workers:
             worker.kill()
             worker.wait(10)
 
 
-def wait_for(find: Callable[[], Any], failed: Callable[[], str] = lambda: "it did not come about") -> Any:
-    """What `find` returns as soon as it is something; Prefect gives a request that was lost up after 60 s."""
+def wait_for(find: Callable[[], Any], failed: Callable[[], str] = lambda: "it did not happen in time") -> Any:
+    """Return the first true value of `find`; Prefect repeats a lost request only after 60 s."""
     deadline = time.monotonic() + 150
     while not (found := find()):
         assert time.monotonic() < deadline, failed()
@@ -185,7 +185,7 @@ def wait_for(find: Callable[[], Any], failed: Callable[[], str] = lambda: "it di
 
 @pytest.fixture(scope="module")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server as a person starts it, on a database of its own: these workers have its runs alone."""
+    """A Prefect server on a database of its own, so that only these tests have runs on it."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with socket.socket() as probe:
@@ -211,8 +211,8 @@ def cloud(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Two ECS workers on a Prefect server, with moto as AWS."""
     from moto.server import ThreadedMotoServer
 
-    # Not the server of the S3 tests: that one answers one request at a time, and a worker's wait for the next
-    # message of the queue takes 20 s.
+    # Not the server of the S3 tests: that answers one request at a time, and a worker waits 20 s for the next
+    # message of the queue.
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     folder = tmp_path_factory.mktemp("workers")
@@ -223,7 +223,7 @@ def cloud(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def environment(task: dict[str, Any]) -> dict[str, str]:
-    """The variables that RunTask gave to the container."""
+    """Return the variables that RunTask gave to the container."""
     return {
         entry["name"]: entry["value"] for entry in task["overrides"]["containerOverrides"][0]["environment"]
     }
@@ -273,7 +273,7 @@ def test_a_run_of_the_cpu_pool_goes_to_fargate(cloud: Cloud) -> None:
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_the_workers_own_settings_do_not_reach_the_job(cloud: Cloud, pool: str) -> None:
-    """A job gets its own settings and its deployment's; of the worker's, only what a run has to know."""
+    """A job gets its own settings and its deployment's, and only what a run needs of the worker's."""
     got = environment(cloud.task_of(cloud.run(pool)))
 
     assert got["PREFECT_API_URL"] == cloud.api
@@ -288,11 +288,11 @@ def test_the_workers_own_settings_do_not_reach_the_job(cloud: Cloud, pool: str) 
 
 
 def test_a_task_that_never_starts_is_a_crashed_run(cloud: Cloud) -> None:
-    """Where no machine could be had, Prefect says Crashed and the cause that ECS gave."""
+    """If no machine was available, the run is Crashed, with the cause that ECS gave."""
     run = cloud.run("gpu")
     task = cloud.task_of(run)
 
-    cloud.tell(task, stopCode="TaskFailedToStart", stoppedReason="RESOURCE:GPU", containers=[])
+    cloud.report_stop(task, stopCode="TaskFailedToStart", stoppedReason="RESOURCE:GPU", containers=[])
 
     state = wait_for(lambda: (s := cloud.state_of(run)) is not None and s.is_final() and s)
     assert state.is_crashed()
@@ -300,19 +300,21 @@ def test_a_task_that_never_starts_is_a_crashed_run(cloud: Cloud) -> None:
 
 
 def test_a_killed_job_is_a_crashed_run(cloud: Cloud) -> None:
-    """A container that ended with 137, as the cap ends it, becomes Crashed and does not start again."""
+    """A run whose container ended with 137, as after its time limit, is Crashed and does not start again."""
     run = cloud.run("gpu")
     task = cloud.task_of(run)
 
-    cloud.tell(task, stopCode="EssentialContainerExited", containers=[{"name": "prefect", "exitCode": 137}])
+    cloud.report_stop(
+        task, stopCode="EssentialContainerExited", containers=[{"name": "prefect", "exitCode": 137}]
+    )
 
     state = wait_for(lambda: (s := cloud.state_of(run)) is not None and s.is_final() and s)
     assert state.is_crashed()
     assert "non-zero exit code" in state.message
 
 
-def test_the_cap_ends_a_job_that_does_not_listen(tmp_path: Path) -> None:
-    """The pool's command kills a run after its cap, and passes a stop request on before that."""
+def test_the_time_limit_ends_a_job_that_ignores_a_stop_request(tmp_path: Path) -> None:
+    """The pool's command kills a run after its limit, and passes on a stop request before that."""
     fake = tmp_path / "prefect"
     fake.write_text("#!/bin/sh\ntrap 'echo stopped; exit 0' TERM\nwhile :; do sleep 0.1; done\n")
     fake.chmod(0o755)
@@ -331,9 +333,9 @@ def test_the_cap_ends_a_job_that_does_not_listen(tmp_path: Path) -> None:
 
 
 def test_a_template_with_an_unknown_name_is_refused() -> None:
-    """A name that Terraform does not give stops the deploy, instead of reaching AWS as text."""
-    lacking = made("http://127.0.0.1:4200/api", [])
-    del lacking["kaggle_secret"]
+    """A name that Terraform's output does not have stops the deployment instead of reaching AWS as text."""
+    incomplete = made("http://127.0.0.1:4200/api", [])
+    del incomplete["kaggle_secret"]
 
     with pytest.raises(KeyError, match="kaggle_secret"):
-        fill("gpu", lacking)
+        fill("gpu", incomplete)

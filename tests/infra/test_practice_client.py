@@ -1,4 +1,4 @@
-"""The real Kaggle client works against the practice competition as it does against kaggle.com."""
+"""The real Kaggle client works with the practice server as with kaggle.com."""
 
 import zipfile
 from datetime import UTC, datetime, timedelta
@@ -14,10 +14,10 @@ NAME = "digit-recognizer"
 
 @pytest.fixture
 def client(shared_practice, tmp_path, monkeypatch):
-    """`client(kind)`: a Kaggle client with username and key (`basic`) or with the token (`bearer`)."""
+    """Make a Kaggle client with username and key (`client("basic")`) or the token (`client("bearer")`)."""
     for name in ("KAGGLE_API_TOKEN", "KAGGLE_API_ENVIRONMENT", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # a miswired client can not leave the machine
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # a misconfigured client cannot leave the machine
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("KAGGLE_USERNAME", shared_practice.username)
@@ -42,7 +42,7 @@ def client(shared_practice, tmp_path, monkeypatch):
 
 
 def write_submission(path, wrong=0):
-    """A file with so many wrong rows."""
+    """Write a submission with a number of wrong rows."""
     labels = data.solve(0).copy()
     labels[:wrong] = (labels[:wrong] + 1) % 10
     rows = "".join(f"{row},{label}\n" for row, label in enumerate(labels, 1))
@@ -132,7 +132,7 @@ def test_a_bad_file_is_taken_and_ends_in_error(client, shared_practice, tmp_path
 
 
 def test_limits_competition_and_leaderboard_are_read(client, shared_practice, tmp_path):
-    """The rest of what the client can ask: quota, competition, own best score among the others'."""
+    """Quota, competition page and leaderboard are read, the last with the own best score."""
     api = client()
     ref = api.competition_submit(str(write_submission(tmp_path / "s.csv")), "all", NAME, quiet=True).ref
     shared_practice.scored(ref)
