@@ -52,7 +52,7 @@ EXAMPLES = settings(
 def test_no_fault_is_left_out(shared_practice):
     """Each fault that the practice server knows is played here; asked for another it names them."""
     answer = shared_practice.request("POST", "/practice/faults", json={"name": "another"}).json()
-    known = answer["message"].partition("there are ")[2].split(", ")
+    known = answer["message"].partition("choose one of ")[2].split(", ")
 
     assert {name for name, _ in [*IN_A_CALL, *OF_A_SUBMISSION]} == set(known)
 
