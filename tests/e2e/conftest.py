@@ -1,4 +1,4 @@
-"""A whole installation on this machine: server, two process workers, deployments, practice competition."""
+"""A whole installation on this machine: Prefect server, two workers, deployments, practice server."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from infra.practice import PracticeOptions, find_or_start
-from mnist_core.spec import DIGIT_RECOGNIZER
+from mnist_core.spec import DIGITS_MINI, SPECS
 from tests.practice_server import PracticeServer
 from tests.prefect_api import ask
 
@@ -27,7 +27,7 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
 @dataclass
 class Installation:
-    """What `make ui` starts on a home, and Prefect's API as a client would ask it."""
+    """What `make ui` starts in a home, and requests to its Prefect API."""
 
     home: Path
     port: int
@@ -54,22 +54,22 @@ class Installation:
         )
 
     def up(self) -> str:
-        """`make ui`: start what does not run; what it printed."""
+        """Run `make ui`, which starts what does not run yet; return what it printed."""
         done = self.command("flows.ops.local_server", "start", "--port", str(self.port))
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def down(self) -> None:
-        """`make ui-stop`."""
+        """Run `make ui-stop`."""
         done = self.command("flows.ops.local_server", "stop")
         assert done.returncode == 0, done.stderr
 
     def ask(self, path: str, **body: Any) -> Any:
-        """One request: POST if it has a body."""
+        """Send a request, a POST if it has a body, and return the answer."""
         return ask(self.url, path, **body)
 
     def trigger(self, deployment: str, **parameters: Any) -> str:
-        """`prefect deployment run`, as a person types it; the run's id."""
+        """Run a deployment as a person types it; return the id of the run."""
         given = [f"--param={name}={value}" for name, value in parameters.items()]
         done = self.command("prefect", "deployment", "run", deployment, *given)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -78,11 +78,11 @@ class Installation:
         return found[1]
 
     def run(self, run: str) -> dict[str, Any]:
-        """A flow run."""
+        """Return a flow run."""
         return dict(self.ask(f"/flow_runs/{run}"))
 
     def wait(self, run: str, timeout_s: float, until: tuple[str, ...] = ENDED) -> dict[str, Any]:
-        """The run when its state is of one of these types; an API that is gone meanwhile is asked again."""
+        """Wait until a run has a state of these types, also while the API is down; return the run."""
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -95,7 +95,7 @@ class Installation:
             time.sleep(0.3)
 
     def child(self, run: str, flow: str, timeout_s: float = 60) -> dict[str, Any]:
-        """The latest child of a run that is a run of this flow."""
+        """Return the latest child of a run that runs this flow."""
         deadline = time.monotonic() + timeout_s
         while True:
             children = self.ask(
@@ -110,7 +110,7 @@ class Installation:
             time.sleep(0.3)
 
     def logs(self, run: str) -> list[str]:
-        """A run's log lines."""
+        """Return the log lines of a run."""
         found = self.ask("/logs/filter", logs={"flow_run_id": {"any_": [run]}}, sort="TIMESTAMP_ASC")
         return [line["message"] for line in found]
 
@@ -122,17 +122,17 @@ class Installation:
             time.sleep(0.3)
 
     def artifacts(self, run: str) -> dict[str, dict[str, Any]]:
-        """A run's artifacts, its tasks' too, by key."""
+        """Return the artifacts of a run and of its tasks, by key."""
         found = self.ask("/artifacts/filter", artifacts={"flow_run_id": {"any_": [run]}})
         return {artifact["key"]: artifact for artifact in found}
 
     def processes(self) -> dict[str, int]:
-        """Pids of server and workers, as recorded."""
+        """Return the process numbers of server and workers, as recorded."""
         record = json.loads((self.home / "prefect" / "processes.json").read_text())
         return {name: process["pid"] for name, process in record.items()}
 
     def kill_worker(self, pool: str, run: str) -> None:
-        """End a worker and the run that it carries as a machine that fails would."""
+        """Kill a worker and the run that it executes, as a machine that fails would."""
         os.killpg(self.processes()[pool], signal.SIGKILL)
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -143,25 +143,34 @@ class Installation:
                 os.kill(int(process.name), signal.SIGKILL)
 
     def stored(self, kind: str) -> list[str]:
-        """The names of what the store holds of a kind, such as `versions`."""
+        """Return the names of the objects of a kind in the store, such as `versions`."""
         return sorted(path.stem for path in (self.home / "store").glob(f"*/*/*/{kind}/*.json"))
 
 
 @pytest.fixture(scope="module")
+def competition() -> str:
+    """The competition of the installation: the small one, whose trainings take seconds."""
+    return DIGITS_MINI.name
+
+
+@pytest.fixture(scope="module")
 def installed(
-    tmp_path_factory: pytest.TempPathFactory, seed_practice_home: Callable[..., Path]
+    tmp_path_factory: pytest.TempPathFactory, seed_practice_home: Callable[..., Path], competition: str
 ) -> Iterator[Installation]:
-    """An installation for a module: one epoch of training, a low floor, the schedule paused."""
+    """An installation for a module: short trainings, a low floor, the schedule paused."""
     home = tmp_path_factory.mktemp("installation") / "home"
     practice_home = home / "practice"
     practice_home.mkdir(parents=True)
     practice = find_or_start(
-        seed_practice_home(practice_home, DIGIT_RECOGNIZER.name), PracticeOptions(score_seconds=0.2)
+        seed_practice_home(practice_home, competition),
+        PracticeOptions(score_seconds=0.2),
+        competition=competition,
     )
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     settings = {
         "HOME": str(home.parent), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-        "MNIST_HOME": str(home), "MNIST_EPOCHS": "1", "MNIST_FLOOR": "0.9",
+        "MNIST_HOME": str(home), "MNIST_COMPETITION": competition, "MNIST_EPOCHS": "40",
+        "MNIST_FLOOR": "0.5", "MNIST_SHARE_MIN": "0.01",
         "MNIST_MARGIN_ROWS": "1000", "MNIST_RETRY_WAITS_S": "[1, 2]",
     }  # fmt: skip
     server = PracticeServer(
@@ -171,6 +180,7 @@ def installed(
         practice.username,
         practice.key,
         practice.token,  # type: ignore[arg-type]
+        SPECS[competition],
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A night as a deployment's run over two pools, by the commands that a person types."""
+"""A nightly run as a deployment over two pools, by the commands that a person types."""
 
 import re
 from datetime import datetime
@@ -11,9 +11,9 @@ pytestmark = pytest.mark.timeout(240)
 
 
 def test_a_night_over_two_pools(installed):
-    """Triggered by name it trains as a child on the GPU pool, submits as a subflow, and leaves its artifacts.
+    """It trains as a child on the GPU pool, submits as a subflow, and leaves its artifacts.
 
-    A second one at the same time is cancelled. The overhead of orchestration stays below 30 s.
+    A second run at the same time is cancelled. Orchestration costs less than 30 s.
     """
     assert f"http://127.0.0.1:{installed.port} " in installed.printed
     assert "paused" in installed.printed
@@ -54,21 +54,21 @@ def test_a_night_over_two_pools(installed):
     assert installed.practice.key not in str(artifacts) + str(installed.logs(run))
 
 
-def test_the_form_knows_what_may_be_asked(installed):
-    """Unknown models and seeds out of range are refused when the run is asked for; no machine is started."""
-    for asked, words in {
+def test_the_form_refuses_wrong_values(installed):
+    """Unknown models and seeds out of range are refused when the run is created; no machine is started."""
+    for given, words in {
         "model=convent": "'convent' is not one of ['convnet'",
         "seed=-1": "-1 is less than the minimum of 0",
         "night=tomorrow": "'tomorrow' does not match",
     }.items():
-        done = installed.command("prefect", "deployment", "run", "train/gpu", f"--param={asked}")
+        done = installed.command("prefect", "deployment", "run", "train/gpu", f"--param={given}")
 
         assert done.returncode != 0
         assert words in " ".join(done.stdout.split())
 
 
-def test_the_deployments_say_what_they_are(installed):
-    """Each has a description, tags, its pool; the night a paused schedule and one run at a time."""
+def test_the_deployments_are_described(installed):
+    """Each has a description, tags and its pool; `nightly` has a paused schedule and one run at a time."""
     for name, pool in {"train/gpu": "gpu", "submit/cpu": "cpu", "nightly/nightly": "cpu"}.items():
         found = installed.ask(f"/deployments/name/{name}")
         properties = found["parameter_openapi_schema"]["properties"].values()
@@ -84,8 +84,8 @@ def test_the_deployments_say_what_they_are(installed):
     assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
 
 
-def test_the_schedule_is_let_go_when_a_server_is_chosen_and_a_persons_pause_stays(installed, monkeypatch):
-    """`ui` resumes what it held itself once MNIST_KAGGLE is set; of a person's pause it only tells."""
+def test_the_schedule_is_resumed_once_a_server_is_chosen_and_a_users_pause_stays(installed, monkeypatch):
+    """`make ui` resumes the schedule that it paused once MNIST_KAGGLE is set; it reports a user's pause."""
     monkeypatch.setitem(installed.environment, "MNIST_KAGGLE", "practice")
 
     assert "paused" not in installed.up()
@@ -103,13 +103,13 @@ def test_the_schedule_is_let_go_when_a_server_is_chosen_and_a_persons_pause_stay
 
 
 def schedule(installed):
-    """The night's schedule, as the server has it."""
+    """Return the schedule of the nightly run, as the server has it."""
     [found] = installed.ask("/deployments/name/nightly/nightly")["schedules"]
     return found
 
 
-def test_what_was_started_ends(installed):
-    """`ui` again starts nothing twice; `stop` ends server and workers by their recorded pids."""
+def test_start_is_repeatable_and_stop_ends_what_it_started(installed):
+    """`make ui` again starts nothing twice; `make ui-stop` ends server and workers by their numbers."""
     before, automations = installed.processes(), installed.ask("/automations/filter", limit=10)
     installed.up()
     assert installed.processes() == before
@@ -122,7 +122,7 @@ def test_what_was_started_ends(installed):
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs; one that waits to be reaped does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

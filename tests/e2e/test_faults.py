@@ -1,4 +1,4 @@
-"""What breaks under a deployed night: it ends well or is Crashed; the next run finishes, once."""
+"""What breaks under a deployed run: it ends well or is Crashed, and the next run finishes the night once."""
 
 import json
 import os
@@ -12,26 +12,39 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from flows.ops.automations import DEAD_S
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 CRASHED_S = 120
 """Seconds within which a run whose process is gone must be Crashed."""
 
 
+@pytest.fixture(scope="module")
+def competition() -> str:
+    """The large competition: a training of one epoch takes seconds, and one of 900 does not end."""
+    return DIGIT_RECOGNIZER.name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_trainings(installed):
+    """Trainings of one epoch, unless a test asks for long ones."""
+    long_training(installed, "1")
+
+
 def long_training(installed, epochs="900"):
-    """Let trainings take for ever, for the workers that start from here on."""
+    """Restart the workers with so many epochs, which by default do not end."""
     installed.environment["MNIST_EPOCHS"] = epochs
     installed.down()
     installed.up()
 
 
 def count(installed, version):
-    """How many submissions of a version the competition has."""
+    """Return the number of submissions of a version."""
     return sum(version in submission["description"] for submission in installed.practice.submissions())
 
 
 def test_a_cancelled_night_stops_its_training_within_10_seconds(installed):
-    """Cancelled in mid-training, night and child end, no version is published, and the next night runs."""
+    """If it is cancelled in training, run and child end, no version is published, and the next run works."""
     long_training(installed)
     run = installed.trigger("nightly/nightly", night="2026-12-01", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
@@ -45,7 +58,7 @@ def test_a_cancelled_night_stops_its_training_within_10_seconds(installed):
     asked = time.monotonic()
     assert installed.wait(run, 20)["state_type"] == "CANCELLED"
     assert installed.wait(child, 20)["state_type"] == "CANCELLED"
-    print(f"cancelled: night and child ended {time.monotonic() - asked:.1f} s after the command returned")
+    print(f"cancelled: run and child ended {time.monotonic() - asked:.1f} s after the command returned")
     assert time.monotonic() - started < 10 + 3
     assert installed.stored("versions") == []
     long_training(installed, "1")
@@ -54,7 +67,7 @@ def test_a_cancelled_night_stops_its_training_within_10_seconds(installed):
 
 
 def test_a_training_that_is_cancelled_fails_the_night_with_its_cause(installed):
-    """The child alone cancelled: the night is Failed, and its message says what became of the child."""
+    """If only the child is cancelled, the nightly run is Failed, and its message says why."""
     long_training(installed)
     run = installed.trigger("nightly/nightly", night="2026-12-02", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
@@ -69,9 +82,9 @@ def test_a_training_that_is_cancelled_fails_the_night_with_its_cause(installed):
 
 
 def test_a_worker_killed_in_training_is_crashed_and_a_retry_finishes(installed):
-    """Run and worker of the GPU pool gone: Crashed within 2 minutes, the night Failed with that cause.
+    """If run and worker of the GPU pool die, the run is Crashed within 2 minutes, and the night Failed.
 
-    The worker up again, `prefect flow-run retry` finishes the same run with one submission.
+    With the worker up again, `prefect flow-run retry` finishes the same run with one submission.
     """
     long_training(installed)
     run = installed.trigger("nightly/nightly", night="2026-12-03", model="convnet", preset="fast")
@@ -80,7 +93,7 @@ def test_a_worker_killed_in_training_is_crashed_and_a_retry_finishes(installed):
     killed = time.monotonic()
 
     installed.kill_worker("gpu", child)
-    installed.up()  # as whoever watches would say at once; the dead run must not be forgotten by it
+    installed.up()  # as a person would at once; the server must not forget the dead run by it
 
     assert installed.wait(child, CRASHED_S)["state_type"] == "CRASHED"
     print(f"the child is Crashed after {time.monotonic() - killed:.0f} s")
@@ -95,7 +108,7 @@ def test_a_worker_killed_in_training_is_crashed_and_a_retry_finishes(installed):
 
 
 def test_a_worker_killed_in_submission_leaves_one_submission(installed):
-    """Killed while the competition answers: Crashed within 2 minutes; run again it adopts the post."""
+    """Killed while the competition answers, it is Crashed within 2 minutes; the next run reuses the post."""
     installed.practice.fault("slow", seconds=20.0, rpc="CreateSubmission")
     run = installed.trigger("nightly/nightly", night="2026-12-04", model="convnet", preset="fast")
     deadline = time.monotonic() + 120
@@ -118,11 +131,11 @@ def test_a_worker_killed_in_submission_leaves_one_submission(installed):
     assert len(installed.practice.submissions()) == before + 1
 
 
-def test_the_server_gone_for_a_minute_in_mid_night(installed):
-    """The API is gone while the child trains, and comes back restarted: the night ends well.
+def test_a_server_that_is_gone_for_a_minute_does_not_fail_the_night(installed):
+    """If the API is gone while the child trains, and comes back restarted, the run ends well.
 
-    Where it is gone for longer than a run may be silent, the night may be Crashed; run again it ends well. In
-    both cases workers and training have waited, and there is one submission.
+    If it is gone for longer than a run may be silent, the run may be Crashed; the next one ends well. In both
+    cases workers and training have waited, and there is one submission.
     """
     long_training(installed, "2")
     run = installed.trigger("nightly/nightly", night="2026-12-05", model="convnet", preset="fast")
@@ -151,12 +164,12 @@ def test_the_server_gone_for_a_minute_in_mid_night(installed):
 
 @pytest.fixture
 def webhook():
-    """A webhook on loopback: its address, and what it was told."""
-    heard = []
+    """A webhook on loopback: its address, and the notifications that it received."""
+    received = []
 
     class Webhook(BaseHTTPRequestHandler):
         def do_POST(self):
-            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()
 
@@ -165,22 +178,22 @@ def webhook():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/", heard
+    yield f"http://127.0.0.1:{server.server_port}/", received
     server.shutdown()
 
 
-def hear(heard, words, timeout_s=60):
-    """Wait until a notification has these words in its subject."""
+def wait_for(received, words, timeout_s=60):
+    """Wait until a notification has these words in its subject; return it."""
     deadline = time.monotonic() + timeout_s
-    while not any(words in told["subject"] for told in heard):
-        assert time.monotonic() < deadline, heard
+    while not any(words in notification["subject"] for notification in received):
+        assert time.monotonic() < deadline, received
         time.sleep(0.3)
-    return next(told for told in heard if words in told["subject"])
+    return next(notification for notification in received if words in notification["subject"])
 
 
-def test_somebody_hears_of_failures_champions_and_silence(installed, webhook):
-    """One setting names a block of Prefect's: it hears of a failed night, a new champion, and of silence."""
-    url, heard = webhook
+def test_failures_champions_and_silence_are_notified(installed, webhook):
+    """One setting names a Prefect block; it reports failed runs, new champions, and a lack of successes."""
+    url, received = webhook
     make = (
         "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block;"
         f"Block(name='ops', url='{url}', json_data={{'subject': '{{{{subject}}}}', 'body': '{{{{body}}}}'}})"
@@ -197,18 +210,21 @@ def test_somebody_hears_of_failures_champions_and_silence(installed, webhook):
 
     good = installed.trigger("nightly/nightly", night="2026-12-06", model="convnet", preset="fast")
     assert installed.wait(good, 120)["state_type"] == "COMPLETED"
-    champion = hear(heard, "Champion 2026-12-06-convnet-")
+    champion = wait_for(received, "Champion 2026-12-06-convnet-")
     assert "errors" in champion["body"] or "no champion" in champion["body"]
     installed.practice.fault("rules", count=-1)
     bad = installed.trigger("nightly/nightly", night="2026-12-07", model="convnet", preset="fast")
     assert installed.wait(bad, 60)["state_type"] == "FAILED"
-    assert "accept the rules" in hear(heard, "Nightly run 2026-12-07 convnet fast: Failed")["body"]
+    assert "accept the rules" in wait_for(received, "Nightly run 2026-12-07 convnet fast: Failed")["body"]
     installed.practice.clear_faults()
-    assert "Check that the schedule is active" in hear(heard, "No successful nightly run for", 120)["body"]
+    assert (
+        "Check that the schedule is active"
+        in wait_for(received, "No successful nightly run for", 120)["body"]
+    )
 
 
 def test_a_training_alone_publishes_and_submits_nothing(installed):
-    """`train/gpu` as a person runs it: a version more, no submission and no champion more."""
+    """`train/gpu` as a person runs it adds a version, but no submission and no champion."""
     before = installed.practice.submissions(), installed.stored("champions")
 
     run = installed.trigger("train/gpu", model="convnet", preset="fast", night="2026-12-08", seed=7)
@@ -219,7 +235,7 @@ def test_a_training_alone_publishes_and_submits_nothing(installed):
 
 
 def test_the_members_of_a_night_are_runs_of_their_own(installed):
-    """An ensemble's night starts a `train/gpu` run for each of its members, and puts them together itself."""
+    """The run of an ensemble starts a `train/gpu` run for each member, and assembles them itself."""
     run = installed.trigger("nightly/nightly", night="2026-12-09", model="ensemble", preset="fast")
 
     assert installed.wait(run, 240)["state_type"] == "COMPLETED", installed.logs(run)
