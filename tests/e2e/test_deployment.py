@@ -20,7 +20,8 @@ def test_a_night_over_two_pools(installed):
     run = installed.trigger("nightly/nightly", night=NIGHT, model="convnet", preset="fast")
     installed.wait(run, 60, ("RUNNING",))
     second = installed.trigger("nightly/nightly", night="2026-11-24", model="convnet", preset="fast")
-    assert installed.wait(second, 30)["state_type"] == "CANCELLED"
+    ended = installed.wait(second, 30)
+    assert ended["state_type"] == "CANCELLED", ended["state"]["message"]
 
     night = installed.wait(run, 110)
 

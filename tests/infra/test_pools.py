@@ -102,7 +102,7 @@ class Cloud:
             )
             flow = client.create_flow_from_name(f"flow-{pool}")
             self.ids[pool] = client.create_deployment(
-                flow, pool, work_pool_name=pool, entrypoint="flows/train.py:train",
+                flow, pool, work_pool_name=pool, entrypoint="flows.train.train",
                 job_variables={"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}},
             )  # fmt: skip
 
