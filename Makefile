@@ -60,7 +60,7 @@ chaos: setup ## kill runs at every call, inject every fault, start many at once:
 	OMP_NUM_THREADS=1 CHAOS=all $(BIN)/python -m pytest --numprocesses 2 --dist load --timeout 3600 -rP \
 		--log-disable prefect.flow_runs tests/flows/chaos $(ARGS)
 
-bench: setup ## measure our figures beside those to beat, in one table (ARGS="--json FILE")
+bench: setup ## measure speed and scores beside the original notebooks', in one table (ARGS="--json FILE")
 	$(BIN)/python -m tests.bench.bench $(ARGS)
 
 bench-quick: setup ## measure the same in three minutes, from fewer runs

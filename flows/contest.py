@@ -31,7 +31,7 @@ class Contest:
     champion: str | None
 
 
-def contest_championship(run: RunContext, *, dry_run: bool, force: bool) -> Contest:
+def challenge_champion(run: RunContext, *, dry_run: bool, force: bool) -> Contest:
     """Judge this run's version against the champion, and promote it if it passes.
 
     If another run promoted its version meanwhile, this run's contends with that one.

@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.alarms import check_champion, check_new_scores, check_score
-from flows.contest import Contest, contest_championship
+from flows.contest import Contest, challenge_champion
 from flows.kaggle.errors import SubmissionRefusedError, SubmissionUnknownError
 from flows.parameters import NightlyParameters, takes
 from flows.policy.alarm import Alarm
@@ -30,7 +30,7 @@ class AlarmError(MnistError):
     """A submission scored far below an earlier champion's; the champion was demoted.
 
     Attributes:
-        result: the run's.
+        result: of the run that raised it.
     """
 
     def __init__(self, found: Alarm, result: RunResult) -> None:
@@ -44,7 +44,7 @@ def nightly(parameters: NightlyParameters) -> RunResult:
     """Train a version and, if it passes the gate, make it champion and submit it once.
 
     Returns:
-        The result that `--json` prints; docs/cli.md describes it.
+        The result that `--json` prints; docs/quickstart.md describes it.
     """
     settings = start_flow(parameters)
     with capped(settings.night_cap_s, "the night", "MNIST_NIGHT_CAP_S"):
@@ -54,9 +54,9 @@ def nightly(parameters: NightlyParameters) -> RunResult:
         ended = run.registry.night(run.key)
         if ended is not None and is_finished(ended, parameters.force):
             return report_again(run, ended)
-        alarms += check_champion(run)
+        alarms += check_champion(run)  # in case its demotion was interrupted
         train_missing(run, parameters)  # here, or on the GPU pool
-        contest = contest_championship(run, dry_run=parameters.dry_run, force=parameters.force)
+        contest = challenge_champion(run, dry_run=parameters.dry_run, force=parameters.force)
         if parameters.dry_run:
             return report(run, Outcome(contest.version, Decision.DRY_RUN, contest.verdict.reason), alarms)
         outcome = submit_winner(run, contest)

@@ -76,7 +76,7 @@ def publish(
         manifest = export(net, folder, {**known, **facts}, learner=learner)
         with progress("publish") as advance:
             name = run.registry.publish(run.key, manifest, folder, advance)
-    log.info("published %s: %.4f on %d held-out rows", name, evaluation.accuracy, evaluation.n)
+    log.info("published %s: %.4f on %s held-out rows", name, evaluation.accuracy, f"{evaluation.n:,}")
     return name
 
 

@@ -127,7 +127,7 @@ class Registry:
         """Return how the runs ended, the oldest night first and those of a night as they ended.
 
         Args:
-            last: only so many of them, the last ones.
+            last: how many to return, the latest ones.
         """
         prefix = f"{self.namespace}/nights/"
         ends = {}

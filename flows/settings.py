@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     margin_rows: int = Field(
         8,
         ge=0,
-        description="Held-out rows by which it may be worse, if that is more than the standard errors",
+        description="Held-out rows by which a challenger may be worse; the larger of the two margins applies",
     )
     share_min: float = Field(
         default_factory=lambda known: find_spec(known["competition"]).share_floor,

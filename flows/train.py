@@ -177,7 +177,7 @@ def _fit(run: RunContext, digits: "Digits", rows: "np.ndarray", fold: int, numbe
     what = f"{key.model} {key.preset}"
     if number is not None:
         what = f"member {number + 1} of {what}"
-    log.info("training %s on %d rows without fold %d, seed %d", what, len(rows), fold, seed)
+    log.info("training %s on %s rows without fold %d, seed %d", what, f"{len(rows):,}", fold, seed)
     with progress(f"train {what}") as advance:
         return fit(
             digits, key.model, key.preset, rows=rows, seed=seed, device=run.settings.device,

@@ -49,7 +49,7 @@ CREDENTIALS = """\
 # AWS's own variables, for a store in S3.
 # AWS_ACCESS_KEY_ID=
 # AWS_SECRET_ACCESS_KEY=
-# AWS_REGION=
+# AWS_DEFAULT_REGION=
 # AWS_ENDPOINT_URL=
 """
 

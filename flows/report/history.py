@@ -138,13 +138,16 @@ def _draw_grid(entries: Sequence[Entry], scale: _Scale) -> list[str]:
 
 
 def _draw_curve(values: Sequence[Interval | None], scale: _Scale, colour: str, shift: float) -> list[str]:
-    """Draw one line over the nights, with intervals; a night without a value leaves a gap."""
+    """Draw one line over the nights that have a value, with intervals."""
     points = [(scale.x(number) + shift, value) for number, value in enumerate(values) if value is not None]
     path = " ".join(f"{x:.1f},{scale.y(value[0]):.1f}" for x, value in points)
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>']
     for x, (value, low, high) in points:
         parts.append(_line(x, scale.y(low), x, scale.y(high), colour, 0.4))
-        parts.append(f'<circle cx="{x:.1f}" cy="{scale.y(value):.1f}" r="2.5" fill="{colour}"/>')
+        if value < scale.bottom:  # cut off at the edge: say how far below it lies
+            parts.append(_text(x, scale.y(value) - 5, f"▼ {value:.3f}", colour, "middle"))
+        else:
+            parts.append(f'<circle cx="{x:.1f}" cy="{scale.y(value):.1f}" r="2.5" fill="{colour}"/>')
     return parts
 
 

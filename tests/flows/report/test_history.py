@@ -30,7 +30,7 @@ def points(svg, colour):
 
 
 def test_the_history_draws_each_night_at_its_height():
-    """Two lines over the nights: a better score is higher, a night without score leaves a gap in one."""
+    """Two lines over the nights: a better score is higher, a night without a score has no point."""
     svg = draw([entry(1, 0.990, 0.991), entry(2, 0.992, None), entry(3, 0.988, 0.993)])
 
     valid, public = points(svg, "#2a6fbb"), points(svg, "#d9822b")
@@ -48,6 +48,7 @@ def test_a_night_that_went_badly_wrong_does_not_flatten_the_others():
     heights = [y for _, y in points(svg, "#2a6fbb")]
     assert heights[0] - heights[1] > 30
     assert heights[2] == max(heights) <= 316
+    assert "▼ 0.450" in svg
 
 
 def test_the_history_marks_champions_and_those_demoted():
