@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= $(if $(wildcard $(VENV)/ready-cpu),cpu,default)
 READY := $(VENV)/ready-$(TORCH)
-.PHONY: help setup nightly test chaos check docs docs-reference bench bench-quick format lock ui ui-stop deployments e2e month image image-check \
-	cloud-check deploy clean
+.PHONY: help setup nightly test chaos check docs docs-reference bench bench-quick format lock ui ui-stop \
+	deployments e2e month image image-check cloud-check deploy clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
