@@ -7,7 +7,7 @@ those of the setting, and `RunParameters.read_settings` applies it.
 import functools
 import inspect
 from collections.abc import Callable
-from datetime import date
+from datetime import datetime
 from typing import Annotated, Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 
 import typer
@@ -35,7 +35,7 @@ def parameter(
     Args:
         title: of its field in a form.
         words: its description, which names the value and what is used if it is not given.
-        hidden: whether it is for child runs only, and left out of the command line's help.
+        hidden: whether it is for child runs only, and left out of the command line.
         form: what its JSON schema in a form has besides the bounds.
         bounds: of its value, as for pydantic's `Field`.
     """
@@ -115,7 +115,7 @@ class RunParameters(Parameters):
     @classmethod
     def _night_is_a_date(cls, value: str | None) -> str | None:
         try:
-            return None if value is None else date.fromisoformat(value).isoformat()
+            return None if value is None else datetime.strptime(value, "%Y-%m-%d").date().isoformat()
         except ValueError:
             raise ValueError("must be a date, such as 2026-11-23") from None
 
@@ -164,8 +164,8 @@ def takes(
 
     Args:
         kind: the parameters.
-        checked: whether a wrong value is refused before the function is called; a command calls `check`
-            itself, where it catches errors.
+        checked: whether a wrong value is refused before the function is called, as a flow does. A command
+            calls `check` itself, where it catches errors, and does not take what is for child runs only.
 
     Example:
         >>> @flow
@@ -184,6 +184,7 @@ def takes(
                 annotation=_annotation(field),
             )
             for name, field in kind.model_fields.items()
+            if checked or not _is_hidden(field)
         ]
         signature = own.replace(parameters=[*fields, *list(own.parameters.values())[1:]])
 
@@ -202,6 +203,10 @@ def takes(
     return decorate
 
 
+def _is_hidden(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("hidden"))
+
+
 def _annotation(field: FieldInfo) -> Any:
     """Return a parameter's type with what Typer shows of it, and what Prefect's form shows and checks.
 
@@ -209,12 +214,12 @@ def _annotation(field: FieldInfo) -> Any:
     `Parameters.check` names the option.
     """
     extra = dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
-    hidden = bool(extra.pop("hidden", False))
+    extra.pop("hidden", None)
     words: dict[str, Any] = {"title": field.title, "description": f"{field.description}."}
     schema = _schema(field) | extra
     return Annotated[
         field.annotation,
-        typer.Option(help=f"{field.description}.", hidden=hidden, show_default=False),
+        typer.Option(help=f"{field.description}.", show_default=False),
         WithJsonSchema(schema),
         Field(json_schema_extra=words),
     ]

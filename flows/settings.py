@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     share_min: float = Field(
         default_factory=lambda known: find_spec(known["competition"]).share_floor,
         ge=0,
-        le=1,
+        le=1 / max(spec.class_count for spec in SPECS.values()),
         description="Lowest share of each class among the predictions of a submission",
         json_schema_extra={"default": "by competition"},
     )
@@ -228,8 +228,8 @@ def read_settings(**overrides: Any) -> Settings:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     problems = [
         f"{name} is not a setting{_nearest(name, known)}"
-        for name in sorted(os.environ.keys() - known)
-        if name.startswith(PREFIX)
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name.upper() not in known
     ]
     given = {name: value for name, value in overrides.items() if value is not None}
     faults: dict[str, str] = {}

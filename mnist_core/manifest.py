@@ -13,7 +13,7 @@ from typing import Any
 
 from mnist_core.errors import BundleError
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, ONNX, LEARNER, MANIFEST = "weights.safetensors", "model.onnx", "learner.pkl", "manifest.json"
 
 EXPORT_AGAIN = "fetch or export the bundle again"

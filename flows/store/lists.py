@@ -7,6 +7,7 @@ current, two writers cannot both take a number, and the history is free.
 import hashlib
 import io
 import json
+import re
 import uuid
 from pathlib import Path
 from typing import TypeVar
@@ -83,8 +84,8 @@ def get_record(store: Store, key: str, kind: type[R]) -> R | None:
 
 def last_number(store: Store, prefix: str) -> int:
     """Return the number that is current in a list, or 0 if the list is empty."""
-    numbers = (int(key.removeprefix(prefix).removesuffix(".json")) for key in store.keys(prefix))
-    return max(numbers, default=0)
+    names = (key.removeprefix(prefix) for key in store.keys(prefix))
+    return max((int(name[:-5]) for name in names if re.fullmatch(r"\d+\.json", name)), default=0)
 
 
 def latest(store: Store, prefix: str, kind: type[R]) -> tuple[int, R | None]:

@@ -94,7 +94,7 @@ def make_zip(
     """
     made = folder / zip_name(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f".{made.name}.*{PART}"):
+    for leftover in (*folder.glob(f".{made.name}.*{PART}"), *made.with_suffix("").glob(f".*{PART}")):
         leftover.unlink()
     if made.exists() and sorted(sizes(made)) == sorted(spec.files):
         return made

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mnist_core.errors import BundleError
-from mnist_core.manifest import BundleFile, Manifest, read_manifest, read_unchanged
+from mnist_core.manifest import FORMAT, BundleFile, Manifest, read_manifest, read_unchanged
 
 FILES = {"weights.safetensors": BundleFile("0" * 64, 100)}
 MANIFEST = Manifest("convnet", {"widths": [2, 2]}, ["0", "1"], FILES, {"torch": "2.11"}, {"seed": 3})
@@ -16,14 +16,16 @@ def test_a_manifest_is_the_same_after_json():
     value = json.loads(json.dumps(MANIFEST.to_json()))
 
     assert value["seed"] == 3
-    assert value["format"] == 1
+    assert value["format"] == FORMAT
     assert Manifest.from_json(value, "manifest.json") == MANIFEST
 
 
-@pytest.mark.parametrize("value", [{"format": 2}, {"format": "1"}, [1], {}, 1, None])
+@pytest.mark.parametrize(
+    "value", [{"format": FORMAT - 1}, {"format": FORMAT + 1}, {"format": "2"}, [1], {}, 1, None]
+)
 def test_a_manifest_of_another_format_is_refused(value):
-    """What a later version wrote is not guessed at."""
-    with pytest.raises(BundleError, match=r"manifest.json has format .*, this code reads 1"):
+    """What another version wrote is not guessed at."""
+    with pytest.raises(BundleError, match=r"manifest.json has format .*, this code reads 2"):
         Manifest.from_json(value, "manifest.json")
 
 
@@ -53,7 +55,7 @@ def test_a_field_of_another_type_is_refused(changes, message):
         Manifest.from_json(MANIFEST.to_json() | changes, "manifest.json")
 
 
-@pytest.mark.parametrize("content", [b"", b'{"format": 1', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b'{"format": 2', b"\xff\xfe"])
 def test_a_manifest_that_is_cut_short_is_refused(tmp_path, content):
     """Half a manifest is an error that names the file."""
     (tmp_path / "manifest.json").write_bytes(content)

@@ -37,6 +37,17 @@ def test_a_function_takes_the_fields_as_its_own_parameters():
     assert list(inspect.signature(train).parameters) == [*TrainParameters.model_fields, "loud"]
 
 
+def test_a_command_does_not_take_what_is_for_child_runs():
+    """An attempt that no run has opened would be trained once and then reused by a later --fresh."""
+
+    @takes(TrainParameters, checked=False)
+    def command(parameters: TrainParameters) -> TrainParameters:
+        return parameters
+
+    assert "attempt" not in inspect.signature(command).parameters
+    assert command(seed=7) == TrainParameters(seed=7)
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -46,6 +57,7 @@ def test_a_function_takes_the_fields_as_its_own_parameters():
         ({"night": "2026-02-30"}, "--night 2026-02-30: must be a date, such as 2026-11-23"),
         ({"member": 0}, "--member 0"),
         ({"attempt": 0}, "--attempt 0"),
+        ({"night": "20261123"}, "--night 20261123: must be a date"),
     ],
 )
 def test_a_value_out_of_range_is_named_by_its_option(given, words):

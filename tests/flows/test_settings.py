@@ -36,6 +36,7 @@ def test_the_defaults_need_no_account_and_no_cloud():
         ("MNIST_PRESET", "slow", "MNIST_PRESET.*fast"),
         ("MNIST_DEVICE", "tpu", "MNIST_DEVICE.*cuda"),
         ("MNIST_FLOOR", "1.5", "MNIST_FLOOR.*less than or equal to 1"),
+        ("MNIST_SHARE_MIN", "0.5", "MNIST_SHARE_MIN.*less than or equal to 0.1"),  # no predictions could pass
         ("MNIST_EPOCHS", "0", "MNIST_EPOCHS.*greater than or equal to 1"),
         ("MNIST_KAGGLE", "kaggle.com", "MNIST_KAGGLE.*practice.*live.*URL"),
         ("MNIST_KAGGLE", "http://me:secret@localhost", "MNIST_KAGGLE.*without credentials"),

@@ -111,6 +111,14 @@ def _append_twenty(address, name):
             pass
 
 
+def test_what_is_not_a_number_is_not_an_entry(store):
+    """A file that another program left in a list does not stop the runs."""
+    store.put("list/000001.json", b"{}")
+    store.put("list/.0123.partial", b"half")
+
+    assert last_number(store, "list/") == 1
+
+
 def test_a_numbered_list_has_one_writer_for_each_number(store):
     """Four processes that append at once lose nothing, overwrite nothing and leave no gap."""
     spawn = multiprocessing.get_context("spawn")
