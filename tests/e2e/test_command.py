@@ -167,7 +167,7 @@ def test_a_failure_ends_with_1_its_remedy_and_json(on_standing_server, tmp_path)
     assert "t-secret" not in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stopped_night_ends_in_10_seconds_and_says_how_to_resume(environment, tmp_path, number):
     """Ctrl-C, as a terminal sends it to all processes of the job, or SIGTERM, while it trains.
 
@@ -225,6 +225,7 @@ def test_a_night_killed_with_9_leaves_no_process_and_is_resumed(environment, tmp
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_prefect_database_is_renamed_and_replaced(environment, tmp_path):
     """The run warns, creates a new one and ends well: the store is the source of truth."""
     database = tmp_path / "home" / "prefect" / "prefect.db"

@@ -85,6 +85,7 @@ def test_the_deployments_are_described(installed):
     assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
 
 
+@pytest.mark.slow
 def test_the_schedule_is_resumed_once_a_server_is_chosen_and_a_users_pause_stays(installed, monkeypatch):
     """`make ui` resumes the schedule that it paused once MNIST_KAGGLE is set; it reports a user's pause."""
     monkeypatch.setitem(installed.environment, "MNIST_KAGGLE", "practice")
@@ -109,6 +110,7 @@ def schedule(installed):
     return found
 
 
+@pytest.mark.slow
 def test_start_is_repeatable_and_stop_ends_what_it_started(installed):
     """`make ui` again starts nothing twice; `make ui-stop` ends server and workers by their numbers."""
     before, automations = installed.processes(), installed.ask("/automations/filter", limit=10)

@@ -14,7 +14,7 @@ import pytest
 from flows.ops.automations import DEAD_S
 from mnist_core.spec import DIGIT_RECOGNIZER
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 CRASHED_S = 120
 """Seconds within which a run whose process is gone must be Crashed."""
 

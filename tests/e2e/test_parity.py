@@ -6,7 +6,7 @@ import pytest
 from mnist_core import export, fit, load, load_learner, open_model, predict, read_test, read_train, to_fastai
 from mnist_core.spec import DIGIT_RECOGNIZER
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("model", ["convnet", "resnet18"])

@@ -51,8 +51,17 @@ def run(*arguments: str, env: dict[str, str], cwd: Path) -> "subprocess.Complete
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("fails", ["", "server-error", "web-page"])
-@pytest.mark.parametrize("how", ["key", "token"])
+@pytest.mark.parametrize(
+    ("how", "fails"),
+    [
+        ("key", ""),
+        ("token", "web-page"),
+        pytest.param("key", "server-error", marks=pytest.mark.slow),
+        pytest.param("key", "web-page", marks=pytest.mark.slow),
+        pytest.param("token", "", marks=pytest.mark.slow),
+        pytest.param("token", "server-error", marks=pytest.mark.slow),
+    ],
+)
 def test_no_secret_is_in_any_byte_that_a_night_leaves(left_behind, tmp_path, how, fails):
     """Of a run that ends well, and of one that fails: keys are in no log, file, database or object."""
     if fails and how == "token":
