@@ -16,6 +16,11 @@ from tests.practice_server import Forks, PracticeServer, start_server
 from tests.s3_server import S3Server
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with what takes longest, so that the processes that share the tests end together."""
+    items.sort(key=lambda item: not {"chaos", "e2e"} & set(item.path.parts))
+
+
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
     """Make a folder of files once for all workers: `make_once("bundle", fill)` returns the filled folder.
