@@ -32,7 +32,7 @@ def short_trainings(installed):
 
 
 def long_training(installed, epochs="900"):
-    """Restart the workers with so many epochs, which by default do not end."""
+    """Restart the workers with this number of epochs, which by default do not end."""
     installed.environment["MNIST_EPOCHS"] = epochs
     installed.down()
     installed.up()

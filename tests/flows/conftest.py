@@ -70,7 +70,7 @@ def bundle(make_bundle: Callable[..., Path]) -> Path:
 
 
 def predict_wrongly(folder: Path, count: int) -> None:
-    """Change a bundle's held-out predictions: so many more rows are wrong, with certainty."""
+    """Change a bundle's held-out predictions: this number of further rows is wrong, with certainty."""
     held_out = HeldOut.from_bytes((folder / held_out_module.FILE).read_bytes())
     right = np.flatnonzero(held_out.predicted == held_out.labels)[:count]
     held_out.probabilities[right] = 0.0
@@ -112,7 +112,7 @@ class Job:
 
         Args:
             night, attempt: whose version it is.
-            errors: so many held-out rows more are predicted wrongly.
+            errors: number of further held-out rows that are predicted wrongly.
             facts: what the manifest says instead.
         """
         registry = self.registry
@@ -128,7 +128,7 @@ class Job:
         return registry.publish(registry.open_attempt(run, fresh=attempt > 1), manifest, folder)
 
     def change_predictions(self, version: str, like: str, rows: int) -> None:
-        """Give a version the predictions of another one for the test file, with so many rows changed."""
+        """Give a version the test predictions of another one, with this number of rows changed."""
         registry, spec = self.registry, self.server.spec
         labels = read_csv(registry.need_predictions(like), spec)
         changed = np.linspace(0, spec.test_rows - 1, rows).astype(int)
@@ -150,7 +150,7 @@ class Job:
             run: whose member it is.
             fold: the one that it says to have left out.
             seed: makes its weights, and which rows it predicts wrongly, its own.
-            errors: so many of its held-out rows; the others are right.
+            errors: number of its held-out rows that are wrong.
         """
         from mnist_core import assign_folds, export, load, read_train
 

@@ -124,7 +124,7 @@ def test_a_night_after_a_single_network_starts_an_ensemble_from_scratch(small, p
 def test_members_that_share_no_held_out_row_with_the_champion_are_rejected(
     small, publish_members, monkeypatch
 ):
-    """What can not be compared does not pass: the champion left out fold 0, tonight's members others."""
+    """What cannot be compared does not pass: the champion left out fold 0, tonight's members others."""
     small.publish(night=NIGHTS[0])
     monkeypatch.setenv("MNIST_MODEL", "convnet")
     monkeypatch.delenv("MNIST_EPOCHS")

@@ -198,7 +198,7 @@ def test_late_list(server):
 
 
 def test_low_score(server):
-    """The score is lower by so many rows."""
+    """The score is lower by this number of rows."""
     server.fault("low-score", wrong=156)
 
     assert server.scored(server.submit(good()).json()["ref"])["publicScore"] == "0.99442"

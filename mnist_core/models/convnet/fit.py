@@ -115,7 +115,7 @@ class _TotalProgress:
         self.progress, self.count, self.done = progress, count, [0] * count
 
     def report(self, number: int, steps: int, total: int, note: str) -> None:
-        """Report that a training has done so many steps of its total."""
+        """Report that a training has done a number of its steps."""
         self.done[number] = steps
         if self.progress is not None:
             member = f"member {number + 1}/{self.count}  " if self.count > 1 else ""

@@ -11,7 +11,7 @@ NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
 
 
 def lease(state=LeaseState.OPEN, left_s=60.0):
-    """A lease that expires in so many seconds."""
+    """A lease that expires in this number of seconds."""
     expires = (NOW + timedelta(seconds=left_s)).isoformat(timespec="milliseconds")
     return LeaseEntry(owner="o", version="v", content="c", state=state, expires=expires)
 
