@@ -143,8 +143,8 @@ def pooled() -> list[dict[str, Any]]:
             mine = [line for line in mine if "public_score" in line]
             if not mine:
                 continue
-            rows = DIGIT_RECOGNIZER.test_rows
-            score = spread([round(line["public_score"] * rows) / rows for line in mine])
+            count = DIGIT_RECOGNIZER.test_rows
+            score = spread([round(line["public_score"] * count) / count for line in mine])
             took = spread([line["seconds"] for line in mine])
             several = len(mine) > 1
             sd = f" ± {score['sd']:.5f}" if several else ""
