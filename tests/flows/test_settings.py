@@ -62,7 +62,7 @@ def test_the_environment_wins_over_dotenv_and_an_option_over_both(monkeypatch, t
     (tmp_path / ".env").write_text("MNIST_PRESET=best\nMNIST_MODEL=resnet18\nMNIST_KAGGLE=live\n")
     monkeypatch.setenv("MNIST_PRESET", "balanced")
     for name in ("MNIST_MODEL", "MNIST_KAGGLE"):
-        monkeypatch.setenv(name, "")  # so that what .env sets is taken back after the test
+        monkeypatch.setenv(name, "")  # so that what .env sets is undone after the test
         monkeypatch.delenv(name)
 
     settings = read_settings(model="convnet", preset=None)
