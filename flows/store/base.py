@@ -53,6 +53,13 @@ class Store(Protocol):
         """
         ...
 
+    def age(self, key: str) -> float | None:
+        """Return for how many seconds an object has existed, or None if that is unknown or it does not exist.
+
+        Both moments are read from the store's own clock, so no other clock matters.
+        """
+        ...
+
     def delete(self, key: str, before: float = math.inf) -> bool:
         """Delete an object that was written before a time; return whether it was deleted."""
         ...

@@ -2,6 +2,7 @@
 
 import errno
 import math
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -73,6 +74,20 @@ class Folder:
                     if path.is_file() and path.suffix != PART:
                         found[path.relative_to(self.root).as_posix()] = path.stat().st_mtime
         return dict(sorted(found.items()))
+
+    def age(self, key: str) -> float | None:
+        """Return for how many seconds an object has existed, by its time and that of a file made now."""
+        path = self.root / key
+        probe = path.with_name(f".age.{secrets.token_hex(4)}{PART}")
+        with self._explained(key):
+            try:
+                written = path.stat().st_mtime
+                probe.touch(exist_ok=False)
+                return max(0.0, probe.stat().st_mtime - written)
+            except FileNotFoundError:
+                return None
+            finally:
+                probe.unlink(missing_ok=True)
 
     def delete(self, key: str, before: float = math.inf) -> bool:
         """Delete an object that was written before a time; return whether it was deleted."""

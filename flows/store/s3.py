@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -142,6 +143,23 @@ class Bucket:
                 for page in pages
                 for entry in page.get("Contents", ())
             }
+
+    def age(self, key: str) -> float | None:
+        """Return for how many seconds an object has existed, by its time and that of the same answer."""
+        from botocore.exceptions import ClientError
+
+        with self._explained(key):
+            try:
+                answer = self._s3.head_object(Bucket=self.name, Key=self.prefix + key)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return None
+                raise
+            try:
+                now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+                return max(0.0, float((now - answer["LastModified"]).total_seconds()))
+            except (KeyError, TypeError, ValueError):  # a server, or a proxy before it, that sends no time
+                return None
 
     def delete(self, key: str, before: float = math.inf) -> bool:
         """Delete an object that was written before a time; return whether it was deleted."""

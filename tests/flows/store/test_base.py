@@ -106,6 +106,18 @@ def test_an_empty_prefix_leaves_nothing_behind(store):
     assert store.put("probe/x", b"again")
 
 
+def test_an_object_has_an_age_by_the_stores_clock(store):
+    """Its age grows by the second; an object that does not exist has none, and asking leaves nothing."""
+    store.put("a/x", b"x")
+
+    assert 0 <= store.age("a/x") < 60
+    time.sleep(1.1)  # S3 gives whole seconds
+    assert 1 <= store.age("a/x") < 60
+    assert store.age("a/y") is None
+    assert store.age("b/y") is None
+    assert list(store.keys("")) == ["a/x"]
+
+
 def test_deleting_incomplete_objects_keeps_the_complete_ones(store):
     """No call shows what a killed writer left, and deleting it harms nothing else."""
     store.put("a/x", b"x")
