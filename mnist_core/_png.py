@@ -31,17 +31,32 @@ def encode(pixels: NDArray[np.uint8]) -> bytes:
     return _encode(_add_filter_bytes(pixels[None])[0])
 
 
+def read(file: Path, shape: tuple[int, int]) -> bytes:
+    """Return the first bytes of a file: all of one that `decode` can read, and of any other not many more."""
+    with file.open("rb") as opened:
+        return opened.read(2 * _size(shape) + 1000)
+
+
 def decode(content: bytes, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
     """Return the picture, uint8 `shape`, of a PNG as `encode` makes it; None for any other file."""
     head, tail = _head(*shape), _chunk(b"IEND", b"")
     idat = content[len(head) + 8 : len(content) - len(tail) - 4]
     if content != head + _chunk(b"IDAT", idat) + tail:
         return None
+    inflate = zlib.decompressobj()
     try:
-        rows = np.frombuffer(zlib.decompress(idat), np.uint8).reshape(shape[0], shape[1] + 1)
-    except (zlib.error, ValueError):
+        filtered = inflate.decompress(idat, _size(shape) + 1)  # a few bytes can stand for gigabytes
+    except zlib.error:
         return None
+    if not inflate.eof or inflate.unused_data or len(filtered) != _size(shape):
+        return None
+    rows = np.frombuffer(filtered, np.uint8).reshape(shape[0], shape[1] + 1)
     return None if rows[:, 0].any() else rows[:, 1:]
+
+
+def _size(shape: tuple[int, int]) -> int:
+    """Return the bytes of a picture's rows, each with its filter byte."""
+    return shape[0] * (shape[1] + 1)
 
 
 def write_all(pixels: NDArray[np.uint8], rows: list[int], folder: Path, names: list[str]) -> Iterator[int]:

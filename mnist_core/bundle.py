@@ -6,7 +6,8 @@
                           the bundle was written without fastai; `to_learner` makes one
     manifest.json         which model, what it was trained on, and the digests of the others; written last
 
-Opening a pickle can run any code, so ours opens learner.pkl only after its digest was checked.
+Opening a pickle can run any code. The digest that is checked before lies in the same folder, so it shows
+damage and not forgery: open learner.pkl only from a folder or store that only people you trust can write to.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from mnist_core._atomic import atomic_write
 from mnist_core.errors import DataError
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
-_LONGEST = 1 << 16  # bytes of a line that is read: a file that is not a CSV need not have line ends
+_LONGEST = 1 << 16  # bytes of a line: a file that is not a CSV need not have line ends
+_PADDED = 4000  # bytes of a line beyond which numbers may have zeros in front; `int` refuses 4,301 digits
 _SHOWN = 40  # bytes of a wrong value that an error repeats
 
 
@@ -151,6 +152,8 @@ def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool, rows: int | None)
         raise DataError(f"{csv}: is a folder, expected a CSV file") from None
     except OSError as error:
         raise DataError(f"{csv}: cannot be read: {error.strerror or error}") from error
+    except MemoryError:
+        raise DataError(f"{csv}: does not fit into the memory", "split it, or use a larger machine") from None
     if rows is not None and len(pixels) != rows:
         raise DataError(
             f"{csv}: {len(pixels):,} rows, expected {rows:,}", "if the file was cut off, download it again"
@@ -167,8 +170,14 @@ def _read_by_line(
     pixels = bytearray()
     with csv.open("rb") as file:
         _check_header(csv, file.readline(_LONGEST), columns, spec)
-        for row, line in enumerate(iter(lambda: file.readline(_LONGEST), b""), start=1):
+        for row, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), start=1):
+            if len(line) > _LONGEST:
+                raise DataError(
+                    f"{csv}: row {row} (line {row + 1}): the line has more than {_LONGEST:,} bytes"
+                )
             fields = line.removesuffix(b"\n").removesuffix(b"\r").split(b",")
+            if len(line) > _PADDED:
+                fields = [field.lstrip(b"0") or field[-1:] for field in fields]
             try:
                 if len(fields) != len(columns) or not b"".join(fields).isdigit() or not all(fields):
                     raise ValueError

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mnist_core import _png
 from mnist_core._atomic import PART
 from mnist_core.digits import Digits, read_test, read_train
 from mnist_core.errors import DataError
-from mnist_core.images import DAMAGE, open_picture, take_unchanged
+from mnist_core.picture_files import DAMAGE, open_picture, safely_opened, take_unchanged
 from mnist_core.progress import Progress
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
@@ -115,7 +113,7 @@ def read_pngs(
         raise DataError(f"{folder}: holds no PNG")
     pixels = np.empty((len(files), *spec.shape), np.uint8)
     for i, (file, _) in enumerate(files):
-        digit = _png.decode(file.read_bytes(), spec.shape) if file.is_file() else None
+        digit = _png.decode(_png.read(file, spec.shape), spec.shape) if file.is_file() else None
         if digit is None:
             digit = open_picture(file, lambda image: take_unchanged(image, spec))
         pixels[i] = digit
@@ -151,7 +149,7 @@ def _is_cut(file: Path, digit: NDArray[np.uint8], spec: CompetitionSpec) -> bool
     Raises:
         DataError: it is another digit, or something else.
     """
-    content = file.read_bytes()
+    content = _png.read(file, spec.shape)
     there = _png.decode(content, spec.shape)
     if there is not None and np.array_equal(there, digit):
         return False
@@ -159,8 +157,7 @@ def _is_cut(file: Path, digit: NDArray[np.uint8], spec: CompetitionSpec) -> bool
         return True
     if _png.SIGNATURE.startswith(content[:8]) or not content.strip(b"\0"):  # NULs: the disk lost its power
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                image.load()
+            with safely_opened(file) as image:
                 if np.array_equal(take_unchanged(image, spec), digit):
                     return False  # by another program, or another zlib
         except DataError:

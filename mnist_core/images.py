@@ -5,9 +5,6 @@ Only Pillow is needed, so that all of it works in the CPU image too; `to_fastai`
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
 from mnist_core.errors import DataError
+from mnist_core.picture_files import open_picture
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 if TYPE_CHECKING:
@@ -27,9 +25,6 @@ then moves its centre of mass to the middle.
 
 Source: Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database, yann.lecun.com/exdb/mnist
 """
-
-DAMAGE = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error)
-"""What Pillow raises for damaged files."""
 
 
 def to_pil(digit: NDArray[np.uint8], spec: CompetitionSpec = DIGIT_RECOGNIZER) -> Image.Image:
@@ -71,56 +66,16 @@ def from_image(image: Image.Image, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> 
 
 
 def read_image(file: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> NDArray[np.uint8]:
-    """Return the digit of a picture file, of any size, colours and format of Pillow's, as `from_image` does.
+    """Return the digit of a picture file, of any size and colours, as `from_image` does.
+
+    Args:
+        file: in one of `picture_files.FORMATS`.
+        spec: the shape of a picture.
 
     Raises:
-        DataError: the file is missing, not a picture, damaged, or blank; the message names it.
+        DataError: the file is missing, not a picture, too large, damaged, or blank; the message names it.
     """
     return open_picture(file, lambda image: from_image(image, spec))
-
-
-def open_picture(file: Path, convert: Callable[[Image.Image], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return what `convert` makes of a picture file.
-
-    Raises:
-        DataError: the file is missing, not a picture, or damaged, or `convert` refuses it; the message names
-            it.
-    """
-    try:
-        with Image.open(file) as image:
-            return convert(image)
-    except DataError as error:
-        raise DataError(f"{file}: {error.problem}", error.remedy) from None
-    except FileNotFoundError:
-        raise DataError(f"{file}: there is no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{file}: is a folder, expected a picture") from None
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{file}: is not a picture") from None
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{file}: is too large ({error})", "make it smaller") from error
-    except DAMAGE as error:
-        raise DataError(f"{file}: is damaged: {error}") from error
-
-
-def take_unchanged(image: Image.Image, spec: CompetitionSpec) -> NDArray[np.uint8]:
-    """Return a picture of 28 × 28 pixels as a digit: its luminance; what is transparent counts as background.
-
-    Raises:
-        DataError: the size or the mode differs.
-    """
-    if (image.height, image.width) != spec.shape:
-        raise DataError(f"the picture has {image.width} × {image.height} pixels, expected {spec.size}")
-    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
-        raise DataError(
-            f"the picture has mode {image.mode}, expected 8-bit grey or colour", "save it as PNG, mode L"
-        )
-    if image.has_transparency_data:
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    if image.mode in ("P", "PA", "RGBA"):
-        image = image.convert("RGB")
-    return np.array(image.convert("L"), np.uint8)
 
 
 def _one(digit: NDArray[np.uint8], spec: CompetitionSpec) -> NDArray[np.uint8]:

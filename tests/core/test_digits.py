@@ -83,12 +83,22 @@ def test_a_label_out_of_range_is_refused(write_train_csv, bad):
         read_train(write_train_csv(row=2, column="label", value=bad))
 
 
-@pytest.mark.parametrize("odd", ["007", "00", "0000255"])
+@pytest.mark.parametrize("odd", ["007", "00", "0000255", "0" * 5000, "0" * 5000 + "7"])
 def test_leading_zeros_are_read(write_train_csv, odd):
     """Numbers that only the slow reader accepts are read, and not refused without a reason."""
     digits = read_train(write_train_csv(row=3, column="pixel7", value=odd))
 
-    assert digits.pixels[2, 0, 7] == int(odd)
+    assert digits.pixels[2, 0, 7] == int(odd[-4:])
+
+
+@pytest.mark.parametrize("bad", ["256", "", "-1", "1.5"])
+def test_a_wrong_value_in_a_long_line_is_refused(write_train_csv, bad):
+    """Zeros in front of numbers hide no value that is out of range."""
+    csv = write_train_csv(row=3, column="pixel7", value=bad)
+    csv.write_bytes(csv.read_bytes().replace(b",0,", b"," + b"0" * 4400 + b",", 3))
+
+    with pytest.raises(DataError, match=rf"row 3 .*column pixel7: found '{bad}'"):
+        read_train(csv)
 
 
 def test_mixed_line_ends_are_read(write_train_csv, synthetic, same):
@@ -131,8 +141,9 @@ HEADER = ",".join(["label"] + [f"pixel{i}" for i in range(784)])
         (b"PK\x03\x04 and so on", "is a zip archive"),
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 900, "header, column 1: found"),
         (f"{HEADER}\n".encode() + bytes(range(256)) * 9000, "row 1 "),
-        (f"{HEADER}\n".encode() + b"\xff" * 2_000_000, "row 1 .*1 values"),
-        (f"{HEADER}\n".encode() + b"\0" * 2_000_000, "row 1 .*1 values"),
+        (f"{HEADER}\n".encode() + b"\xff" * 2_000_000, r"row 1 \(line 2\): .*more than 65,536 bytes"),
+        (f"{HEADER}\n".encode() + b"\0" * 2_000_000, r"row 1 \(line 2\): .*more than 65,536 bytes"),
+        (f"{HEADER}\n{ROW.rjust(1 << 16, '0')}{ROW}\n", r"row 1 \(line 2\): .*more than 65,536 bytes"),
         (f"{HEADER}\n{ROW}\n".encode() + b"\0" * 4096, "row 2 .*1 values"),
     ],
 )

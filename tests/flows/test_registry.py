@@ -46,6 +46,20 @@ def test_a_run_key_differs_by_everything_that_was_asked_for():
     assert len({RUN.model_copy(update=facts).key for facts in [{}, *others]}) == 8
 
 
+def test_a_record_that_names_a_file_elsewhere_is_refused(registry, folder, manifest, tmp_path, monkeypatch):
+    """Whoever can write to the store cannot make a reader write outside its folder."""
+    name = registry.publish(RUN, manifest(seed=1), folder)
+    entry = registry.need_version(name)
+    objects = {"../weights.safetensors": entry.objects["weights.safetensors"]}
+    monkeypatch.setattr(registry, "need_version", lambda _: entry.model_copy(update={"objects": objects}))
+    (tmp_path / "out").mkdir()
+
+    with pytest.raises(RecordError, match=r"'\.\./weights\.safetensors' is not the name of a file"):
+        registry.fetch(name, tmp_path / "out")
+
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
 def test_an_attempt_is_kept_until_a_fresh_one_is_requested(registry):
     """The same command stays in its attempt; `fresh` opens the next, which is then the current one."""
     attempts = [registry.open_attempt(RUN, fresh).attempt for fresh in (False, False, True, False)]

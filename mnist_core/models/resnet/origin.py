@@ -27,6 +27,7 @@ from mnist_core.models.resnet.fit import seeded
 from mnist_core.models.resnet.net import IMAGENET_MEAN, IMAGENET_STD, ResNet18
 from mnist_core.models.resnet.pretrained import check_pretrained
 from mnist_core.models.resnet.watch import make_watch
+from mnist_core.picture_files import FORMATS
 from mnist_core.progress import Progress
 from mnist_core.spec import DIGIT_RECOGNIZER
 
@@ -112,7 +113,7 @@ def fit_origin(
 def _check_picture(file: Path) -> None:
     """Raise a DataError if a file is not a picture of 28 × 28; only its header is read."""
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
             width, height = picture.size
     except OSError as error:
         raise DataError(f"{file}: is not a picture ({error})") from error
