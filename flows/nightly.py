@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow
@@ -14,7 +15,7 @@ from flows.policy.alarm import Alarm
 from flows.policy.night import is_finished, version_to_submit
 from flows.records import Decision, NightEntry, RunResult, VersionEntry
 from flows.report import folder
-from flows.report.artifacts import put_history, put_scorecard
+from flows.report.artifacts import emit_night_event, put_history, put_scorecard
 from flows.report.result import read_history, read_scorecard, summarise, summarise_pruned
 from flows.report.scorecard import PICTURES, Scorecard
 from flows.report.terminal import show
@@ -129,22 +130,24 @@ def _after_submission(outcome: Outcome, submitted: str, made: RunResult) -> Outc
 
 
 def record(run: RunContext, outcome: Outcome) -> None:
-    """Record how this run ended, so that the same command gives the same result."""
+    """Record how this run ended, so that the same command gives the same result, and emit its event."""
     version = outcome.version
-    run.registry.end_night(
-        NightEntry(
-            run=run.key,
-            version=version.version,
-            model=version.model,
-            valid_accuracy=version.valid_accuracy,
-            valid_interval=version.valid_interval,
-            decision=outcome.decision,
-            reason=outcome.reason,
-            submitted=outcome.submitted,
-            alarm=outcome.alarm is not None,
-            seconds=run.seconds,
-        )
+    ended = NightEntry(
+        run=run.key,
+        version=version.version,
+        model=version.model,
+        valid_accuracy=version.valid_accuracy,
+        valid_interval=version.valid_interval,
+        decision=outcome.decision,
+        reason=outcome.reason,
+        submitted=outcome.submitted,
+        alarm=outcome.alarm is not None,
+        seconds=run.seconds,
+        at=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
+    run.registry.end_night(ended)
+    scored = run.registry.score(version.version)
+    emit_night_event(run.registry.namespace, ended, None if scored is None else scored.public_score)
 
 
 def report(run: RunContext, outcome: Outcome, alarms: list[Alarm]) -> RunResult:

@@ -282,6 +282,7 @@ class NightEntry(Record):
         submitted: the version whose predictions were posted, or would have been.
         alarm: whether the decision is `failed` because of an alarm.
         seconds: by step.
+        at: when it ended, UTC, ISO 8601.
     """
 
     run: RunKey
@@ -294,6 +295,7 @@ class NightEntry(Record):
     submitted: str | None = None
     alarm: bool = False
     seconds: dict[str, float] = {}
+    at: str | None = None
 
 
 class PruneResult(Record):

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from flows.records import NightEntry
 from flows.report import history
 from flows.report.history import Entry
 from flows.report.scorecard import Scorecard
@@ -76,4 +77,32 @@ def emit_champion_event(event: str, namespace: str, version: str, reason: str) -
             "prefect.resource.name": version,
         },
         payload={"version": version, "reason": reason},
+    )
+
+
+def emit_night_event(namespace: str, ended: NightEntry, public_score: float | None) -> None:
+    """Emit the event of a night that ended; its silence is what a notification is sent about.
+
+    Args:
+        namespace: of the registry.
+        ended: how it ended.
+        public_score: of its version; None while unknown.
+    """
+    from prefect.events import emit_event
+
+    emit_event(
+        "mnist.night.ended",
+        resource={
+            "prefect.resource.id": f"mnist-nightly.{namespace}",
+            "prefect.resource.name": ended.version,
+            "mnist.decision": ended.decision.value,  # a trigger can match labels, not the payload
+        },
+        payload={
+            "night": ended.run.night,
+            "model": ended.model,
+            "decision": ended.decision.value,
+            "version": ended.version,
+            "public_score": public_score,
+            "reason": ended.reason,
+        },
     )
