@@ -1,11 +1,12 @@
 # Two commands are enough: `make nightly` and `make test`. Each sets up what it needs, once.
-PYTHON ?= python3
-UI_PORT ?= 4200
+# An empty variable counts as unset.
+PYTHON := $(or $(PYTHON),python3)
+UI_PORT := $(or $(UI_PORT),4200)
 ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-TORCH ?= $(if $(wildcard $(VENV)/ready-cpu),cpu,default)
+TORCH := $(or $(TORCH),$(if $(wildcard $(VENV)/ready-cpu),cpu,default))
 READY := $(VENV)/ready-$(TORCH)
 .PHONY: help setup nightly test chaos check docs docs-reference bench bench-quick format lock ui ui-stop \
 	deployments e2e month image image-check cloud-check deploy clean

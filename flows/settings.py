@@ -19,6 +19,9 @@ from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, find_spec
 
 PREFIX = "MNIST_"
 DEVICES = ("auto", "cpu", "cuda")
+EMPTY_IS_UNSET = (PREFIX, "KAGGLE_", "AWS_", "PREFECT_", "TORCH_", "XDG_")
+"""Families of variables of which an empty one is removed before anything reads it. Left there, it would be
+the working directory for a folder, and for `AWS_CA_BUNDLE` no check of certificates."""
 
 
 class SettingsError(MnistError):
@@ -57,7 +60,7 @@ class Settings(BaseSettings):
         ('ensemble', 'best', '.mnist/store')
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     kaggle: str = Field(
         "practice",
@@ -95,11 +98,12 @@ class Settings(BaseSettings):
         json_schema_extra={"default": "by model"},
     )
     margin_errors: float = Field(
-        2.0, ge=0, description="Standard errors by which a challenger may be worse than the champion"
+        2.0, ge=0, le=10, description="Standard errors by which a challenger may be worse than the champion"
     )
     margin_rows: int = Field(
         8,
         ge=0,
+        le=1000,
         description="Held-out rows by which a challenger may be worse; the larger of the two margins applies",
     )
     share_min: float = Field(
@@ -112,8 +116,12 @@ class Settings(BaseSettings):
     agreement: float = Field(
         0.95, ge=0, le=1, description="Lowest share of test rows on which challenger and champion agree"
     )
-    split_seed: int = Field(0, ge=0, description="Split of the digits that the practice server uses")
-    daily_limit: int = Field(10, ge=0, description="Submissions per day that the practice server accepts")
+    split_seed: int = Field(
+        0, ge=0, le=2**32 - 1, description="Split of the digits that the practice server uses"
+    )
+    daily_limit: int = Field(
+        10, ge=0, le=1_000_000, description="Submissions per day that the practice server accepts"
+    )
     timeout_s: float = Field(
         60.0,
         gt=0,
@@ -139,7 +147,9 @@ class Settings(BaseSettings):
     )
     train_cap_s: float = Field(7200.0, gt=0, description="Longest training in seconds; then it fails")
     night_cap_s: float = Field(21600.0, gt=0, description="Longest nightly run in seconds; then it fails")
-    keep_reports: int = Field(90, ge=1, description="Number of nights whose reports are kept in the home")
+    keep_reports: int = Field(
+        90, ge=1, le=10_000, description="Number of nights whose reports are kept in the home"
+    )
     notify: str | None = Field(
         None,
         pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
@@ -183,7 +193,7 @@ class Settings(BaseSettings):
     def _waits_are_a_json_list(cls, value: Any) -> Any:
         try:
             return json.loads(value) if isinstance(value, str) else value
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("must be a JSON list, such as [10, 60, 300]") from None
 
     @property
@@ -214,24 +224,21 @@ class Settings(BaseSettings):
 def read_settings(**overrides: Any) -> Settings:
     """Read the settings from the environment and `.env`, with `overrides` (None: not given) on top.
 
-    `.env` in the working directory may also hold variables of other programs (`KAGGLE_*`, `AWS_*`); each
-    enters the environment unless it is set there already.
+    An empty value, wherever it stands, counts as not given.
 
     Raises:
         SettingsError: a `MNIST_` variable does not exist, or a value is out of range; the message names the
             variable (of an override its option too), what is wrong with the value and, for a misspelling,
-            the nearest setting.
+            the nearest setting. Or `.env` is not a text file.
     """
-    for name, value in dotenv_values(".env").items():
-        if value is not None:
-            os.environ.setdefault(name, value)
+    _prepare_environment()
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     problems = [
         f"{name} is not a setting{_nearest(name, known)}"
         for name in sorted(os.environ)
         if name.startswith(PREFIX) and name.upper() not in known
     ]
-    given = {name: value for name, value in overrides.items() if value is not None}
+    given = {name: value for name, value in overrides.items() if value not in (None, "")}
     faults: dict[str, str] = {}
     try:
         settings = Settings(**given)
@@ -245,6 +252,23 @@ def read_settings(**overrides: Any) -> Settings:
         remedy = "" if faults else "docs/configuration.md lists all settings"
         raise SettingsError("; ".join(problems), remedy, names=list(faults))
     return settings
+
+
+def _prepare_environment() -> None:
+    """Remove empty variables from the environment, and add what `.env` in the working directory holds.
+
+    `.env` may also hold variables of other programs (`KAGGLE_*`, `AWS_*`); each enters the environment unless
+    it is set there already.
+    """
+    for name, value in list(os.environ.items()):
+        if name.upper().startswith(EMPTY_IS_UNSET) and not value.strip():
+            del os.environ[name]
+    try:
+        for name, entry in dotenv_values(".env", encoding="utf-8-sig").items():
+            if entry and entry.strip():
+                os.environ.setdefault(name, entry)
+    except ValueError:  # bytes that are not UTF-8, or a NUL
+        raise SettingsError(f"{Path('.env').absolute()} is not a text file", "save it as UTF-8") from None
 
 
 def _faults(error: ValidationError) -> dict[str, str]:

@@ -25,8 +25,9 @@ CONFIGURATION = f"""\
 # Configuration
 
 Each setting is a variable `{PREFIX}…`, in the environment or in `.env`; the environment wins, and an option
-of the command line wins over both. [`.env.example`](../.env.example) has them all. A wrong name or value ends
-a command with exit code 2 before anything starts.
+of the command line wins over both. [`.env.example`](../.env.example) has them all. An empty variable counts
+as unset, also one of Kaggle's, AWS's or Prefect's. A wrong name or value ends a command with exit code 2
+before anything starts.
 
 """
 

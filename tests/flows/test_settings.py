@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -37,6 +38,11 @@ def test_the_defaults_need_no_account_and_no_cloud():
         ("MNIST_DEVICE", "tpu", "MNIST_DEVICE.*cuda"),
         ("MNIST_FLOOR", "1.5", "MNIST_FLOOR.*less than or equal to 1"),
         ("MNIST_SHARE_MIN", "0.5", "MNIST_SHARE_MIN.*less than or equal to 0.1"),  # no predictions could pass
+        ("MNIST_MARGIN_ERRORS", "inf", "MNIST_MARGIN_ERRORS.*finite number"),
+        ("MNIST_MARGIN_ERRORS", "11", "MNIST_MARGIN_ERRORS.*less than or equal to 10"),
+        ("MNIST_MARGIN_ROWS", "-1", "MNIST_MARGIN_ROWS.*greater than or equal to 0"),
+        ("MNIST_KEEP_REPORTS", "9" * 5000, "MNIST_KEEP_REPORTS"),
+        ("MNIST_RETRY_WAITS_S", "[Infinity]", "MNIST_RETRY_WAITS_S.*finite number"),
         ("MNIST_EPOCHS", "0", "MNIST_EPOCHS.*greater than or equal to 1"),
         ("MNIST_KAGGLE", "kaggle.com", "MNIST_KAGGLE.*practice.*live.*URL"),
         ("MNIST_KAGGLE", "http://me:secret@localhost", "MNIST_KAGGLE.*without credentials"),
@@ -55,6 +61,90 @@ def test_a_wrong_setting_is_named_with_what_it_may_be(monkeypatch, name, value, 
         read_settings()
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "-1", "-1e308"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, field in Settings.model_fields.items()
+        if {int, float} & {field.annotation, *get_args(field.annotation)}
+    ],
+)
+def test_no_number_is_infinite_negative_or_undefined(monkeypatch, name, value):
+    """A wait of infinite seconds, or a margin that is not a number, is refused before anything starts."""
+    monkeypatch.setenv(f"MNIST_{name.upper()}", value)
+
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+
+    assert caught.value.names == (name,)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, field in Settings.model_fields.items() if field.annotation is int]
+)
+def test_no_count_is_endless(monkeypatch, name):
+    """Each whole number has a largest value."""
+    monkeypatch.setenv(f"MNIST_{name.upper()}", str(10**12))
+
+    with pytest.raises(SettingsError, match="less than or equal to"):
+        read_settings()
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\t"])
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_an_empty_variable_counts_as_unset(monkeypatch, name, empty):
+    """`MNIST_HOME=` is not the working directory, and no other setting has an empty value either."""
+    unset = read_settings()
+    monkeypatch.setenv(f"MNIST_{name.upper()}", empty)
+
+    settings = read_settings()
+
+    assert settings == unset
+    assert name not in settings.model_fields_set
+    assert settings.home == Path(".mnist")
+
+
+def test_an_empty_variable_gives_way_to_dotenv(monkeypatch, tmp_path):
+    """What is empty in the environment is taken from `.env`; what is empty there is unset."""
+    (tmp_path / ".env").write_text("\ufeffMNIST_MODEL=scratch\nMNIST_HOME=\nMNIST_STORE=''\n", "utf-8")
+    for name in ("MNIST_MODEL", "MNIST_HOME", "MNIST_STORE"):
+        monkeypatch.setenv(name, "")
+
+    settings = read_settings(preset="")
+
+    assert (settings.model, settings.preset) == ("scratch", "fast")
+    assert (settings.home, settings.store) == (Path(".mnist"), str(Path(".mnist") / "store"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AWS_CA_BUNDLE",
+        "AWS_PROFILE",
+        "AWS_ENDPOINT_URL",
+        "KAGGLE_CONFIG_DIR",
+        "PREFECT_API_URL",
+        "PREFECT_HOME",
+    ],
+)
+def test_an_empty_variable_of_another_program_is_removed(monkeypatch, name):
+    """boto3, Kaggle's client and Prefect do not see an empty variable, which would mean something else."""
+    monkeypatch.setenv(name, " ")
+
+    read_settings()
+
+    assert name not in os.environ
+
+
+def test_a_dotenv_that_is_not_text_is_refused(tmp_path):
+    """A `.env` that an editor saved as UTF-16 is named, instead of being a bug."""
+    (tmp_path / ".env").write_bytes("MNIST_MODEL=scratch\n".encode("utf-16"))
+
+    with pytest.raises(SettingsError, match=r"\.env is not a text file; save it as UTF-8"):
+        read_settings()
 
 
 def test_the_environment_wins_over_dotenv_and_an_option_over_both(monkeypatch, tmp_path):
