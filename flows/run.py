@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -179,9 +180,10 @@ def retries(settings: Settings) -> dict[str, Any]:
 
 def _is_retryable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     # After an unclear answer another try could post twice: only a new run, which reconciles first, resumes.
+    # What is overdue has spent its cap.
     error = state.data
     retryable = isinstance(error, MnistError) and error.retryable
-    if not retryable or isinstance(error, SubmissionUnknownError):
+    if not retryable or isinstance(error, SubmissionUnknownError | OverdueError):
         return False
     log.warning("%s (trying again)", error)
     return True
@@ -197,8 +199,14 @@ def clocked(seconds: dict[str, float], step: str) -> Iterator[None]:
         seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - started, 3)
 
 
+RING_AGAIN_S = 5.0
+"""Seconds until what is overdue is ended again, if something swallowed the first `OverdueError`."""
+CLEAN_UP_S = 60.0
+"""Seconds that handlers of an `OverdueError`, such as the one that cancels child runs, may take."""
+
+
 class OverdueError(MnistError):
-    """Something took longer than its cap."""
+    """Something took longer than its cap; a new run may succeed, and the same run does not try again."""
 
     retryable = True
 
@@ -207,25 +215,44 @@ class OverdueError(MnistError):
 def capped(seconds: float, what: str, setting: str) -> Iterator[None]:
     """End what takes longer than its cap, by a signal; an outer cap that ends earlier applies.
 
+    The signal comes again every few seconds until the block is left: third-party code may swallow an
+    exception. While `OverdueError` is handled it does not, so that children are cancelled.
+
     Outside the main thread, where no signal arrives, there is no cap.
 
     Raises:
         OverdueError: it took longer.
     """
+    left = False
 
     def ring(_number: int, _frame: FrameType | None) -> None:
-        raise OverdueError(f"{what} took longer than {seconds:.0f} s ({setting})")
+        cleaning_up = _handles_overdue() and time.monotonic() - started < seconds + CLEAN_UP_S
+        if not left and not cleaning_up:
+            raise OverdueError(
+                f"{what} took longer than {seconds:.0f} s ({setting})", "look for what was slow in its log"
+            )
 
     outer = signal.getitimer(signal.ITIMER_REAL)[0]
     if threading.current_thread() is not threading.main_thread() or 0 < outer < seconds:
         yield
         return
     started, handler = time.monotonic(), signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, RING_AGAIN_S)
     try:
-        yield
+        try:
+            yield
+        finally:
+            left = True  # if a ring comes right before this, the outer `finally` is still reached
     finally:
         if signal.getsignal(signal.SIGALRM) is ring:  # else Ctrl-C has set an alarm of its own
-            left = max(outer - (time.monotonic() - started), 0.001) if outer else 0.0
+            remaining = max(outer - (time.monotonic() - started), 0.001) if outer else 0.0
             signal.signal(signal.SIGALRM, handler)
-            signal.setitimer(signal.ITIMER_REAL, left)
+            signal.setitimer(signal.ITIMER_REAL, remaining, RING_AGAIN_S if outer else 0.0)
+
+
+def _handles_overdue() -> bool:
+    """Return whether the interrupted code is a handler of an `OverdueError`, or called by one."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, OverdueError):
+        error = error.__context__
+    return error is not None

@@ -18,6 +18,7 @@ from mnist_core.models import base as models
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, find_spec
 
 PREFIX = "MNIST_"
+DAY_S = 86400.0
 DEVICES = ("auto", "cpu", "cuda")
 EMPTY_IS_UNSET = (PREFIX, "KAGGLE_", "AWS_", "PREFECT_", "TORCH_", "XDG_")
 """Families of variables of which an empty one is removed before anything reads it. Left there, it would be
@@ -129,15 +130,17 @@ class Settings(BaseSettings):
         description="Seconds without an answer after which a request to the competition's server fails",
     )
     score_wait_s: float = Field(
-        600.0, ge=0, description="Seconds to wait for a score; after that the next run reads it"
+        600.0, ge=0, le=DAY_S, description="Seconds to wait for a score; after that the next run reads it"
     )
-    retry_waits_s: Annotated[list[float], NoDecode] = Field(
+    retry_waits_s: Annotated[list[Annotated[float, Field(ge=0, le=3600)]], NoDecode] = Field(
         [10.0, 60.0, 300.0],
+        max_length=20,
         description="Seconds to wait before each retry of a download or a request, as a JSON list",
     )
     gpu_start_s: float = Field(
         1800.0,
         gt=0,
+        le=DAY_S,
         description="Seconds within which a training on the GPU pool must start, its machine included",
     )
     gpu_fallback: str | None = Field(
@@ -145,8 +148,21 @@ class Settings(BaseSettings):
         description="ECS capacity provider to try again with if a training gets no machine or loses it",
         json_schema_extra={"default": "none"},
     )
-    train_cap_s: float = Field(7200.0, gt=0, description="Longest training in seconds; then it fails")
-    night_cap_s: float = Field(21600.0, gt=0, description="Longest nightly run in seconds; then it fails")
+    train_cap_s: float = Field(
+        7200.0,
+        gt=0,
+        le=7 * DAY_S,
+        description="Longest `train` run in seconds, its download included; then it fails",
+    )
+    submit_cap_s: float = Field(
+        3600.0,
+        gt=0,
+        le=7 * DAY_S,
+        description="Longest `submit` run in seconds, alone or within a nightly run; then it fails",
+    )
+    night_cap_s: float = Field(
+        21600.0, gt=0, le=7 * DAY_S, description="Longest nightly run in seconds; then it fails"
+    )
     keep_reports: int = Field(
         90, ge=1, le=10_000, description="Number of nights whose reports are kept in the home"
     )
@@ -157,7 +173,10 @@ class Settings(BaseSettings):
         json_schema_extra={"default": "none"},
     )
     silence_s: float = Field(
-        93600.0, gt=0, description="Seconds without a successful nightly run that lead to a notification"
+        93600.0,
+        gt=0,
+        le=90 * DAY_S,
+        description="Seconds without a successful nightly run that lead to a notification",
     )
 
     @field_validator("kaggle")

@@ -27,7 +27,7 @@ from flows.records import (
 from flows.report.progress import progress
 from flows.report.result import read_scorecard, summarise
 from flows.report.terminal import show
-from flows.run import Workspace, is_child, open_workspace, retries, start_flow
+from flows.run import Workspace, capped, is_child, open_workspace, retries, start_flow
 from flows.settings import SettingsError
 from mnist_core import submission
 
@@ -52,9 +52,15 @@ def submit(parameters: SubmitParameters) -> RunResult:
     The format is checked and the same content is submitted once; the gate is not asked, and the champion
     stays.
     """
-    workspace = open_workspace(start_flow(parameters))
-    reconcile(workspace)
-    entry = choose_version(workspace, parameters.version)
+    settings = start_flow(parameters)
+    with capped(settings.submit_cap_s, "the submission", "MNIST_SUBMIT_CAP_S"):
+        workspace = open_workspace(settings)
+        reconcile(workspace)
+        return _submit(workspace, choose_version(workspace, parameters.version))
+
+
+def _submit(workspace: Workspace, entry: VersionEntry) -> RunResult:
+    """Predict, post and score a version, and report it unless a run that this one is part of does so."""
     with workspace.clocked("predict"):
         predict_version(workspace, entry)
     with workspace.clocked("submit"):

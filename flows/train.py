@@ -45,10 +45,9 @@ def train(parameters: TrainParameters) -> RunResult:
     key = run_key(settings, parameters)
     if parameters.member is not None:
         key = key.with_member(check_member(parameters.member, settings))
-    run = open_run(settings, key, fresh=parameters.fresh, attempt=parameters.attempt)
     with capped(settings.train_cap_s, "training", "MNIST_TRAIN_CAP_S"):
-        version = train_or_reuse(run)
-    return _report(run, version)
+        run = open_run(settings, key, fresh=parameters.fresh, attempt=parameters.attempt)
+        return _report(run, train_or_reuse(run))
 
 
 def check_member(member: int, settings: Settings) -> int:

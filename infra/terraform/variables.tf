@@ -74,8 +74,8 @@ variable "gpu_hours_max" {
   type        = number
   default     = 3
   validation {
-    condition     = var.gpu_hours_max >= 1 && var.gpu_hours_max <= 12 && floor(var.gpu_hours_max) == var.gpu_hours_max
-    error_message = "Must be 1 to 12."
+    condition     = var.gpu_hours_max >= 3 && var.gpu_hours_max <= 12 && floor(var.gpu_hours_max) == var.gpu_hours_max
+    error_message = "Must be 3 to 12: more than the 2 hours of MNIST_TRAIN_CAP_S, by which a training ends itself."
   }
 }
 

@@ -51,6 +51,11 @@ def test_the_defaults_need_no_account_and_no_cloud():
         ("MNIST_COMPETITION", "../etc", "MNIST_COMPETITION: must be one of digit-recognizer, digits-mini"),
         ("MNIST_MODLE", "convnet", "MNIST_MODLE is not a setting.*did you mean MNIST_MODEL"),
         ("MNIST_RETRY_WAITS_S", "abc", "MNIST_RETRY_WAITS_S: must be a JSON list"),
+        ("MNIST_RETRY_WAITS_S", "[10, -5]", "MNIST_RETRY_WAITS_S.*greater than or equal to 0"),
+        ("MNIST_RETRY_WAITS_S", "[NaN]", "MNIST_RETRY_WAITS_S.*finite"),
+        ("MNIST_RETRY_WAITS_S", "[Infinity]", "MNIST_RETRY_WAITS_S.*finite"),
+        ("MNIST_RETRY_WAITS_S", "[1e300]", "MNIST_RETRY_WAITS_S.*less than or equal to 3600"),
+        ("MNIST_RETRY_WAITS_S", str([1] * 21), "MNIST_RETRY_WAITS_S.*at most 20"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_it_may_be(monkeypatch, name, value, words):
@@ -145,6 +150,18 @@ def test_a_dotenv_that_is_not_text_is_refused(tmp_path):
 
     with pytest.raises(SettingsError, match=r"\.env is not a text file; save it as UTF-8"):
         read_settings()
+
+
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name.endswith("_s")])
+def test_every_time_has_an_upper_bound(name):
+    """An alarm and a wait cannot be set to more than fits a clock."""
+    assert "less than or equal" in str(_error_of(name, "1e300" if name != "retry_waits_s" else "[1e300]"))
+
+
+def _error_of(name: str, value: str) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(**{name: value})
+    return caught.value
 
 
 def test_the_environment_wins_over_dotenv_and_an_option_over_both(monkeypatch, tmp_path):
