@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import logging
+import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.held_out import HeldOut
+from flows.ops.daemon import without_credentials
 from flows.parameters import SEED_MAX
 from flows.records import RunKey
 from flows.report.progress import progress
@@ -98,8 +100,9 @@ def code_version() -> str:
     root = Path(__file__).parents[1]
     if (root / ".git").exists():
         found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True, check=False
-        )
+            ["git", "describe", "--always", "--dirty"],
+            cwd=root, capture_output=True, text=True, check=False, env=without_credentials(os.environ),
+        )  # fmt: skip
         if found.returncode == 0:
             return f"{installed_version('mnist-nightly')}+{found.stdout.strip()}"
     return installed_version("mnist-nightly")

@@ -3,15 +3,16 @@
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from flows.kaggle.address import canonical_server
 from flows.store.open import ADDRESSES, check_address
 from mnist_core.errors import MnistError
 from mnist_core.models import base as models
@@ -23,6 +24,10 @@ DEVICES = ("auto", "cpu", "cuda")
 EMPTY_IS_UNSET = (PREFIX, "KAGGLE_", "AWS_", "PREFECT_", "TORCH_", "XDG_")
 """Families of variables of which an empty one is removed before anything reads it. Left there, it would be
 the working directory for a folder, and for `AWS_CA_BUNDLE` no check of certificates."""
+TOKEN = re.compile(r"[A-Za-z0-9._~+/=:@-]+")
+"""What a credential is made of that is sent in a header: a bearer token, a username, or a key."""
+IN_HEADERS = ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "PREFECT_API_KEY")
+"""Variables of other programs that put them into a header; of a wrong one their error quotes the value."""
 
 
 class SettingsError(MnistError):
@@ -66,6 +71,11 @@ class Settings(BaseSettings):
     kaggle: str = Field(
         "practice",
         description="Server to compete on: `practice` (a local one), `live` (kaggle.com) or a URL",
+    )
+    kaggle_token: SecretStr | None = Field(
+        None,
+        description="Token for a server that `MNIST_KAGGLE` names by a URL; Kaggle has its own variables",
+        json_schema_extra={"default": "none"},
     )
     competition: str = Field(DIGIT_RECOGNIZER.name, description="Competition to enter")
     home: Path = Field(
@@ -182,14 +192,15 @@ class Settings(BaseSettings):
     @field_validator("kaggle")
     @classmethod
     def _kaggle_is_known(cls, value: str) -> str:
-        if value in ("practice", "live"):
-            return value
-        url = urlsplit(value)
-        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
-            raise ValueError(
-                "must be `practice`, `live`, or the http(s) URL of a server, without credentials"
-            )
-        return value.rstrip("/")
+        return canonical_server(value)
+
+    @field_validator("kaggle_token", mode="before")
+    @classmethod
+    def _token_can_be_sent(cls, value: Any) -> Any:
+        text = value.strip() if isinstance(value, str) else value
+        if isinstance(text, str) and not TOKEN.fullmatch(text):
+            raise ValueError("must be a token, without spaces, quotes, line breaks or letters outside ASCII")
+        return text
 
     @field_validator("competition", "model", "preset", "device")
     @classmethod
@@ -256,6 +267,11 @@ def read_settings(**overrides: Any) -> Settings:
         f"{name} is not a setting{_nearest(name, known)}"
         for name in sorted(os.environ)
         if name.startswith(PREFIX) and name.upper() not in known
+    ]
+    problems += [
+        f"{name} has a space, a line break or another character that it cannot have"
+        for name in IN_HEADERS
+        if not TOKEN.fullmatch(os.environ.get(name) or "unset")
     ]
     given = {name: value for name, value in overrides.items() if value not in (None, "")}
     faults: dict[str, str] = {}

@@ -301,8 +301,7 @@ def surroundings(home: Path) -> Iterator[tuple[Practice, dict[str, str]]]:
             aws
             | {
                 "MNIST_KAGGLE": practice.url,
-                "KAGGLE_USERNAME": practice.username,
-                "KAGGLE_KEY": practice.key,
+                "MNIST_KAGGLE_TOKEN": practice.token,
                 "MNIST_STORE": f"s3://{BUCKET}/store",
                 "MNIST_MODEL": MODEL,
                 "MNIST_EPOCHS": "1",

@@ -5,21 +5,19 @@ kaggle.com and the practice server are called in the same way; they differ by ad
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from flows.kaggle import submissions
+from flows.kaggle.address import LIVE, LIVE_URL, PRACTICE, server_name
 from flows.kaggle.client import Client
-from flows.kaggle.credentials import Credentials, find_credentials
+from flows.kaggle.credentials import Credentials, credentials_for
 from flows.kaggle.download import NAME_DIGITS, Data, Downloads
 from flows.kaggle.session import Session
 from flows.records import Submission
 from flows.settings import Settings, SettingsError
 from mnist_core.progress import Progress
 from mnist_core.spec import CompetitionSpec
-
-LIVE_URL = "https://api.kaggle.com"
 
 
 class Competition:
@@ -101,29 +99,24 @@ def connect(settings: Settings) -> Competition:
     Raises:
         SettingsError: credentials are missing, or there is no practice server.
     """
-    if settings.kaggle == "practice":
+    if settings.kaggle == PRACTICE:
         url, credentials = _practice_server(settings)
     else:
-        url = LIVE_URL if settings.kaggle == "live" else settings.kaggle
-        credentials = find_credentials()
+        url = LIVE_URL if settings.kaggle == LIVE else settings.kaggle
+        credentials = credentials_for(settings)
     spec = settings.spec
-    session = Session(url, server_name(settings), spec.name, credentials, settings.timeout_s)
+    session = Session(url, server_name(settings.kaggle), spec.name, credentials, settings.timeout_s)
     return Competition(Client(session), spec, settings.home)
-
-
-def server_name(settings: Settings) -> str:
-    """Return the server that MNIST_KAGGLE means: `kaggle`, `practice`, or host and port of a URL."""
-    names = {"live": "kaggle", "practice": "practice"}
-    return names.get(settings.kaggle) or urlsplit(settings.kaggle).netloc
 
 
 def namespace_prefix(settings: Settings) -> str:
     """Return `<server>/<competition>/`, with which the namespaces of all data of a competition begin."""
-    return f"{_as_key(server_name(settings))}/{settings.competition}/"
+    return f"{_as_key(server_name(settings.kaggle))}/{settings.competition}/"
 
 
 def _as_key(server: str) -> str:
-    return server.replace(":", "_")
+    """Return a server's name as it can stand in a key of the store and in a path."""
+    return server.replace(":", "_").strip("[]").replace("]", "")
 
 
 def _practice_server(settings: Settings) -> tuple[str, Credentials]:

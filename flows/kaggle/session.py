@@ -5,12 +5,12 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from flows.kaggle.address import is_loopback
 from flows.kaggle.credentials import Credentials
 from flows.kaggle.errors import CompetitionError, QuotaSpentError
 from mnist_core.spec import DIGITS_MINI
@@ -79,7 +79,7 @@ class Session:
             ) from None
         except (ValueError, KeyError) as error:
             raise CompetitionError(
-                f"{where}: unexpected answer ({type(error).__name__}: {error})",
+                f"{where}: unexpected answer ({type(error).__name__}: {self._clean(str(error))})",
                 "try again later, or update the package `kaggle`",
                 retryable=True,
             ) from None
@@ -119,7 +119,7 @@ class Session:
         """Return what an HTTP error means, in the server's words and with a remedy."""
         response = error.response
         status = response.status_code if response is not None else 0
-        words = _server_words(response) or str(getattr(response, "reason", ""))
+        words = self._clean(_server_words(response) or str(getattr(response, "reason", "")))
         if status == 400 and "daily submission" in words.lower():  # Kaggle gives no code for it
             remedy = f"the quota returns at {quota_returns()}"
             return QuotaSpentError(f"{where}: {words}", remedy, answered=True)
@@ -128,12 +128,13 @@ class Session:
             return CompetitionError(problem, "try again later", retryable=True, answered=status == 429)
         return CompetitionError(problem, self._remedy(status), answered=True)
 
+    def _clean(self, words: str) -> str:
+        """Return words of the server or of the client on one line, shortened, and without our credentials."""
+        return self._credentials.redact(" ".join(words.split()))[:300]
+
     def _remedy(self, status: int) -> str:
         if status == 401:
-            return (
-                "check KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY: "
-                "the server does not accept these credentials"
-            )
+            return f"check {self._credentials.source}: the server does not accept these credentials"
         if status == 403:
             rules = f"https://www.kaggle.com/competitions/{self.competition}/rules"
             return f"accept the rules at {rules}, and check MNIST_COMPETITION"
@@ -169,11 +170,6 @@ def _retries() -> Retry:
     )
 
 
-def is_loopback(url: str) -> bool:
-    """Return whether a server is on this machine, so that no proxy stands before it."""
-    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-
-
 def quota_returns(now: datetime | None = None) -> str:
     """Return when Kaggle's daily quota returns: its days are UTC."""
     now = now or datetime.now(UTC)
@@ -181,7 +177,7 @@ def quota_returns(now: datetime | None = None) -> str:
 
 
 def _server_words(response: requests.Response | None) -> str:
-    """Return the message in either shape of Kaggle's errors, on one line and at most 300 characters."""
+    """Return the message in either shape of Kaggle's errors."""
     if response is None:
         return ""
     try:
@@ -189,4 +185,4 @@ def _server_words(response: requests.Response | None) -> str:
         words = body.get("message") or body.get("error", {}).get("message") or ""
     except (ValueError, AttributeError):
         words = ""
-    return " ".join(str(words).split())[:300]
+    return str(words)

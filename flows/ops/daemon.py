@@ -8,6 +8,15 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+CREDENTIALS = (
+    "KAGGLE_",
+    "MNIST_KAGGLE_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
+"""How the variables begin that hold what a run logs in with at the competition and at the store."""
+
 
 def start_daemon(
     command: Sequence[str],
@@ -41,3 +50,8 @@ def start_daemon(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables for a process that neither submits nor uses the store."""
+    return {name: value for name, value in environment.items() if not name.startswith(CREDENTIALS)}

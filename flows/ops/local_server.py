@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from flows.ops.daemon import start_daemon
+from flows.ops.daemon import start_daemon, without_credentials
 from flows.ops.pools import POOLS, QUIET, ROOT, DeploymentError, prepare, run
 from flows.ops.prefect_home import answers
 from flows.settings import read_settings
@@ -52,7 +52,7 @@ class Process:
     def find(cls, pid: int) -> "Process":
         """Return the process that has this number now."""
         command = ["ps", "-o", "lstart=,stat=", "-p", str(pid)]
-        environment = os.environ | {"LC_ALL": "C"}
+        environment = without_credentials(os.environ) | {"LC_ALL": "C"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         words = done.stdout.split()
         zombie = bool(words) and words[-1].startswith("Z")
@@ -107,7 +107,9 @@ class LocalServer:
             [sys.executable, "-m", "prefect", *arguments],
             self.home / f"{name}.log",
             folder=ROOT,
-            environment=variables | os.environ,
+            # Workers hand their variables on to the runs that they start, which submit or download.
+            environment=variables
+            | (without_credentials(os.environ) if name == "server" else dict(os.environ)),
         )
         recorded = self.processes() | {name: Process.find(started.pid)}
         with atomic_write(self.home / "processes.json") as file:

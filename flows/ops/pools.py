@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from flows.ops.daemon import without_credentials
 from flows.settings import read_settings
 from mnist_core.errors import MnistError
 
@@ -57,8 +58,9 @@ def prepare(
     asyncio.run(_create_pools(templates, pool_type))
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        env=without_credentials(os.environ),
+    )  # fmt: skip
     if done.returncode:
         raise DeploymentError(f"prefect deploy --all: {(done.stderr + done.stdout).strip()[-2000:]}")
     asyncio.run(apply_automations(settings, DEPLOYMENTS))

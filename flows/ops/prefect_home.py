@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from flows.ops.daemon import without_credentials
 from flows.settings import Settings, SettingsError
 
 STOP_S = 8
@@ -145,6 +146,7 @@ def _separate_temporary_servers() -> list["subprocess.Popen[Any]"]:
             if "prefect.server.api.server:create_app" in args:
                 args = [args[0], "-c", SERVER_THAT_ENDS_WITH_US, *args[3:]]  # instead of -m uvicorn
                 options |= {"start_new_session": True, "stdin": subprocess.PIPE}
+                options["env"] = without_credentials(options.get("env") or os.environ)
                 servers.append(self)
             super().__init__(args, **options)
 

@@ -1,6 +1,7 @@
 """`python -m infra.practice`: a practice server in the foreground."""
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -52,10 +53,11 @@ def practice(
 
     def announce(url: str) -> None:
         typer.echo(f"Practice server with {', '.join(SPECS)} (split {split_seed}) at {url}")
-        typer.echo("Point a job or a Kaggle client at it with")
+        typer.echo("Point a job at it with")
         typer.echo(f"  export MNIST_KAGGLE={url}")
-        typer.echo(f"  export KAGGLE_API_TOKEN={home.resolve() / 'access_token'}")
-        typer.echo(f"or with KAGGLE_USERNAME and KAGGLE_KEY from {home.resolve() / 'credentials.json'}")
+        typer.echo(
+            f'  export MNIST_KAGGLE_TOKEN="$(cat {shlex.quote(str(home.resolve() / "access_token"))})"'
+        )
 
     if competition not in SPECS:
         raise typer.BadParameter(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from flows.ops.daemon import start_daemon
+from flows.ops.daemon import start_daemon, without_credentials
 from infra.practice.errors import PracticeError
 from infra.practice.options import PracticeOptions
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS
@@ -160,7 +160,7 @@ def _start(home: Path, options: PracticeOptions, competition: str) -> subprocess
         command,
         home / "server.log",
         folder=ROOT,
-        environment={**os.environ, "PYTHONUNBUFFERED": "1"},
+        environment={**without_credentials(os.environ), "PYTHONUNBUFFERED": "1"},
         log_bytes=LOG_BYTES,
     )
     _started.append(process)

@@ -110,8 +110,8 @@ def main() -> None:
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     settings = {
         "HOME": str(home.parent), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-        "MNIST_HOME": str(home), "MNIST_KAGGLE": practice.url, "KAGGLE_USERNAME": practice.username,
-        "KAGGLE_KEY": practice.key, "MNIST_MODEL": "scratch", "MNIST_FLOOR": "0.95",
+        "MNIST_HOME": str(home), "MNIST_KAGGLE": practice.url,
+        "MNIST_KAGGLE_TOKEN": practice.token, "MNIST_MODEL": "scratch", "MNIST_FLOOR": "0.95",
         "MNIST_RETRY_WAITS_S": "[2, 5, 10]", "MNIST_KEEP_REPORTS": "14",
     }  # fmt: skip
     installed = Installation(home, port, keep | settings, practice)

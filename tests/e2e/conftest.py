@@ -169,6 +169,7 @@ def installed(
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     settings = {
         "HOME": str(home.parent), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        "KAGGLE_API_TOKEN": "TokenThatNobodyMayRead",
         "MNIST_HOME": str(home), "MNIST_COMPETITION": competition, "MNIST_EPOCHS": "40",
         "MNIST_FLOOR": "0.5", "MNIST_SHARE_MIN": "0.01",
         "MNIST_MARGIN_ROWS": "1000", "MNIST_RETRY_WAITS_S": "[1, 2]",

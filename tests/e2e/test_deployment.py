@@ -53,6 +53,8 @@ def test_a_night_over_two_pools(installed):
     assert "data:image/svg+xml;base64," in history
     assert len(installed.logs(run)) + len(installed.logs(child["id"])) < 80
     assert installed.practice.key not in str(artifacts) + str(installed.logs(run))
+    server = Path(f"/proc/{installed.processes()['server']}/environ").read_bytes()
+    assert b"NobodyMayRead" not in server
 
 
 def test_the_form_refuses_wrong_values(installed):

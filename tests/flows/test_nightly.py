@@ -140,7 +140,7 @@ def test_a_passing_fault_is_waited_out_between_tries(job, monkeypatch):
 def test_wrong_credentials_fail_at_once(job, monkeypatch):
     """What a person must fix is not tried again."""
     started = job()
-    monkeypatch.setenv("KAGGLE_KEY", "wrong")
+    monkeypatch.setenv("MNIST_KAGGLE_TOKEN", "wrong")
     monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[60, 60]")
 
     with pytest.raises(CompetitionError, match="does not accept these credentials"):

@@ -92,12 +92,18 @@ def list_refs(found):
     return [submission["ref"] for submission in answer.json()["submissions"]]
 
 
-def test_jobs_at_the_same_time_get_the_same_server(home, start_job):
-    """Three that start together share one; it stays while one of them lives and ends after the last."""
+def test_jobs_at_the_same_time_get_the_same_server(home, start_job, monkeypatch):
+    """Three that start together share one; it stays while one of them lives and ends after the last.
+
+    It gets no credentials of Kaggle or AWS, which it has no use for.
+    """
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "TokenThatNobodyMayRead")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SecretThatNobodyMayRead")
     jobs = [start_job() for _ in range(3)]
     found = [said(job) for job in jobs]
 
     assert len({one["url"] for one in found}) == 1
+    assert b"NobodyMayRead" not in Path(f"/proc/{read_record(home).pid}/environ").read_bytes()
     assert found[0]["key"] not in found[0]["repr"]
     assert found[0]["token"] not in found[0]["repr"]
     for job in jobs[:2]:

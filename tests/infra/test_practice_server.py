@@ -285,8 +285,7 @@ def test_its_output_says_how_to_use_it(shared_practice):
     said = (server.home / "test-server.log").read_text()
 
     assert f"MNIST_KAGGLE={server.url}" in said
-    assert f"KAGGLE_API_TOKEN={server.home / 'access_token'}" in said
-    assert str(server.home / "credentials.json") in said
+    assert f'MNIST_KAGGLE_TOKEN="$(cat {server.home / "access_token"})"' in said
     assert server.key not in said
     assert server.token not in said
     assert (server.home / "access_token").read_text() == server.token

@@ -1,7 +1,8 @@
 """Checks of the competition's server: credentials, rules and quota."""
 
-from flows.kaggle.competition import connect, server_name
-from flows.kaggle.credentials import find_credentials
+from flows.kaggle.address import PRACTICE, server_name
+from flows.kaggle.competition import connect
+from flows.kaggle.credentials import Credentials, credentials_for
 from flows.kaggle.session import quota_returns
 from flows.ops.doctor.finding import Finding, Findings
 from flows.settings import Settings
@@ -12,9 +13,15 @@ CALL_S = 8.0
 
 def check_credentials(settings: Settings) -> Findings:
     """Check that the server accepts the credentials."""
-    source = "the account of this home" if settings.kaggle == "practice" else find_credentials().source
+    own = Credentials("the account of this home")
+    credentials = own if settings.kaggle == PRACTICE else credentials_for(settings)
     connect(_impatient(settings)).has_entered()
-    yield Finding.ok("credentials", f"{server_name(settings)} accepts {source}")
+    found = f"{server_name(settings.kaggle)} accepts {credentials.source}"
+    if credentials.file is not None and credentials.file.stat().st_mode & 0o077:
+        remedy = f"`chmod 600 {credentials.file}`"
+        yield Finding.warning("credentials", f"{found}; others on this machine can read it", remedy)
+    else:
+        yield Finding.ok("credentials", found)
 
 
 def check_rules(settings: Settings) -> Findings:

@@ -4,7 +4,8 @@ import shutil
 import time
 from email.utils import parsedate_to_datetime
 
-from flows.kaggle.competition import connect, server_name
+from flows.kaggle.address import server_name
+from flows.kaggle.competition import connect
 from flows.kaggle.session import is_loopback
 from flows.ops.doctor.finding import Finding, Findings, State
 from flows.ops.prefect_home import create_writable
@@ -67,7 +68,7 @@ def check_clock(settings: Settings) -> Findings:
     if settings.kaggle == "practice":
         yield Finding.ok("clock", "the practice server uses this machine's clock")
     else:
-        yield _compare_clock("clock", server_name(settings), connect(settings).url)
+        yield _compare_clock("clock", server_name(settings.kaggle), connect(settings).url)
 
 
 def check_s3_clock(settings: Settings) -> Findings:

@@ -54,7 +54,7 @@ def test_importing_kaggles_package_calls_nobody_and_leaves_the_terminal_alone(jo
                 "PATH": "/usr/bin:/bin",
                 "HOME": str(started.home),
                 "HTTPS_PROXY": proxy,
-                "KAGGLE_API_TOKEN": started.server.token,
+                "MNIST_KAGGLE_TOKEN": started.server.token,
                 "MNIST_COMPETITION": started.competition.name,
                 "MNIST_KAGGLE": started.server.url,
                 "PYTHONPATH": str(ROOT),

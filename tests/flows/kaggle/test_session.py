@@ -79,11 +79,11 @@ def test_a_server_that_does_not_exist_is_named(job, monkeypatch):
 
 
 def test_wrong_credentials_are_named_and_not_shown(job, monkeypatch):
-    """A wrong key is refused with the variables' names, and the key stays out of the error."""
+    """A wrong token is refused with the variable's name, and stays out of the error."""
     started = job()
-    monkeypatch.setenv("KAGGLE_KEY", "wrong-and-secret")
+    monkeypatch.setenv("MNIST_KAGGLE_TOKEN", "wrong-and-secret")
 
-    with pytest.raises(CompetitionError, match="KAGGLE_API_TOKEN, or KAGGLE_USERNAME") as caught:
+    with pytest.raises(CompetitionError, match="check MNIST_KAGGLE_TOKEN") as caught:
         started.competition.quota()
 
     assert caught.value.answered
@@ -91,16 +91,21 @@ def test_wrong_credentials_are_named_and_not_shown(job, monkeypatch):
     assert "wrong-and-secret" not in str(caught.value)
 
 
-def test_a_token_logs_in_and_may_end_with_a_newline(job, monkeypatch, tmp_path):
-    """KAGGLE_API_TOKEN as a value or as the path of a file logs in, with or without a newline."""
+@pytest.mark.parametrize("how", ["token", "file", "pair"])
+def test_kaggles_credentials_log_in_at_kaggle_and_may_end_with_a_newline(job, monkeypatch, tmp_path, how):
+    """KAGGLE_API_TOKEN as a value or as a file's path, or username and key, with or without a newline."""
     started = job()
-    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
-        monkeypatch.delenv(name)
+    monkeypatch.setattr("flows.kaggle.competition.LIVE_URL", started.server.url)
+    monkeypatch.setenv("MNIST_KAGGLE", "live")
     (tmp_path / "token").write_text(f"{started.server.token}\n")
+    for name, value in {
+        "token": {"KAGGLE_API_TOKEN": f"{started.server.token}\n"},
+        "file": {"KAGGLE_API_TOKEN": str(tmp_path / "token")},
+        "pair": {"KAGGLE_USERNAME": started.server.username, "KAGGLE_KEY": f"{started.server.key}\n"},
+    }[how].items():
+        monkeypatch.setenv(name, value)
 
-    for value in (f"{started.server.token}\n", str(tmp_path / "token")):
-        monkeypatch.setenv("KAGGLE_API_TOKEN", value)
-        assert started.competition.quota() == 10
+    assert started.competition.quota() == 10
 
 
 def test_rules_that_are_not_accepted_are_named(job):

@@ -72,8 +72,7 @@ def history(
         "HOME": str(tmp_path),
         "MNIST_HOME": str(tmp_path / "home"),
         "MNIST_KAGGLE": "http://127.0.0.1:9",
-        "KAGGLE_USERNAME": "somebody",
-        "KAGGLE_KEY": "0" * 32,
+        "MNIST_KAGGLE_TOKEN": "0" * 32,
         "MNIST_TIMEOUT_S": "1",
     }.items():
         monkeypatch.setenv(name, value)

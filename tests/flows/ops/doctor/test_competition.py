@@ -12,34 +12,50 @@ def test_a_server_that_accepts_the_account(job, run):
     """The credentials are named by their source, and nothing is submitted."""
     started = job(daily_limit=7)
 
-    assert run(check_credentials)["credentials"].found.endswith("accepts KAGGLE_USERNAME and KAGGLE_KEY")
+    assert run(check_credentials)["credentials"].found.endswith("accepts MNIST_KAGGLE_TOKEN")
     assert run(check_rules)["rules"].state is State.OK
     assert run(check_quota)["quota"] == Finding.ok("quota", "7 submissions left today")
     assert started.server.submissions() == []
 
 
-@pytest.mark.parametrize("how", ["key", "token"])
-def test_a_wrong_key_is_refused_without_being_shown(job, run, monkeypatch, how):
-    """The error names the variables, not what they hold."""
+def test_a_wrong_token_is_refused_without_being_shown(job, run, monkeypatch):
+    """The error names the variable, not what it holds."""
     job()
-    monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef0123456789abcdef")
-    if how == "token":
-        monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_0123456789abcdef")
+    monkeypatch.setenv("MNIST_KAGGLE_TOKEN", "KGAT_0123456789abcdef")
 
     with pytest.raises(CompetitionError) as caught:
         run(check_credentials)
 
-    assert "KAGGLE_API_TOKEN" in caught.value.remedy
+    assert "MNIST_KAGGLE_TOKEN" in caught.value.remedy
     assert "0123456789abcdef" not in str(caught.value)
 
 
-def test_half_a_pair_of_credentials_is_named(job, run, monkeypatch):
+def test_missing_credentials_are_named(job, run, monkeypatch):
     """Which variable is missing, before any server is asked."""
     job()
-    monkeypatch.delenv("KAGGLE_KEY")
+    monkeypatch.delenv("MNIST_KAGGLE_TOKEN")
+    with pytest.raises(SettingsError, match="needs a token of its own"):
+        run(check_credentials)
 
+    monkeypatch.setenv("MNIST_KAGGLE", "live")
+    monkeypatch.setenv("KAGGLE_USERNAME", "alice")
     with pytest.raises(SettingsError, match="KAGGLE_KEY is not"):
         run(check_credentials)
+
+
+def test_a_credentials_file_that_others_can_read_is_a_warning(job, run, monkeypatch, tmp_path):
+    """It works, and the remedy is the command that closes it."""
+    started = job()
+    monkeypatch.setattr("flows.kaggle.competition.LIVE_URL", started.server.url)
+    monkeypatch.setenv("MNIST_KAGGLE", "live")
+    path = tmp_path / ".kaggle" / "access_token"
+    path.parent.mkdir()
+    path.write_text(started.server.token)
+
+    path.chmod(0o644)
+    assert run(check_credentials)["credentials"].remedy == f"`chmod 600 {path}`"
+    path.chmod(0o600)
+    assert run(check_credentials)["credentials"].state is State.OK
 
 
 def test_rules_that_are_not_accepted_have_their_address(job, run):
