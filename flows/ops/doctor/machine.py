@@ -4,9 +4,8 @@ import shutil
 import time
 from email.utils import parsedate_to_datetime
 
-from flows.kaggle.address import server_name
+from flows.kaggle.address import is_loopback, server_name
 from flows.kaggle.competition import connect
-from flows.kaggle.session import is_loopback
 from flows.ops.doctor.finding import Finding, Findings, State
 from flows.ops.prefect_home import create_writable
 from flows.settings import Settings
