@@ -13,7 +13,8 @@ import pytest
 from infra.practice import data
 from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI, SPECS, CompetitionSpec
 from tests.practice_server import Forks, PracticeServer, start_server
-from tests.s3_server import S3Server
+from tests.s3_server import S3Server, moto
+from tests.seaweedfs import SeaweedFS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -144,29 +145,55 @@ def prefect_api() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _s3_server() -> Iterator[S3Server]:
-    server = S3Server()
+def _moto() -> Iterator[S3Server]:
+    server = S3Server("moto", moto())
     yield server
     server.stop()
 
 
-@pytest.fixture
-def s3(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """An S3 server with an empty bucket, that the AWS variables point at."""
-    import boto3
+@pytest.fixture(scope="session")
+def _seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    behind = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
+    server = S3Server("seaweedfs", behind)
+    yield server
+    server.stop()
+    behind.stop()
 
-    for name in list(os.environ):
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_ENDPOINT_URL": _s3_server.url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    _s3_server.faults.clear()
-    _s3_server.client = boto3.client("s3", region_name="us-east-1")
-    _s3_server.bucket = f"test-{uuid.uuid4().hex[:12]}"
-    _s3_server.client.create_bucket(Bucket=_s3_server.bucket)
-    return _s3_server
+
+@pytest.fixture
+def start_s3(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], S3Server]]:
+    """Point the AWS variables at an S3 server with an empty bucket: `start_s3("moto")`, or `"seaweedfs"`."""
+    started: list[S3Server] = []
+
+    def start(name: str) -> S3Server:
+        server: S3Server = request.getfixturevalue(f"_{name}")
+        for variable in list(os.environ):
+            if variable.startswith("AWS_"):
+                monkeypatch.delenv(variable)
+        for variable, value in {
+            "AWS_ENDPOINT_URL": server.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(variable, value)
+        server.reset()
+        server.bucket = f"test-{uuid.uuid4().hex[:12]}"
+        server.client.create_bucket(Bucket=server.bucket)
+        server.requests.clear()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.reset()
+        if server.name == "seaweedfs":  # where each bucket has a file of its own
+            server.client.delete_bucket(Bucket=server.bucket)
+
+
+@pytest.fixture
+def s3(start_s3: Callable[[str], S3Server]) -> S3Server:
+    """An S3 server with an empty bucket, that the AWS variables point at."""
+    return start_s3("moto")

@@ -15,6 +15,10 @@ from mnist_core.errors import MnistError
 Written = Callable[[int], None]
 """Called with the bytes that were written since the last call."""
 
+PROBE = "probe/create-only"
+"""An object that is there permanently: a store must refuse to write it again."""
+PROBE_TEXT = b'{"format": 2, "purpose": "each run tries to write this again, and must be refused"}\n'
+
 
 class StoreError(MnistError):
     """The store cannot be read or written, or does not hold what was put there."""
@@ -23,11 +27,15 @@ class StoreError(MnistError):
 class Store(Protocol):
     """Where objects are kept, by keys such as `champions/000001.json`. Each call may raise `StoreError`."""
 
+    def prepare(self) -> None:
+        """Refuse a store that does not honour create-only; the first write does so at the latest."""
+        ...
+
     def put(self, key: str, data: bytes) -> bool:
         """Write an object unless its key is taken.
 
         Returns:
-            True: written, complete and durable; False: the key was taken, and nothing changed.
+            True: the object has these bytes, complete and durable; False: it has others, and nothing changed.
         """
         ...
 

@@ -9,22 +9,44 @@ from email.utils import parsedate_to_datetime
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from flows.store.base import StoreError, Written
+from flows.store.base import PROBE, PROBE_TEXT, StoreError, Written
 
 CONNECT_TIMEOUT_S = 5
 ATTEMPTS = 5
 """Of a request, in all; boto3 waits between them, up to 20 s."""
 CONFLICT_WAITS_S = (0.1, 0.3, 1.0, 3.0)
 """Before a put is repeated that S3 refused because another one was under way (409)."""
+MESSAGE = 300
+"""Longest text of a server that an error repeats, in characters."""
+RETRYABLE = {409, 429, 500, 502, 503, 504}
+"""Answers after which a later try may succeed. 501 is not among them: the server will not learn it."""
+_ACCESS = (
+    "grant the job's role s3:GetObject, s3:PutObject and s3:ListBucket, and for `prune` s3:DeleteObject; "
+    "if the bucket's policy requires an encryption header, make that encryption the bucket's default instead"
+)
+_ENCRYPTION = "make the encryption that the server requires the bucket's default: no request names one"
+_REGION = "set AWS_DEFAULT_REGION to the region of the bucket"
+_HOST_STYLE = "set `s3 =` and below it `  addressing_style = virtual` in the file that AWS_CONFIG_FILE names"
+_CREATE_ONLY = (
+    "use a server that honours `If-None-Match: *`, such as S3 or SeaweedFS: without it two runs could both "
+    "submit, and a version could be overwritten"
+)
 REMEDIES = {
     "NoSuchBucket": "make that bucket, or correct MNIST_STORE",
-    "AccessDenied": "grant the job's role s3:GetObject, s3:PutObject and s3:ListBucket, and for `prune` "
-    "s3:DeleteObject",
+    "AccessDenied": _ACCESS,
     "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY",
     "RequestTimeTooSkewed": "set this machine's clock",
     "ExpiredToken": "renew the AWS credentials, which have expired",
-    "PermanentRedirect": "set AWS_DEFAULT_REGION to the region of the bucket",
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "NotImplemented": _CREATE_ONLY,
+    "InvalidEncryptionAlgorithmError": _ENCRYPTION,
+    "InvalidEncryptionMethodError": _ENCRYPTION,
+    "ServerSideEncryptionConfigurationNotFoundError": _ENCRYPTION,
+    "SecondLevelDomainForbidden": _HOST_STYLE,  # of Alibaba's
+    "PathStyleDomainForbidden": _HOST_STYLE,  # of Tencent's
 }
 """By S3's error code."""
 
@@ -32,7 +54,8 @@ REMEDIES = {
 class Bucket:
     """A store in an S3 bucket.
 
-    The usual AWS variables apply, `AWS_ENDPOINT_URL` too. Objects are encrypted by the server (SSE-S3).
+    The usual AWS variables apply, `AWS_ENDPOINT_URL` too. No header asks for what S3 does by default, such as
+    encryption: other servers that speak S3 refuse some of them.
 
     Args:
         name: the bucket's name.
@@ -40,10 +63,12 @@ class Bucket:
 
     Attributes:
         read_timeout_s: how long S3 may be silent.
+        page_keys: how many keys S3 lists at once.
     """
 
     address = "`s3://bucket/prefix`"
     read_timeout_s: float = 60
+    page_keys: int = 1000
 
     def __init__(self, name: str, prefix: str) -> None:
         import boto3
@@ -51,6 +76,7 @@ class Bucket:
 
         self.name = name
         self.prefix = f"{prefix}/" if prefix else ""
+        self._ready = False
         with self._explained(""):
             self._s3 = boto3.Session().client(
                 "s3",
@@ -73,45 +99,54 @@ class Bucket:
         url = urlsplit(address)
         return cls(url.netloc, url.path.strip("/"))
 
+    def prepare(self) -> None:
+        """Refuse a server that ignores `If-None-Match`; see `Store.prepare`.
+
+        The server must refuse to overwrite an object that is there permanently: one request, if an earlier
+        process has made it.
+        """
+        if self._ready:
+            return
+        if self._create(PROBE, PROBE_TEXT) and self._create(PROBE, PROBE_TEXT):
+            raise StoreError(
+                f"{self.location(PROBE)}: the server overwrote an object though it was asked not to "
+                "(`If-None-Match: *`)",
+                _CREATE_ONLY,
+            )
+        self._ready = True
+
     def put(self, key: str, data: bytes) -> bool:
         """Write an object unless its key is taken; see `Store.put`.
 
-        If an answer was lost and the request repeated, S3 refuses the repetition because of our own first
-        try. The bytes show whose they are: each entry carries its writer.
+        If an answer was lost and the request repeated, by boto3 or by a gateway that says nothing of it, the
+        server refuses the repetition because of our own first try. So the bytes decide whose they are.
         """
+        self.prepare()
+        return self._create(key, data) or self.get(key) == data
+
+    def _create(self, key: str, data: bytes) -> bool:
+        """Write an object; return False if the server says that the key is taken."""
         from botocore.exceptions import ClientError
 
         with self._explained(key):
-            for number, wait_s in enumerate((*CONFLICT_WAITS_S, None)):
+            for wait_s in (*CONFLICT_WAITS_S, None):
                 try:
-                    self._s3.put_object(
-                        Bucket=self.name,
-                        Key=self.prefix + key,
-                        Body=data,
-                        IfNoneMatch="*",
-                        ServerSideEncryption="AES256",
-                    )
+                    self._s3.put_object(Bucket=self.name, Key=self.prefix + key, Body=data, IfNoneMatch="*")
                     return True
                 except ClientError as error:
-                    facts = error.response["ResponseMetadata"]
-                    if facts["HTTPStatusCode"] == 412:
-                        repeated = number > 0 or facts.get("RetryAttempts", 0) > 0
-                        return repeated and self.get(key) == data
-                    if facts["HTTPStatusCode"] != 409 or wait_s is None:
+                    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                    if status == 412:
+                        return False
+                    if status != 409 or wait_s is None:
                         raise
                     time.sleep(wait_s)
         raise AssertionError
 
     def upload(self, key: str, file: BinaryIO, written: Written | None = None) -> None:
         """Write a content-addressed object; a large one goes up in parts, some at once."""
+        self.prepare()
         with self._explained(key):
-            self._s3.upload_fileobj(
-                file,
-                self.name,
-                self.prefix + key,
-                ExtraArgs={"ServerSideEncryption": "AES256"},
-                Callback=written,
-            )
+            self._s3.upload_fileobj(file, self.name, self.prefix + key, Callback=written)
 
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes, or None if there is no such object."""
@@ -136,7 +171,7 @@ class Bucket:
         """Return the keys below a prefix, from all pages; S3 lists in the order of the keys' bytes."""
         with self._explained(prefix):
             pages = self._s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self.name, Prefix=self.prefix + prefix
+                Bucket=self.name, Prefix=self.prefix + prefix, PaginationConfig={"PageSize": self.page_keys}
             )
             return {
                 entry["Key"].removeprefix(self.prefix): entry["LastModified"].timestamp()
@@ -203,12 +238,14 @@ class Bucket:
         try:
             yield
         except exceptions.ClientError as error:
-            code = error.response["Error"]["Code"]
+            said = error.response["Error"]
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            retryable = status >= 500 or status in (409, 429)
-            remedy = REMEDIES.get(code, "check MNIST_STORE, and the policy of its bucket")
+            message = " ".join(said.get("Message", "").split())[:MESSAGE]
+            retryable = status in RETRYABLE
+            remedy = REMEDIES.get(said["Code"], "check MNIST_STORE, and the policy of its bucket")
             raise StoreError(
-                f"{self.location(key)}: S3 answered {status} {code}",
+                f"{self.location(key)}: S3 answered {status} {said['Code']}"
+                + (f" ({message})" if message else ""),
                 "try again later" if retryable else remedy,
                 retryable=retryable,
             ) from None

@@ -96,9 +96,10 @@ def test_resnet18_has_its_night(job, monkeypatch):
     assert len(started.server.submissions()) == 1
 
 
-def test_a_night_keeps_everything_in_s3(job, s3, monkeypatch):
+@pytest.mark.parametrize("server", ["moto", "seaweedfs"])
+def test_a_night_keeps_everything_in_s3(job, start_s3, server, monkeypatch):
     """With a bucket as store the night, run again after faults too, ends as it does with a folder."""
-    started = job()
+    started, s3 = job(), start_s3(server)
     monkeypatch.setenv("MNIST_STORE", f"s3://{s3.bucket}/jobs")
     started.publish()
     s3.faults += ["503", "reset"]

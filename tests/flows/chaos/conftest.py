@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnist_core import load, predict, read_test
-from tests.flows.chaos.trials import OLD, Trials
+from tests.flows.chaos.trials import ALL, OLD, Trials
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +27,11 @@ def labels(bundle, unpacked, tmp_path_factory):
     return path
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", "moto", *(["seaweedfs"] if ALL else [])])
 def trials(request, job, processes, labels, prefect_api, monkeypatch):
     """A competition with one champion that has its score; trials copy its store, to a folder or to S3."""
     started = job(daily_limit=1_000_000)
-    s3 = request.getfixturevalue("s3") if request.param == "bucket" else None
+    s3 = None if request.param == "folder" else request.getfixturevalue("start_s3")(request.param)
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     monkeypatch.setenv("MNIST_STORE", str(started.home / "template"))
     started.publish(night=OLD)

@@ -120,7 +120,7 @@ def test_faults_in_random_sequences(trials):
     play()
 
 
-@pytest.mark.parametrize("trials", ["bucket"], indirect=True)
+@pytest.mark.parametrize("trials", ["moto", *(["seaweedfs"] if ALL else [])], indirect=True)
 def test_faults_of_s3_in_random_sequences(trials):
     """Any of S3's faults in any request of the run, up to more times in a row than it is tried again."""
     strike = st.tuples(

@@ -60,7 +60,7 @@ class Trials:
         job: the competition's server and the settings.
         processes: where child processes come from.
         labels: the predictions that every run makes, but for a few rows.
-        kind: of store, `folder` or `bucket`.
+        kind: of store, `folder`, or the name of an S3 server.
         s3: the S3 server of a bucket.
         template: the objects of the store that has the champion.
     """

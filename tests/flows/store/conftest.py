@@ -19,27 +19,43 @@ def folder(tmp_path: Any) -> Folder:
 
 @pytest.fixture
 def bucket(s3: Any) -> Bucket:
-    """An empty store in a bucket, over HTTP."""
+    """An empty store in a bucket of each of the S3 servers, over HTTP."""
     return Bucket(s3.bucket, "some/prefix")
 
 
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Any) -> Store:
-    """An empty store of either kind, opened by its address."""
+@pytest.fixture
+def used(bucket: Bucket, s3: Any) -> Bucket:
+    """The same, which has shown that it honours create-only: the next request is the first of a test."""
+    bucket.prepare()
+    s3.requests.clear()
+    return bucket
+
+
+@pytest.fixture(params=["moto", "seaweedfs"])
+def s3(request: pytest.FixtureRequest, start_s3: Callable[[str], Any]) -> Any:
+    """Each of the S3 servers, with an empty bucket."""
+    return start_s3(request.param)
+
+
+@pytest.fixture(params=["folder", "moto", "seaweedfs"])
+def store(request: pytest.FixtureRequest, start_s3: Callable[[str], Any], tmp_path: Any) -> Store:
+    """An empty store of each kind, opened by its address."""
     if request.param == "folder":
         return open_store(str(tmp_path / "store"))
-    return open_store(f"s3://{request.getfixturevalue('s3').bucket}/some/prefix")
+    return open_store(f"s3://{start_s3(request.param).bucket}/some/prefix")
 
 
 @pytest.fixture
-def overwrite(request: pytest.FixtureRequest) -> Callable[[Store, str, bytes], None]:
+def overwrite() -> Callable[[Store, str, bytes], None]:
     """Change an object from outside, as no call of a store does."""
 
     def change(store: Store, key: str, data: bytes) -> None:
         if isinstance(store, Folder):
             (store.root / key).write_bytes(data)
         else:
+            import boto3
+
             bucket, _, prefix = store.location("").removeprefix("s3://").partition("/")
-            request.getfixturevalue("s3").client.put_object(Bucket=bucket, Key=prefix + key, Body=data)
+            boto3.client("s3").put_object(Bucket=bucket, Key=prefix + key, Body=data)
 
     return change

@@ -1,21 +1,34 @@
-"""A store in S3, over HTTP: faults of the server, pages, encryption and error messages."""
+"""A store in S3, over HTTP: faults and habits of servers, pages and error messages."""
+
+import io
 
 import pytest
 
 from flows.records import VersionRef
-from flows.store.base import StoreError
+from flows.store.base import PROBE, StoreError
 from flows.store.lists import append, get_object, get_record, put_object
 from flows.store.open import open_store
 from flows.store.s3 import ATTEMPTS
 
 
-def test_an_object_is_encrypted_and_lies_below_the_prefix(bucket, s3):
-    """Server-side encryption is requested, and the location is the object's address."""
-    bucket.put("a/b.json", b"x")
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch):
+    """boto3 does not wait between the tries of a request."""
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
 
-    found = s3.client.head_object(Bucket=s3.bucket, Key="some/prefix/a/b.json")
-    assert found["ServerSideEncryption"] == "AES256"
+
+def test_an_object_lies_below_the_prefix_and_no_header_names_an_encryption(bucket, s3):
+    """The location is the object's address; what S3 does by default is not asked for."""
+    seen = []
+    s3.refuse = lambda environ: seen.extend(environ)
+
+    bucket.put("a/b.json", b"x")
+    bucket.upload("objects/x", io.BytesIO(b"x"))
+
+    assert s3.client.get_object(Bucket=s3.bucket, Key="some/prefix/a/b.json")["Body"].read() == b"x"
     assert bucket.location("a/b.json") == f"s3://{s3.bucket}/some/prefix/a/b.json"
+    assert "HTTP_IF_NONE_MATCH" in seen
+    assert [name for name in seen if "ENCRYPTION" in name] == []
 
 
 def test_an_object_has_a_page_in_the_console_and_s3_a_clock(bucket, s3):
@@ -28,62 +41,66 @@ def test_an_object_has_a_page_in_the_console_and_s3_a_clock(bucket, s3):
 
 def test_s3_lists_to_the_last_page(bucket, s3):
     """More keys than a page of S3 holds are all listed, and another prefix's are not."""
-    for i in range(1005):
+    bucket.page_keys = 10
+    for i in range(25):
         s3.client.put_object(Bucket=s3.bucket, Key=f"some/prefix/list/{i:06d}.json", Body=b"")
     s3.client.put_object(Bucket=s3.bucket, Key="some/prefix2/list/x.json", Body=b"")
+    s3.requests.clear()
 
-    assert list(bucket.keys("list/")) == [f"list/{i:06d}.json" for i in range(1005)]
+    assert list(bucket.keys("list/")) == [f"list/{i:06d}.json" for i in range(25)]
+    assert len(s3.requests) == 3
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "reset", "lost", "409"])
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_put_survives_what_s3_does(bucket, s3, fault, times):
+def test_a_put_survives_what_s3_does(used, s3, fault, times):
     """A put that failed, was throttled, refused, cut, or whose answer was lost is written once, as ours."""
     s3.faults += [fault] * times
 
-    assert append(bucket, "list/", 0, VersionRef(version="mine"))
-    assert not append(bucket, "list/", 0, VersionRef(version="another's"))
-    assert get_record(bucket, "list/000001.json", VersionRef).version == "mine"
+    assert append(used, "list/", 0, VersionRef(version="mine"))
+    assert not append(used, "list/", 0, VersionRef(version="another's"))
+    assert get_record(used, "list/000001.json", VersionRef).version == "mine"
     assert s3.faults == []
 
 
-def test_a_lost_answer_does_not_make_anothers_entry_ours(bucket, s3):
+def test_a_lost_answer_does_not_make_anothers_entry_ours(used, s3):
     """If the key was taken before, a repeated put still reports that it came second."""
-    append(bucket, "list/", 0, VersionRef(version="another's"))
+    append(used, "list/", 0, VersionRef(version="another's"))
     s3.faults += ["lost"]
 
-    assert not append(bucket, "list/", 0, VersionRef(version="mine"))
-    assert get_record(bucket, "list/000001.json", VersionRef).version == "another's"
+    assert not append(used, "list/", 0, VersionRef(version="mine"))
+    assert get_record(used, "list/000001.json", VersionRef).version == "another's"
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "reset", "cut"])
-def test_a_get_and_a_list_survive_what_s3_does(bucket, s3, fault):
+def test_a_get_and_a_list_survive_what_s3_does(used, s3, fault):
     """An object and a list arrive complete or are asked for again; so does what an upload sends."""
     s3.faults += [fault] if fault != "cut" else []
-    digest = put_object(bucket, b"weights" * 100_000)
+    digest = put_object(used, b"weights" * 100_000)
     s3.faults += [fault]
-    assert get_object(bucket, digest) == b"weights" * 100_000
+    assert get_object(used, digest) == b"weights" * 100_000
     s3.faults += [fault]
-    assert list(bucket.keys("objects/")) == [f"objects/{digest}"]
+    assert list(used.keys("objects/")) == [f"objects/{digest}"]
     assert s3.faults == []
 
 
 @pytest.mark.parametrize(("fault", "words"), [("503", "503 SlowDown"), ("reset", "AWS_ENDPOINT_URL")])
-def test_s3_that_stays_down_is_a_retryable_error(bucket, s3, monkeypatch, fault, words):
+def test_s3_that_stays_down_is_a_retryable_error(used, s3, fault, words):
     """After the last attempt the error names the object and says that a later run may succeed."""
-    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     s3.faults[:] = [fault] * ATTEMPTS
 
     with pytest.raises(StoreError, match=f"some/prefix/a.*{words}") as caught:
-        bucket.put("a", b"x")
+        used.put("a", b"x")
 
     assert caught.value.retryable
-    assert bucket.get("a") is None
+    assert used.get("a") is None
 
 
 def test_a_bucket_that_does_not_exist_is_named(s3):
     """A missing bucket says which setting names it, and that trying again will not help."""
-    with pytest.raises(StoreError, match=r"s3://absent/a: S3 answered 404 NoSuchBucket") as caught:
+    with pytest.raises(
+        StoreError, match=r"s3://absent/probe/create-only: S3 answered 404 NoSuchBucket"
+    ) as caught:
         open_store("s3://absent").put("a", b"")
 
     assert "MNIST_STORE" in caught.value.remedy
@@ -110,3 +127,99 @@ def test_missing_credentials_are_named(s3, monkeypatch, tmp_path):
 
     with pytest.raises(StoreError, match="check the AWS variables"):
         open_store(f"s3://{s3.bucket}").put("a", b"")
+
+
+# Servers with habits of their own, each played by the front of a real one
+
+
+def test_a_store_that_overwrites_is_refused_at_its_first_use(start_s3):
+    """A server that ignores `If-None-Match` is refused by every process, before its first write."""
+    s3 = start_s3("moto")
+    address = f"s3://{s3.bucket}/store"
+
+    for write in (lambda store: store.put("a", b"x"), lambda store: store.upload("b", io.BytesIO(b"x"))):
+        s3.faults[:] = ["overwrite", "overwrite"]
+        with pytest.raises(StoreError, match="overwrote an object") as caught:
+            write(open_store(address))
+        assert "two runs could both submit" in caught.value.remedy
+        assert not caught.value.retryable
+        assert s3.faults == []
+
+    assert list(open_store(address).keys("")) == [PROBE]
+
+
+def test_the_first_write_of_a_process_costs_one_request_more(bucket, s3):
+    """The object that a store must refuse to write again is there from the first process on."""
+    bucket.put("a", b"x")
+    s3.requests.clear()
+
+    fresh = open_store(bucket.location(""))
+    for number in range(3):
+        assert fresh.put(f"b{number}", b"x")
+
+    assert len(s3.requests) == 4
+    assert s3.requests[0].endswith(f"/some/prefix/{PROBE}")
+
+
+def test_a_gateway_that_repeats_a_put_does_not_make_our_own_entry_anothers(bucket, s3):
+    """A refusal is believed only if other bytes are there: boto3 does not know of the repetition."""
+    bucket.prepare()
+    s3.faults += ["twice"]
+
+    assert append(bucket, "list/", 0, VersionRef(version="mine"))
+    assert s3.faults == []
+
+
+REGION = "<Region>eu-central-1</Region>"
+HABITS = {
+    "no create-only": (
+        lambda environ: "HTTP_IF_NONE_MATCH" in environ,
+        ("501", "NotImplemented", "A header you provided implies functionality that is not implemented", ""),
+        "If-None-Match",
+    ),
+    "an encryption header": (
+        lambda environ: "HTTP_X_AMZ_SERVER_SIDE_ENCRYPTION" not in environ,
+        ("403", "AccessDenied", "not authorized, with an explicit deny in a resource-based policy", ""),
+        "make that encryption the bucket's default",
+    ),
+    "an encryption key": (
+        lambda environ: "HTTP_X_AMZ_SERVER_SIDE_ENCRYPTION_CUSTOMER_KEY" not in environ,
+        ("400", "InvalidEncryptionMethodError", "The encryption method specified is not supported", ""),
+        "bucket's default",
+    ),
+    "another region": (
+        lambda environ: "/us-east-1/" in environ["HTTP_AUTHORIZATION"],
+        ("400", "AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong", ""),
+        "AWS_DEFAULT_REGION",
+    ),
+    "the bucket in the host name": (
+        lambda environ: environ["HTTP_HOST"].startswith("127."),
+        ("403", "SecondLevelDomainForbidden", "Please use virtual hosted style to access.", ""),
+        "addressing_style = virtual",
+    ),
+}
+"""What a server wants: which requests it refuses, its answer, and a part of the remedy."""
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_a_server_with_other_habits_is_refused_at_once_in_its_own_words(s3, habit):
+    """The error has the server's message and the remedy, and nothing tries again."""
+    refuses, answer, remedy = HABITS[habit]
+    s3.refuse = lambda environ: answer if refuses(environ) else None
+
+    with pytest.raises(StoreError) as caught:
+        open_store(f"s3://{s3.bucket}/store").put("a", b"x")
+
+    assert f"S3 answered {answer[0]} {answer[1]} ({answer[2]})" in caught.value.problem
+    assert remedy in caught.value.remedy
+    assert not caught.value.retryable
+    puts = [request for request in s3.requests if request.startswith("PUT")]
+    assert len(puts) == 1
+
+
+def test_a_server_that_names_its_region_is_written_to(s3):
+    """If the refusal names the region, the request is signed for that one instead."""
+    refuses, answer, _ = HABITS["another region"]
+    s3.refuse = lambda environ: (*answer[:3], REGION) if refuses(environ) else None
+
+    assert open_store(f"s3://{s3.bucket}/store").put("a", b"x")
