@@ -5,7 +5,7 @@
 #
 # Reads the usual AWS variables and infra/terraform/terraform.tfvars (infra/README.md).
 # STATE_BUCKET keeps Terraform's state in S3; PREFECT_CLOUD_API_URL and PREFECT_API_KEY select Prefect Cloud;
-# SMOKE=no skips the smoke test; YES=1 applies without asking.
+# SMOKE=no skips the smoke test; YES=1 applies without asking; PORT is the local end of the port-forward (4200).
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -36,9 +36,14 @@ fi
 approve=${CI:+-auto-approve}
 if [ -n "${YES:-}" ]; then approve=-auto-approve; fi
 
-say "$tag: the registry"
+port=${PORT:-4200}
+if [ -z "${PREFECT_CLOUD_API_URL:-}" ]; then # before anything is changed
+    "$python" -m infra.forward free "$port"
+fi
+
+say "$tag: the registry, and the login of Prefect's server"
 # shellcheck disable=SC2086
-terraform apply ${approve} -target=aws_ecr_repository.image
+terraform apply ${approve} -target=aws_ecr_repository.image -target=aws_secretsmanager_secret.login
 
 repository() { terraform output -json repositories | "$python" -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
 region=$(repository predict | cut -d. -f4)
@@ -57,6 +62,17 @@ for target in predict train; do
     say "pushed $target:$tag"
 done
 
+if [ -z "${PREFECT_CLOUD_API_URL:-}" ]; then # the value is never in Terraform's state, in an argument or in a log
+    secret=$(terraform output -raw login)
+    read_login() { aws secretsmanager get-secret-value --secret-id "$secret" --query SecretString --output text; }
+    if ! PREFECT_API_AUTH_STRING=$(read_login 2>/dev/null); then
+        "$python" -c 'from flows.ops.server_settings import new_login; print(new_login(), end="")' |
+            aws secretsmanager put-secret-value --secret-id "$secret" --secret-string file:///dev/stdin >/dev/null
+        PREFECT_API_AUTH_STRING=$(read_login)
+    fi
+    export PREFECT_API_AUTH_STRING
+fi
+
 say "Terraform"
 # shellcheck disable=SC2086
 terraform apply ${approve}
@@ -72,21 +88,12 @@ if [ -n "${PREFECT_CLOUD_API_URL:-}" ]; then
     export PREFECT_API_URL="$PREFECT_CLOUD_API_URL"
 else
     aws ecs wait services-stable --cluster "$cluster" --services server
-    infra/ui.sh "$cluster" > "$scratch/forward.log" 2>&1 &
+    "$python" -m infra.forward free "$port"
+    infra/ui.sh "$cluster" "$port" > "$scratch/forward.log" 2>&1 &
     forward=$!
-    export PREFECT_API_URL=http://127.0.0.1:4200/api
+    export PREFECT_API_URL="http://127.0.0.1:$port/api"
+    "$python" -m infra.forward wait "$PREFECT_API_URL" "$forward" "$scratch/forward.log"
 fi
-"$python" - <<'PYTHON'
-import os, time, urllib.request
-for _ in range(60):
-    try:
-        urllib.request.urlopen(os.environ["PREFECT_API_URL"].split("/accounts/")[0] + "/health", timeout=3)
-        break
-    except OSError:
-        time.sleep(2)
-else:
-    raise SystemExit("deploy: the Prefect API does not answer; check that the AWS session-manager-plugin is installed")
-PYTHON
 
 say "pools and deployments"
 "$python" -m infra.pools "$scratch" < "$scratch/pool.json"
@@ -96,8 +103,7 @@ for pool in cpu gpu; do # existing pools get the new images too
 done
 
 if [ "${SMOKE:-yes}" = yes ]; then
-    say "smoke test: a short dry run on a GPU, which promotes and submits nothing"
-    "$python" -m prefect --no-prompt deployment run nightly/nightly --param dry_run=true --param 'preset="fast"' \
-        --watch --watch-timeout 3600
+    say "smoke test: a short dry run on a GPU, which promotes and submits nothing, and keeps no night away"
+    "$python" -m prefect --no-prompt deployment run nightly/smoke --watch --watch-timeout 3600
 fi
 say "$tag is deployed"

@@ -20,17 +20,12 @@ import typer
 from flows.ops.daemon import start_daemon, without_credentials
 from flows.ops.pools import POOLS, QUIET, ROOT, DeploymentError, prepare, run
 from flows.ops.prefect_home import answers
+from flows.ops.server_settings import GIVEN, bypass_proxy, login_file, make_login, server_variables
 from flows.settings import read_settings
 from mnist_core._atomic import atomic_write
 
 START_S, STOP_S = 300, 15
 """Seconds that a process may take to answer, and to end before it is killed."""
-RETENTION_D = 90
-"""Days that the server keeps finished runs with their logs and artifacts; events it keeps for 7."""
-SERVER = {
-    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(RETENTION_D * 86400),
-}
 WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_CLIENT_MAX_RETRIES": "7"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -140,6 +135,8 @@ def start(
     server.home.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}/api"
     os.environ.update(QUIET, PREFECT_HOME=str(server.home), PREFECT_API_URL=url, MNIST_HOME=str(home))
+    os.environ[GIVEN] = make_login(server.home)  # workers inherit it, and their runs from them
+    bypass_proxy()
     _start_server(server, url, port)
     prepare()
     paused = asyncio.run(_pause_schedule(not settings.kaggle_is_set, server.home / "schedule-paused"))
@@ -148,6 +145,7 @@ def start(
             server.start(pool, WORKER, "worker", "start", "--pool", pool, "--type", "process", "--name", pool)
     asyncio.run(_wait_for_workers(server))
     typer.echo(f"Prefect UI: http://127.0.0.1:{port} (stop it with `make ui-stop`)")
+    typer.echo(f"It asks for the login in {login_file(server.home)}")
     if not settings.kaggle_is_set:
         typer.echo(
             "The schedule is paused: set MNIST_KAGGLE to `live` or `practice` and run this command again."
@@ -178,7 +176,8 @@ def _start_server(server: LocalServer, url: str, port: int) -> None:
         server.end("server")  # only it: the workers wait for the next one, and so do their runs
     else:
         server.end_all()
-    server.start("server", SERVER, "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    variables = server_variables(os.environ[GIVEN], port)
+    server.start("server", variables, "server", "start", "--host", "127.0.0.1", "--port", str(port))
     deadline = time.monotonic() + START_S
     while not answers(url):
         if not server.is_alive("server") or time.monotonic() > deadline:

@@ -15,12 +15,14 @@ from typing import Annotated
 import typer
 
 from flows.ops.daemon import without_credentials
+from flows.ops.prefect_home import running_server
+from flows.ops.server_settings import offer_login
 from flows.settings import read_settings
 from mnist_core.errors import MnistError
 
 ROOT = Path(__file__).parents[2]
 POOLS = {"gpu": "trains: one run at a time", "cpu": "nightly runs and submissions"}
-DEPLOYMENTS = ("nightly/nightly", "train/gpu", "submit/cpu")
+DEPLOYMENTS = ("nightly/nightly", "nightly/smoke", "train/gpu", "submit/cpu")
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -55,6 +57,9 @@ def prepare(
 
     settings = read_settings()
     os.environ.update(QUIET)
+    home = settings.home.absolute() / "prefect"
+    if (url := running_server(home)) is not None:
+        offer_login(home, url)
     asyncio.run(_create_pools(templates, pool_type))
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(

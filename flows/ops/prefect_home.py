@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from flows.ops.daemon import without_credentials
+from flows.ops.server_settings import bypass_proxy, offer_login, temporary_server
 from flows.settings import Settings, SettingsError
 
 STOP_S = 8
@@ -64,10 +65,13 @@ def prepare_prefect(settings: Settings) -> None:
         "PREFECT_LOGGING_EXTRA_LOGGERS": "mnist",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     }
+    bypass_proxy()
     if (url := running_server(home / "prefect")) is not None:
+        offer_login(home / "prefect", url)
         defaults["PREFECT_API_URL"] = url
     elif not {"PREFECT_API_URL", "PREFECT_HOME"} & os.environ.keys():
         replace_unusable_database(home / "prefect" / "prefect.db")
+        defaults |= temporary_server()
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
 
@@ -94,9 +98,10 @@ def running_server(prefect_home: Path) -> str | None:
 
 
 def answers(url: str) -> bool:
-    """Return whether a Prefect API answers at a URL that ends in `/api`."""
+    """Return whether a Prefect API on this machine answers at a URL that ends in `/api`."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310  (http, from `make ui`)
+        with opener.open(f"{url}/health", timeout=2):
             return True
     except (OSError, ValueError):
         return False

@@ -103,6 +103,14 @@ data "aws_iam_policy_document" "deploy" {
     }
   }
   dynamic "statement" {
+    for_each = aws_secretsmanager_secret.login[*].arn
+    content {
+      sid       = "LogInToPrefect"
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = [statement.value]
+    }
+  }
+  dynamic "statement" {
     for_each = var.state_bucket[*]
     content {
       sid       = "KeepState" # Terraform's state and its lock

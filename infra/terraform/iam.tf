@@ -1,10 +1,11 @@
 # Who may do what. Each action has its reason beside it, and a note if AWS supports no narrower resource than `*`.
 
 locals {
-  # Only jobs get Kaggle's token; jobs and workers get Prefect Cloud's key.
+  # Only jobs get Kaggle's token; jobs and services get Prefect Cloud's key, or the login of the server.
+  prefect_secrets = concat(aws_secretsmanager_secret.prefect[*].arn, aws_secretsmanager_secret.login[*].arn)
   secrets = {
-    job     = concat([aws_secretsmanager_secret.kaggle.arn], aws_secretsmanager_secret.prefect[*].arn)
-    service = aws_secretsmanager_secret.prefect[*].arn
+    job     = concat([aws_secretsmanager_secret.kaggle.arn], local.prefect_secrets)
+    service = local.prefect_secrets
   }
 }
 

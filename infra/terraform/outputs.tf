@@ -10,6 +10,7 @@ output "pool" {
     execution_role     = aws_iam_role.execution["job"].arn
     kaggle_secret      = aws_secretsmanager_secret.kaggle.arn
     prefect_secret     = one(aws_secretsmanager_secret.prefect[*].arn)
+    prefect_login      = one(aws_secretsmanager_secret.login[*].arn)
     prefect_api_url    = local.prefect_api_url
     log_group          = aws_cloudwatch_log_group.this["job"].name
     store              = "s3://${aws_s3_bucket.store.id}/store"
@@ -29,6 +30,11 @@ output "store" {
 output "repositories" {
   description = "Registry addresses of the two images."
   value       = { for name, repository in aws_ecr_repository.image : name => repository.repository_url }
+}
+
+output "login" {
+  description = "Secret with the login of Prefect's server; null with Prefect Cloud."
+  value       = one(aws_secretsmanager_secret.login[*].arn)
 }
 
 output "deploy_role" {

@@ -13,10 +13,18 @@ locals {
     PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_NAME   = aws_sqs_queue.tasks.name
     PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_REGION = var.region
   })
+  # From PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE on as in flows/ops/server_settings.py, which has the reasons.
   server_environment = merge(local.quiet, {
     PREFECT_SERVER_DATABASE_CONNECTION_URL     = "postgresql+asyncpg://postgres@localhost:5432/postgres"
     PREFECT_SERVER_UI_API_URL                  = "http://localhost:4200/api" # as seen through the port-forward
     PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT = "false"
+    PREFECT_HOME                               = "/prefect" # on EFS: leases must survive a restart
+
+    PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE           = "prefect.server.concurrency.lease_storage.filesystem"
+    PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED          = "events,flow_runs"
+    PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD = "7776000"
+    PREFECT_SERVER_CSRF_PROTECTION_ENABLED             = "true"
+    PREFECT_SERVER_CORS_ALLOWED_ORIGINS                = "http://127.0.0.1:4200,http://localhost:4200"
   })
   service_log = { for name in ["worker", "server", "postgres"] : name => {
     logDriver = "awslogs"
@@ -43,11 +51,14 @@ resource "aws_ecs_task_definition" "worker" {
 
   # A worker serves one pool; both workers fit into one small task.
   container_definitions = jsonencode([for pool in ["cpu", "gpu"] : {
-    name                   = "worker-${pool}"
-    image                  = local.predict_image
-    command                = ["prefect", "worker", "start", "--type", "ecs", "--pool", pool, "--install-policy", "never"]
-    environment            = [for name, value in local.worker_environment : { name = name, value = value }]
-    secrets                = [for arn in aws_secretsmanager_secret.prefect[*].arn : { name = "PREFECT_API_KEY", valueFrom = arn }]
+    name        = "worker-${pool}"
+    image       = local.predict_image
+    command     = ["prefect", "worker", "start", "--type", "ecs", "--pool", pool, "--install-policy", "never"]
+    environment = [for name, value in local.worker_environment : { name = name, value = value }]
+    secrets = concat(
+      [for arn in aws_secretsmanager_secret.prefect[*].arn : { name = "PREFECT_API_KEY", valueFrom = arn }],
+      [for arn in aws_secretsmanager_secret.login[*].arn : { name = "PREFECT_API_AUTH_STRING", valueFrom = arn }],
+    )
     essential              = true
     readonlyRootFilesystem = true
     mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
@@ -154,6 +165,24 @@ resource "aws_efs_access_point" "database" {
   }
 }
 
+# 10001 is the user of our image.
+resource "aws_efs_access_point" "leases" {
+  count          = local.own_server
+  file_system_id = aws_efs_file_system.database[0].id
+  posix_user {
+    uid = 10001
+    gid = 10001
+  }
+  root_directory {
+    path = "/prefect"
+    creation_info {
+      owner_uid   = 10001
+      owner_gid   = 10001
+      permissions = "0700"
+    }
+  }
+}
+
 resource "aws_iam_role" "server" {
   count              = local.own_server
   name               = "${var.name}-server"
@@ -177,12 +206,14 @@ resource "aws_iam_role_policy" "server" {
       ]
       Resource = "*"
       }, {
-      # The database's disk, only through its access point.
+      # The disk, only through its access points.
       Effect   = "Allow"
       Action   = ["elasticfilesystem:ClientMount", "elasticfilesystem:ClientWrite"]
       Resource = aws_efs_file_system.database[0].arn
       Condition = {
-        StringEquals = { "elasticfilesystem:AccessPointArn" = aws_efs_access_point.database[0].arn }
+        StringEquals = {
+          "elasticfilesystem:AccessPointArn" = [aws_efs_access_point.database[0].arn, aws_efs_access_point.leases[0].arn]
+        }
       }
     }]
   })
@@ -217,14 +248,17 @@ resource "aws_ecs_task_definition" "server" {
   execution_role_arn       = aws_iam_role.execution["service"].arn
   task_role_arn            = aws_iam_role.server[0].arn
 
-  volume {
-    name = "database"
-    efs_volume_configuration {
-      file_system_id     = aws_efs_file_system.database[0].id
-      transit_encryption = "ENABLED"
-      authorization_config {
-        access_point_id = aws_efs_access_point.database[0].id
-        iam             = "ENABLED"
+  dynamic "volume" {
+    for_each = { database = aws_efs_access_point.database[0].id, leases = aws_efs_access_point.leases[0].id }
+    content {
+      name = volume.key
+      efs_volume_configuration {
+        file_system_id     = aws_efs_file_system.database[0].id
+        transit_encryption = "ENABLED"
+        authorization_config {
+          access_point_id = volume.value
+          iam             = "ENABLED"
+        }
       }
     }
   }
@@ -254,6 +288,8 @@ resource "aws_ecs_task_definition" "server" {
       image           = local.predict_image
       command         = ["prefect", "server", "start", "--host", "0.0.0.0", "--port", "4200"]
       environment     = [for name, value in local.server_environment : { name = name, value = value }]
+      secrets         = [{ name = "PREFECT_SERVER_API_AUTH_STRING", valueFrom = aws_secretsmanager_secret.login[0].arn }]
+      mountPoints     = [{ sourceVolume = "leases", containerPath = "/prefect", readOnly = false }]
       portMappings    = [{ containerPort = 4200, hostPort = 4200, protocol = "tcp" }]
       dependsOn       = [{ containerName = "postgres", condition = "HEALTHY" }]
       essential       = true

@@ -153,6 +153,14 @@ resource "aws_secretsmanager_secret" "prefect" {
   recovery_window_in_days = var.destroy_data ? 0 : 7
 }
 
+# `make deploy` sets a random value, once.
+resource "aws_secretsmanager_secret" "login" {
+  count                   = local.own_server
+  name                    = "${var.name}/prefect-login"
+  description             = "Login of Prefect's server (user:password), as plain text"
+  recovery_window_in_days = var.destroy_data ? 0 : 7
+}
+
 resource "aws_cloudwatch_log_group" "this" {
   for_each          = toset(["job", "service"])
   name              = "/${var.name}/${each.key}"

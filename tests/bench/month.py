@@ -159,7 +159,7 @@ def fire(installed: Installation) -> None:
         "schedule": {"interval": 60},
         "parameters": {"model": "scratch", "preset": "fast"},
     }
-    send(installed.url, f"/deployments/{deployment}/schedules", "POST", [often])
+    send(installed.url, f"/deployments/{deployment}/schedules", "POST", [often], login=installed.login)
     deadline = time.monotonic() + 400
     while True:
         runs = installed.ask(

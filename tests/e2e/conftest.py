@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from flows.ops.server_settings import read_login
 from infra.practice import PracticeOptions, find_or_start
 from mnist_core.spec import DIGITS_MINI, SPECS
 from tests.practice_server import PracticeServer
@@ -40,11 +41,22 @@ class Installation:
         """Prefect's API."""
         return f"http://127.0.0.1:{self.port}/api"
 
+    @property
+    def login(self) -> str | None:
+        """The login of Prefect's API, once `make ui` has made it."""
+        return read_login(self.home / "prefect")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of a person who uses Prefect's own commands."""
+        login = {} if self.login is None else {"PREFECT_API_AUTH_STRING": self.login}
+        return self.environment | login | {"PREFECT_API_URL": self.url}
+
     def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run `python -m …` in the installation's environment."""
         return subprocess.run(
             [sys.executable, "-m", *arguments],
-            env=self.environment | {"PREFECT_API_URL": self.url},
+            env=self.variables,
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -66,7 +78,7 @@ class Installation:
 
     def ask(self, path: str, **body: Any) -> Any:
         """Send a request, a POST if it has a body, and return the answer."""
-        return ask(self.url, path, **body)
+        return ask(self.url, path, login=self.login, **body)
 
     def trigger(self, deployment: str, **parameters: Any) -> str:
         """Run a deployment as a person types it; return the id of the run."""

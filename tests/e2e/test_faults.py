@@ -201,7 +201,7 @@ def test_failures_champions_and_silence_are_notified(installed, webhook):
     )
     done = subprocess.run(
         [sys.executable, "-c", make],
-        env=installed.environment | {"PREFECT_API_URL": installed.url},
+        env=installed.variables,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -36,6 +36,7 @@ def made(api: str, subnets: list[str], security_group: str = "sg-0123") -> dict[
         "execution_role": f"arn:aws:iam::{ACCOUNT}:role/mnist-nightly-execution-job",
         "kaggle_secret": f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:mnist-nightly/kaggle-abc",
         "prefect_secret": None,
+        "prefect_login": f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:mnist-nightly/prefect-login-abc",
         "prefect_api_url": api,
         "log_group": "/mnist-nightly/job",
         "store": "s3://mnist-nightly/store",
@@ -69,6 +70,7 @@ class Cloud:
         environment |= AWS | {
             "AWS_ENDPOINT_URL": aws,
             "PREFECT_API_URL": api,
+            "PREFECT_API_AUTH_STRING": "mnist:testing",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_NAME": QUEUE,
             "PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_REGION": "us-east-1",
@@ -237,7 +239,10 @@ def test_a_run_of_the_gpu_pool_asks_for_a_gpu_on_spot(cloud: Cloud) -> None:
 
     assert container["resourceRequirements"] == [{"type": "GPU", "value": "1"}]
     assert container["image"] == cloud.made["train_image"]
-    assert container["secrets"] == [{"name": "KAGGLE_API_TOKEN", "valueFrom": cloud.made["kaggle_secret"]}]
+    assert {entry["name"]: entry["valueFrom"] for entry in container["secrets"]} == {
+        "KAGGLE_API_TOKEN": cloud.made["kaggle_secret"],
+        "PREFECT_API_AUTH_STRING": cloud.made["prefect_login"],
+    }
     assert container["logConfiguration"]["options"]["awslogs-group"] == "/mnist-nightly/job"
     assert container["readonlyRootFilesystem"] is True
     assert container["mountPoints"][0]["containerPath"] == "/tmp"

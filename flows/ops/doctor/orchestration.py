@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from flows.ops.doctor.finding import Finding, Findings, State
 from flows.ops.pools import DEPLOYMENTS
 from flows.ops.prefect_home import running_server
+from flows.ops.server_settings import offer_login
 from flows.settings import Settings
 from mnist_core.errors import MnistError
 
@@ -52,7 +53,9 @@ def check_schedule(settings: Settings) -> Findings:
 def _api_url(settings: Settings) -> str | None:
     """Return the API that a run would use: the one set, or the server of `make ui`; None: a temporary one."""
     home = settings.home.absolute() / "prefect"
-    if url := os.environ.get("PREFECT_API_URL") or running_server(home):
+    if url := running_server(home):
+        offer_login(home, url)
+    if url := os.environ.get("PREFECT_API_URL") or url:
         return url
     if "PREFECT_HOME" not in os.environ:
         return None

@@ -1,0 +1,106 @@
+"""The local end of the port-forward to the cloud's Prefect server, for `make deploy`.
+
+python -m infra.forward free PORT                    ends with 1 if something listens on 127.0.0.1:PORT
+python -m infra.forward wait URL PROCESS LOG         waits until the server of the login answers at URL
+
+A deployment overwrites pools and deployments of the server that answers, so it must be the right one: the
+port was free, the process of the forward lives, and the server accepts the login, which no other server has.
+"""
+
+import base64
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from mnist_core.errors import MnistError
+
+WAIT_S, POLL_S = 120.0, 0.5
+"""Seconds until the server must answer, and between two looks."""
+
+
+class ForwardError(MnistError):
+    """The port is taken, or what answers on it is not the deployment's own server."""
+
+
+def check_free(port: int) -> None:
+    """Check that nothing listens on a port of 127.0.0.1.
+
+    Raises:
+        ForwardError: something does.
+    """
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise ForwardError(
+                f"port {port} is in use by another program, perhaps `make ui`",
+                "stop it (`make ui-stop`), or choose another port: PORT=4300 make deploy",
+            )
+
+
+def wait_for_server(url: str, process: int, log: Path, login: str) -> None:
+    """Wait until a Prefect server answers, and check that it is the one that has this login.
+
+    Args:
+        url: of its API.
+        process: number of the process that forwards the port.
+        log: what that process wrote.
+        login: `user:password`.
+
+    Raises:
+        ForwardError: the process has ended, nothing answers in time, or the login is not accepted.
+    """
+    token = base64.b64encode(login.encode()).decode()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener.addheaders = [("Authorization", f"Basic {token}")]
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        if not _is_alive(process):
+            said = log.read_text(errors="replace").strip()
+            raise ForwardError(
+                f"the port-forward has ended: {said or 'it wrote nothing'}",
+                "check that the AWS session-manager-plugin is installed, then run `make deploy` again",
+            )
+        try:
+            with opener.open(f"{url}/admin/version", timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            raise ForwardError(
+                f"the server at {url} is not this deployment's: HTTP {error.code} to its login",
+                "stop what listens on that port; if the login was changed, restart the service `server`",
+            ) from None
+        except OSError:
+            if time.monotonic() > deadline:
+                raise ForwardError(
+                    f"no Prefect server answers at {url}", "look at the service `server` in ECS"
+                ) from None
+        time.sleep(POLL_S)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    # The shell that started it has not waited for it yet, so a dead one is a zombie.
+    stat = Path(f"/proc/{process}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command; an error is one line and exit 1."""
+    try:
+        if arguments[0] == "free":
+            check_free(int(arguments[1]))
+        else:
+            url, process, log = arguments[1:]
+            wait_for_server(url, int(process), Path(log), os.environ["PREFECT_API_AUTH_STRING"])
+    except ForwardError as error:
+        raise SystemExit(f"deploy: {error}") from None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
