@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(or $(TORCH),$(if $(wildcard $(VENV)/ready-cpu),cpu,default))
 READY := $(VENV)/ready-$(TORCH)
-.PHONY: help setup nightly test chaos check docs docs-reference bench bench-quick format lock ui ui-stop \
+.PHONY: help setup nightly test chaos fuzz check docs docs-reference bench bench-quick format lock ui ui-stop \
 	deployments e2e month image image-check cloud-check deploy clean
 .DEFAULT_GOAL := help
 
@@ -60,6 +60,9 @@ docs-reference: setup ## generate docs/configuration.md, docs/cli.md and .env.ex
 chaos: setup ## kill runs at every call, inject every fault, start many at once: about an hour
 	OMP_NUM_THREADS=1 CHAOS=all $(BIN)/python -m pytest --numprocesses 2 --dist load --timeout 3600 -rP \
 		--log-disable prefect.flow_runs tests/flows/chaos $(ARGS)
+
+fuzz: setup ## read a million damaged CSV files and pictures: 20 minutes (ARGS="--inputs 10000 --seed 1")
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.core.fuzz $(ARGS)
 
 bench: setup ## measure speed and scores beside the original notebooks', in one table (ARGS="--json FILE")
 	$(BIN)/python -m tests.bench.bench $(ARGS)

@@ -2,6 +2,7 @@
 
 MnistError
 ├── DataError                   a CSV file, a picture or an array that does not hold digits
+│   └── DamagedPictureError     a picture file that cannot be decoded
 ├── ModelError                  an unknown model, preset or device; weights that cannot be fetched
 ├── BundleError                 an exported learner that is incomplete or changed
 ├── SubmissionError             labels, or a file, that the competition would refuse

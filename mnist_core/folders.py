@@ -12,7 +12,7 @@ from mnist_core import _png
 from mnist_core._atomic import PART
 from mnist_core.digits import Digits, read_test, read_train
 from mnist_core.errors import DataError
-from mnist_core.picture_files import DAMAGE, open_picture, safely_opened, take_unchanged
+from mnist_core.picture_files import DamagedPictureError, open_picture, take_unchanged
 from mnist_core.progress import Progress
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
@@ -155,15 +155,16 @@ def _is_cut(file: Path, digit: NDArray[np.uint8], spec: CompetitionSpec) -> bool
         return False
     if _png.encode(digit).startswith(content):
         return True
-    if _png.SIGNATURE.startswith(content[:8]) or not content.strip(b"\0"):  # NULs: the disk lost its power
+    if not content.strip(b"\0"):  # NULs, or nothing: the disk lost its power
+        return True
+    if _png.SIGNATURE.startswith(content[:8]):
         try:
-            with safely_opened(file) as image:
-                if np.array_equal(take_unchanged(image, spec), digit):
-                    return False  # by another program, or another zlib
+            if np.array_equal(open_picture(file, lambda image: take_unchanged(image, spec)), digit):
+                return False  # by another program, or another zlib
+        except DamagedPictureError:
+            return True
         except DataError:
             pass  # another size or mode
-        except DAMAGE:
-            return True
     raise DataError(f"{file}: holds something else than this digit", "name a new folder, or empty this one")
 
 

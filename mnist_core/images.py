@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter
 
 from mnist_core.errors import DataError
-from mnist_core.picture_files import open_picture
+from mnist_core.picture_files import open_picture, upright
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ then moves its centre of mass to the middle.
 
 Source: Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database, yann.lecun.com/exdb/mnist
 """
+
+
+_EDGE = 1024  # pixels of the longer side beyond which a picture is reduced before anything is computed
 
 
 def to_pil(digit: NDArray[np.uint8], spec: CompetitionSpec = DIGIT_RECOGNIZER) -> Image.Image:
@@ -58,7 +61,7 @@ def from_image(image: Image.Image, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> 
     Raises:
         DataError: the picture is blank, or its mode has no colours.
     """
-    grey = _grey(ImageOps.exif_transpose(image))
+    grey = _grey(upright(image))
     for digit in (grey, 255 - grey):
         if _is_like_mnist(digit, spec):
             return digit
@@ -88,11 +91,13 @@ def _one(digit: NDArray[np.uint8], spec: CompetitionSpec) -> NDArray[np.uint8]:
 def _grey(image: Image.Image) -> NDArray[np.uint8]:
     """Return a picture in grey, uint8 (height, width), with a plain background where it was transparent."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):  # 16 bits or more, in a range of its own
-        values = np.nan_to_num(np.array(image, np.float64), posinf=0, neginf=0)
+        values = np.nan_to_num(np.array(image, np.float32), copy=False, posinf=0, neginf=0)
+        np.clip(values, -1e30, 1e30, out=values)  # whose difference is a number, too
         values -= values.min()
-        return np.rint(values * (255 / (values.max() or 1))).astype(np.uint8)
+        values *= 255 / (values.max() or 1)
+        return np.array(_reduce(Image.fromarray(np.rint(values, out=values).astype(np.uint8))))
     try:
-        colours = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        colours = _reduce(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     except ValueError as error:
         raise DataError(
             f"the picture has mode {image.mode}, which has no colours", "save it as PNG"
@@ -114,6 +119,12 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
     inner = np.array(Image.fromarray(visible.astype(np.uint8)).filter(ImageFilter.MinFilter(3)), bool)
     background = np.median(grey[visible & ~inner])
     return np.rint(background + (grey - background) * (alpha / 255)).astype(np.uint8)
+
+
+def _reduce(image: Image.Image) -> Image.Image:
+    """Return a large picture smaller by a whole number, so that time and memory do not grow with it."""
+    factor = max(image.size) // _EDGE
+    return image.reduce(factor) if factor > 1 else image
 
 
 def _is_like_mnist(grey: NDArray[np.uint8], spec: CompetitionSpec) -> bool:

@@ -6,16 +6,15 @@ pictures that fill the memory.
 
 from __future__ import annotations
 
-import struct
+import os
 import warnings
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mnist_core.errors import DataError
 from mnist_core.spec import CompetitionSpec
@@ -23,13 +22,19 @@ from mnist_core.spec import CompetitionSpec
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """The formats that are read, by Pillow's names; all are decoded inside this process."""
 
-MAX_PIXELS = 1 << 26
-"""Most pixels that are decoded, 8192 × 8192: 250 MB. A large JPEG is decoded at a fraction of its size."""
+MAX_PIXELS = 40_000_000
+"""Most pixels that are decoded, at four bytes each: a page of A4 at 600 dpi has 35 million. A large JPEG is
+decoded at a fraction of its size."""
+MAX_BYTES = 1 << 28
+"""Most bytes of a file: 40 million pixels without compression have 160 MB."""
 
-DAMAGE = (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error)
-"""What Pillow raises for damaged files."""
+
+class DamagedPictureError(DataError):
+    """A picture file that cannot be decoded, such as one that was cut off."""
+
 
 _ENOUGH = 2048  # pixels of each side that a large JPEG keeps at least: far more than a digit of 20 × 20 needs
+_MARKS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
 _UNREAD = {
     b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftyphevc": "HEIC", b"ftypmif1": "HEIC", b"ftypmsf1": "HEIC",
     b"ftypavif": "AVIF", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript", b"%PDF": "PDF",
@@ -44,42 +49,57 @@ def open_picture(file: Path, convert: Callable[[Image.Image], NDArray[np.uint8]]
     Raises:
         DataError: the file is missing, not a picture of one of `FORMATS`, too large, or damaged, or `convert`
             refuses it; the message names it.
+        DamagedPictureError: it is damaged.
     """
     try:
-        with safely_opened(file) as image:
-            return convert(image)
+        return convert(_load(file))
     except DataError as error:
-        raise DataError(f"{file}: {error.problem}", error.remedy) from None
+        raise type(error)(f"{file}: {error.problem}", error.remedy) from error
     except FileNotFoundError:
         raise DataError(f"{file}: there is no such file") from None
     except IsADirectoryError:
         raise DataError(f"{file}: is a folder, expected a picture") from None
-    except PermissionError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}", "fix its permissions") from error
-    except Image.UnidentifiedImageError:
-        raise _unidentified(file) from None
-    except DAMAGE as error:
-        raise DataError(f"{file}: is damaged: {error}", "save or download it again") from error
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}", "check its permissions") from error
+    except MemoryError:
+        raise DataError(f"{file}: does not fit into the memory", "make the picture smaller") from None
 
 
-@contextmanager
-def safely_opened(file: Path) -> Iterator[Image.Image]:
-    """Open a picture of one of `FORMATS`; its pixels are decoded when they are first used.
+def upright(image: Image.Image) -> Image.Image:
+    """Return a picture turned as its camera noted; a note that cannot be read is ignored."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises nearly anything for damaged metadata
+        return image
 
-    Raises:
-        DataError: it has more pixels than `MAX_PIXELS`; the message does not name the file.
-        DAMAGE: Pillow cannot open it.
+
+def _load(file: Path) -> Image.Image:
+    """Return the decoded picture of a file; the error does not name the file.
+
+    Pillow gets bytes and no file: of a file it would make room for as much as a chunk's header promises.
     """
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size or MAX_BYTES  # of a pipe it is 0
+        content = BytesIO(opened.read(min(size, MAX_BYTES) + 1))
+    if content.getbuffer().nbytes > MAX_BYTES:
+        raise _too_large("the file", "bytes", MAX_BYTES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of many pixels, which are checked here, and of odd metadata
         try:
-            with Image.open(file, formats=FORMATS) as image:
-                image.draft(None, (_ENOUGH, _ENOUGH))
-                if image.width * image.height > MAX_PIXELS:
-                    raise _too_large(f"{image.width:,} × {image.height:,} pixels")
-                yield image
+            image = Image.open(content, formats=FORMATS)
+            image.draft(None, (_ENOUGH, _ENOUGH))
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(f"the picture of {image.width:,} × {image.height:,}", "pixels", MAX_PIXELS)
+            image.load()
+        except Image.UnidentifiedImageError:
+            raise _unidentified(content.getvalue()[:16]) from None
         except Image.DecompressionBombError:
-            raise _too_large("too many pixels") from None
+            raise _too_large("the picture", "pixels", MAX_PIXELS) from None
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:  # Pillow raises nearly anything for damaged files
+            raise DamagedPictureError(f"is damaged: {error}", "save or download it again") from error
+        return image
 
 
 def take_unchanged(image: Image.Image, spec: CompetitionSpec) -> NDArray[np.uint8]:
@@ -102,17 +122,17 @@ def take_unchanged(image: Image.Image, spec: CompetitionSpec) -> NDArray[np.uint
     return np.array(image.convert("L"), np.uint8)
 
 
-def _too_large(size: str) -> DataError:
-    return DataError(f"the picture has {size}, and at most {MAX_PIXELS:,} are read", "make it smaller")
+def _too_large(what: str, unit: str, most: int) -> DataError:
+    return DataError(f"{what} has too many {unit}, at most {most:,} are read", "make it smaller")
 
 
-def _unidentified(file: Path) -> DataError:
+def _unidentified(start: bytes) -> DataError:
     """Return the error for a file that Pillow does not know; it names the format if its first bytes do."""
-    with file.open("rb") as opened:
-        start = opened.read(16)
+    if not start:
+        return DamagedPictureError("the file is empty")
     for mark, name in _UNREAD.items():
         if start.startswith(mark) or start[4:].startswith(mark):
-            return DataError(f"{file}: is a {name} file, which is not read", "save it as JPEG or PNG")
-    if not start:
-        return DataError(f"{file}: the file is empty")
-    return DataError(f"{file}: is not a picture", f"give a file of one of the formats {', '.join(FORMATS)}")
+            return DataError(f"is a {name} file, which is not read", "save it as JPEG or PNG")
+    if start.startswith(_MARKS):
+        return DamagedPictureError("is damaged: its header is incomplete", "save or download it again")
+    return DataError("is not a picture", f"give a file of one of the formats {', '.join(FORMATS)}")

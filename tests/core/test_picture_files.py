@@ -55,11 +55,20 @@ def test_a_compressed_picture_is_not_unpacked_beyond_its_size(tmp_path, after, s
 
 def test_a_picture_of_too_many_pixels_is_refused(tmp_path):
     """A file whose header alone promises gigabytes is refused before they are needed, without a warning."""
-    for edge in (8193, 11_000, 60_000):
+    for edge in (6500, 11_000, 60_000):
         (tmp_path / "a.png").write_bytes(png(zlib.compress(b""), edge, edge))
 
-        with pytest.raises(DataError, match=r"a\.png: the picture has .* pixels.*make it smaller"):
+        with pytest.raises(DataError, match=r"a\.png: the picture .*too many pixels.*make it smaller"):
             read_image(tmp_path / "a.png")
+
+
+def test_a_file_of_too_many_bytes_is_refused(tmp_path, monkeypatch):
+    """A file that is larger than any picture is not read into the memory."""
+    monkeypatch.setattr(picture_files, "MAX_BYTES", 100)
+    (tmp_path / "a.png").write_bytes(png(bytes(100)))
+
+    with pytest.raises(DataError, match=r"a\.png: the file has too many bytes, at most 100 are read"):
+        read_image(tmp_path / "a.png")
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path, monkeypatch):
