@@ -118,8 +118,11 @@ class Client:
         request.page_size = PAGE_SIZE
         request.page_token = token
         with self._session.log_in(f"list the submissions of {self.competition}") as sdk:
-            answer = _calls(sdk).list_submissions(request)
-            return [_submission(raw) for raw in answer.submissions or []], answer.next_page_token or ""
+            # Not the client's own call: it reads all entries or none, and one may have a status of tomorrow.
+            service, name = "competitions.CompetitionApiService", "ListSubmissions"
+            answer = sdk.http_client().call(service, name, request, _Json)
+            entries = [_listed_submission(entry) for entry in answer.get("submissions") or ()]
+            return entries, str(answer.get("nextPageToken") or "")
 
     def submission(self, ref: int) -> Submission:
         """Return one submission as the server has it now."""
@@ -219,6 +222,27 @@ def _report_progress(response: Any, progress: Progress) -> None:
             yield chunk
 
     response.iter_content = counted
+
+
+class _Json:
+    """What Kaggle's client makes of an answer that is to stay plain JSON."""
+
+    @staticmethod
+    def prepare_from(response: Any) -> dict[str, Any]:
+        """Return the JSON object that a response holds."""
+        answer = response.json()
+        if not isinstance(answer, dict):
+            raise ValueError("not an object")
+        return answer
+
+
+def _listed_submission(entry: dict[str, Any]) -> Submission:
+    """Return an entry of the list; of one that cannot be read whole, its number and its description."""
+    try:
+        return _submission(_kaggle_types().ApiSubmission.from_dict(entry))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        ref, message = int(entry["ref"]), str(entry.get("description") or "")
+        return Submission(ref=ref, message=message, status=Status.UNKNOWN)
 
 
 def _submission(raw: Any) -> Submission:

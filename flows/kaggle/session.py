@@ -112,7 +112,7 @@ class Session:
         session.trust_env = not is_loopback(self.url)
         for prefix in (self.url, "https://", "http://"):
             session.mount(prefix, _Adapter(self._timeouts, max_retries=_retries()))
-        session.mount(f"{self.url}/{SUBMITS}", _Adapter(self._timeouts))
+        session.mount(f"{self.url}/{SUBMITS}", _SubmitAdapter(self._timeouts))
         return sdk
 
     def _refusal(self, where: str, error: requests.HTTPError) -> CompetitionError:
@@ -124,6 +124,9 @@ class Session:
             remedy = f"the quota returns at {quota_returns()}"
             return QuotaSpentError(f"{where}: {words}", remedy, answered=True)
         problem = f"{where}: HTTP {status} {words}"
+        if 300 <= status < 400:
+            remedy = "check MNIST_KAGGLE: the server sends this request to another address"
+            return CompetitionError(problem, remedy, retryable=True)
         if status in (408, 429) or not 400 <= status < 500:  # an error within a 200 proves nothing
             return CompetitionError(problem, "try again later", retryable=True, answered=status == 429)
         return CompetitionError(problem, self._remedy(status), answered=True)
@@ -155,6 +158,16 @@ class _Adapter(HTTPAdapter):
     def send(self, *args: Any, **options: Any) -> requests.Response:
         options["timeout"] = self._timeouts
         return super().send(*args, **options)
+
+
+class _SubmitAdapter(_Adapter):
+    """Sends the request that creates a submission once, and follows no redirect: that would send it again."""
+
+    def send(self, *args: Any, **options: Any) -> requests.Response:
+        response = super().send(*args, **options)
+        if response.is_redirect:
+            raise requests.HTTPError(response=response)
+        return response
 
 
 def _retries() -> Retry:

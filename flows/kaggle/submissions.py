@@ -6,6 +6,7 @@ whether the submission was stored.
 
 import contextlib
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from flows.kaggle.session import quota_returns
 from flows.records import Status, Submission, SubmissionResult
 from mnist_core.errors import MnistError
 
+log = logging.getLogger("mnist")
 LOOK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits before the list of submissions is asked again after an unclear answer."""
 POLL_S, POLL_GROWTH, POLL_MAX_S = 0.25, 1.5, 15.0
@@ -27,19 +29,36 @@ def submission_token(competition: str, csv: bytes) -> str:
     return "mnist-nightly:" + hashlib.sha256(competition.encode() + b"\0" + csv).hexdigest()[:24]
 
 
-def team_submissions(client: Client) -> Iterator[Submission]:
-    """Yield all submissions of the team, page by page, newest first."""
-    token = ""
+def team_submissions(client: Client, until: int | None = None) -> Iterator[Submission]:
+    """Yield the submissions of the team, page by page, newest first: all, or those down to a given one.
+
+    Args:
+        client: of the competition.
+        until: the ref of a submission: the page that has it is the last one.
+    """
+    token, tokens, refs = "", {""}, set[int]()
     while True:
         page, token = client.submission_page(token)
         yield from page
-        if not token:
+        listed = {submission.ref for submission in page}
+        if not token or until in listed:
             return
+        if token in tokens or not listed - refs:  # a server that repeats itself would be asked without end
+            log.warning("%s repeats a page of its submissions; later ones were not read", client.server)
+            return
+        tokens.add(token)
+        refs |= listed
 
 
-def find(client: Client, token: str) -> Submission | None:
-    """Return the submission whose description carries a token, or None if the server has none."""
-    return next((s for s in team_submissions(client) if token in s.message), None)
+def find(client: Client, token: str, until: int | None = None) -> Submission | None:
+    """Return the submission whose description carries a token, or None if the server has none.
+
+    Args:
+        client: of the competition.
+        token: may stand anywhere in the description.
+        until: the ref of a submission that is older than the wanted one: the list is read no further.
+    """
+    return next((s for s in team_submissions(client, until) if token in s.message), None)
 
 
 def submit_once(
@@ -53,7 +72,8 @@ def submit_once(
 
     Args:
         csv: the checked submission.csv.
-        title: how the description begins, such as the version's name.
+        title: how the description ends, such as the version's name; the token stands before it, where a
+            server that cuts descriptions leaves it.
         renew: called right before the request that creates the submission, after the upload: if it raises,
             that request is not sent. Called again while a lost answer is looked for.
         look_again_s: waits before the list is asked again after an unclear answer.
@@ -64,12 +84,14 @@ def submit_once(
         CompetitionError: it was refused, or the upload failed; nothing was created.
     """
     token = submission_token(client.competition, csv.read_bytes())
-    found = find(client, token)
-    if found is not None:
-        return found
+    newest: int | None = None  # on the list now: what is posted from here on is listed before it
+    for listed in team_submissions(client):
+        newest = newest or listed.ref
+        if token in listed.message:
+            return listed
     if client.quota() < 1:
         raise QuotaSpentError("no submission is left today", f"the quota returns at {quota_returns()}")
-    message = f"{title} {token}"
+    message = f"{token} {title}"
     upload = client.upload(csv)
     renew()
     try:
@@ -77,13 +99,14 @@ def submit_once(
     except CompetitionError as error:
         if error.answered:
             raise
-        return _look_again(client, token, error, renew, look_again_s)
+        return _look_again(client, token, newest, error, renew, look_again_s)
     return Submission(ref=ref, message=message, status=Status.PENDING, posted=True)
 
 
 def _look_again(
     client: Client,
     token: str,
+    newest: int | None,
     cause: CompetitionError,
     renew: Callable[[], None],
     waits_s: Sequence[float],
@@ -94,7 +117,7 @@ def _look_again(
         with contextlib.suppress(MnistError):  # another run may have found it and closed the lease
             renew()
         try:
-            found = find(client, token)
+            found = find(client, token, newest)
         except CompetitionError:
             continue
         if found is not None:

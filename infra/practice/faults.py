@@ -7,13 +7,14 @@ calls it. A request with wrong credentials gets a 401 and spends no fault.
 """
 
 import asyncio
+import json
 import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.practice.errors import PracticeError
@@ -32,11 +33,17 @@ Act = Callable[[ASGIApp, Scope, Receive, Send, Params], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a submission is stored with; a fault may change it. Times in ms since the epoch."""
+    """What a submission is stored with; a fault may change it. Times in ms since the epoch.
 
+    Attributes:
+        scored: whether it has a score once it is complete.
+    """
+
+    description: str
     grade: Grade
     ready_ms: int | None
     listed_ms: int
+    scored: bool = True
 
 
 Spoil = Callable[[Outcome, Params], Outcome]
@@ -242,6 +249,45 @@ async def _cut_json(app: ASGIApp, scope: Scope, receive: Receive, send: Send, pa
     await Response(half, media_type="application/json")(scope, receive, send)
 
 
+async def _redirect(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
+    await _drain(receive)
+    await RedirectResponse(f"{scope['path']}?moved", status_code=params["code"])(scope, receive, send)
+
+
+async def _forgotten(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
+    await _drain(receive)
+    answer = flat_error(404, "Submission not found")
+    if _target(scope) == "ListSubmissions":
+        answer = JSONResponse({"submissions": [], "nextPageToken": ""})
+    await answer(scope, receive, send)
+
+
+def _changed(change: Callable[[Params], None]) -> Act:
+    """Return a fault that changes the JSON of the app's answer."""
+
+    async def act(app: ASGIApp, scope: Scope, receive: Receive, send: Send, params: Params) -> None:
+        body = bytearray()
+
+        async def keep(message: Message) -> None:
+            body.extend(message.get("body", b""))
+
+        await app(scope, receive, keep)
+        answer = json.loads(body)
+        change(answer)
+        await JSONResponse(answer)(scope, receive, send)
+
+    return act
+
+
+def _same_page(answer: Params) -> None:
+    answer["nextPageToken"] = str(2**53)  # newer than all: the first page follows again
+
+
+def _new_status(answer: Params) -> None:
+    for submission in answer["submissions"]:
+        submission["status"] = "RESCORING"
+
+
 async def _drain(receive: Receive) -> None:
     """Read the whole request: the client would see an answer before its end as a broken connection."""
     while (await receive()).get("more_body"):
@@ -265,6 +311,14 @@ def _late_list(outcome: Outcome, params: Params) -> Outcome:
     return replace(outcome, listed_ms=outcome.listed_ms + int(params["seconds"] * 1000))
 
 
+def _no_score(outcome: Outcome, params: Params) -> Outcome:
+    return replace(outcome, scored=False)
+
+
+def _cut_description(outcome: Outcome, params: Params) -> Outcome:
+    return replace(outcome, description=outcome.description[: params["length"]])
+
+
 def _low_score(outcome: Outcome, params: Params) -> Outcome:
     grade = replace(outcome.grade, correct=max(0, outcome.grade.correct - params["wrong"]))
     return replace(outcome, grade=grade)
@@ -279,14 +333,21 @@ KINDS: dict[str, Kind] = {
     "failed-upload": Kind(targets=("upload",), act=_answer(_failed_upload)),
     "reset": Kind(act=_reset),
     "silent": Kind(act=_silent),
+    "redirect": Kind(targets=("CreateSubmission",), params={"code": 307}, act=_redirect),
+    "forgotten": Kind(targets=("GetSubmission", "ListSubmissions"), act=_forgotten),
     # done, but the answer is late, lost or cut
     "slow": Kind(params={"seconds": 3.0}, act=_slow),
     "lost-reply": Kind(targets=("CreateSubmission",), act=_lost_reply),
     "cut-json": Kind(act=_cut_json),
     "cut-download": Kind(targets=("file",), act=_cut_download),
+    # done, and the list says it oddly
+    "same-page": Kind(targets=("ListSubmissions",), act=_changed(_same_page)),
+    "new-status": Kind(targets=("ListSubmissions",), act=_changed(_new_status)),
     # change the next submission that is stored
     "score-error": Kind(params={"text": "Internal error while scoring"}, spoil=_score_error),
     "score-never": Kind(spoil=_score_never),
+    "no-score": Kind(spoil=_no_score),
+    "cut-description": Kind(params={"length": 60}, spoil=_cut_description),
     "late-list": Kind(params={"seconds": 5.0}, spoil=_late_list),
     "low-score": Kind(params={"wrong": 1000}, spoil=_low_score),
 }

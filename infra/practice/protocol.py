@@ -149,15 +149,18 @@ def create_submission(server: Server, at: Competition, asked: Fields, base: str)
             f"({options.daily_limit}) today, please try again tomorrow UTC ({hours} hours from now).",
         )
     graded = grade(upload.body, at.solution, at.spec)
-    outcome = spoil(server.faults, Outcome(graded, now + round(options.score_seconds * 1000), now))
+    described = str(asked.get("submissionDescription") or "")
+    ready = now + round(options.score_seconds * 1000)
+    outcome = spoil(server.faults, Outcome(described, graded, ready, now))
+    hidden = outcome.grade.error or not outcome.scored
     submission = Submission(
         ref=0,
         competition=at.spec.name,
         file_name=upload.file_name,
-        description=str(asked.get("submissionDescription") or ""),
+        description=outcome.description,
         posted_ms=now,
         length=len(upload.body),
-        score="" if outcome.grade.error else cut_score(outcome.grade.correct, len(at.solution)),
+        score="" if hidden else cut_score(outcome.grade.correct, len(at.solution)),
         error=outcome.grade.error,
         ready_ms=outcome.ready_ms,
         listed_ms=outcome.listed_ms,

@@ -204,6 +204,63 @@ def test_low_score(server):
     assert server.scored(server.submit(good()).json()["ref"])["publicScore"] == "0.99442"
 
 
+@pytest.mark.parametrize("code", [302, 307, 308])
+def test_redirect(server, code):
+    """Another address for the request that submits; nothing is stored until it is sent there."""
+    server.fault("redirect", code=code)
+
+    answer = server.submit(good(), f"moved {code}")
+
+    assert (answer.history[0].status_code, newest(server) == f"moved {code}") == (code, code != 302)
+
+
+def test_forgotten(server):
+    """What the server had is not found by its number, and not listed."""
+    ref = server.submit(good(), "an old one").json()["ref"]
+    server.fault("forgotten", count=2)
+
+    assert server.call("GetSubmission", ref=ref).status_code == 404
+    assert server.submissions() == []
+    assert server.call("GetSubmission", ref=ref).json()["description"] == "an old one"
+
+
+def test_same_page(server):
+    """The page that follows is the same one again."""
+    server.submit(good(), "the newest")
+    server.fault("same-page", count=2)
+
+    first = server.call("ListSubmissions", pageSize=1).json()
+    second = server.call("ListSubmissions", pageSize=1, pageToken=first["nextPageToken"]).json()
+
+    assert first["submissions"] == second["submissions"] != []
+    assert first["nextPageToken"] == second["nextPageToken"]
+
+
+def test_new_status(server):
+    """The list has a word for a state that its clients do not know."""
+    server.submit(good())
+    server.fault("new-status")
+
+    assert server.call("ListSubmissions").json()["submissions"][0]["status"] == "RESCORING"
+    assert server.call("ListSubmissions").json()["submissions"][0]["status"] in ("PENDING", "COMPLETE")
+
+
+def test_no_score(server):
+    """It is complete, and its score is empty."""
+    server.fault("no-score")
+
+    assert server.scored(server.submit(good()).json()["ref"])["publicScore"] == ""
+
+
+def test_cut_description(server):
+    """Only the beginning of the description is kept."""
+    server.fault("cut-description", length=5)
+
+    server.submit(good(), "a long description")
+
+    assert newest(server) == "a lon"
+
+
 def test_a_refused_submission_spends_no_fault(server):
     """A fault of scoring waits for a submission that is stored."""
     server.fault("low-score")

@@ -35,11 +35,18 @@ PARAMS = {"rate-limit": {"seconds": 1}, "slow": {"seconds": 0.3}, "late-list": {
 IN_A_CALL = [(name, call) for name in EVERYWHERE for call in CALLS] + [
     ("cut-download", "file"),
     ("failed-upload", "upload"),
+    ("redirect", "CreateSubmission"),
+    ("forgotten", "GetSubmission"),
+    ("same-page", "ListSubmissions"),
+    ("new-status", "ListSubmissions"),
 ]
-OF_A_SUBMISSION = [(name, None) for name in ("score-error", "score-never", "late-list", "low-score")]
+OF_A_SUBMISSION = [
+    (name, None)
+    for name in ("score-error", "score-never", "no-score", "cut-description", "late-list", "low-score")
+]
 SAMPLE = [
     ("lost-reply", "CreateSubmission"), ("reset", "CreateSubmission"), ("cut-download", "file"),
-    *OF_A_SUBMISSION,
+    ("score-error", None), ("score-never", None), ("late-list", None), ("low-score", None),
 ]  # fmt: skip
 LASTING = {"score-error": "ended as ERROR", "low-score": "alarm"}
 """A submission that ended so stays so: the run fails with these words each time, and posts nothing again."""

@@ -1,13 +1,15 @@
 """Once only: whatever the server answers or fails to answer, a content is submitted at most once."""
 
+import itertools
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from flows.kaggle.client import Client
 from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionUnknownError
-from flows.kaggle.submissions import submission_token
-from flows.records import Status
+from flows.kaggle.submissions import submission_token, team_submissions
+from flows.records import Status, Submission
 from mnist_core.errors import MnistError
 
 
@@ -86,6 +88,88 @@ def test_a_lost_answer_that_stays_unclear_is_unknown_and_not_repeated(job, write
         time.sleep(0.05)
     assert not competition.submit_once(csv, "again").posted
     assert len(started.server.submissions()) == 1
+
+
+@pytest.mark.parametrize("code", [302, 307, 308])
+def test_a_redirect_of_the_post_is_not_followed(job, write_csv, code):
+    """Following it would send the request again, by rules that repeat it: it is an unclear answer instead."""
+    started = job()
+    competition = started.competition
+    competition.look_again_s = (0.0,)
+    started.server.fault("redirect", code=code)
+
+    with pytest.raises(SubmissionUnknownError, match=f"HTTP {code}"):
+        competition.submit_once(write_csv(competition.spec), "moved")
+
+    assert started.server.submissions() == []
+
+
+def test_a_description_that_the_server_cuts_still_has_the_token(job, write_csv):
+    """The token stands first, and a submission is found by it wherever it stands in the description."""
+    started = job()
+    csv = write_csv(started.competition.spec)
+    token = submission_token(started.competition.name, csv.read_bytes())
+    started.server.fault("cut-description", length=60)
+
+    made = started.competition.submit_once(csv, "a title " * 20)
+
+    [listed] = started.server.submissions()
+    assert listed["description"].startswith(token)
+    assert len(listed["description"]) == 60
+    assert started.competition.submit_once(csv, "again").ref == made.ref
+    edited = started.server.submit(b"ImageId,Label\n", f"edited by hand: {token[:-1]}x and more").json()[
+        "ref"
+    ]
+    assert started.competition.find(f"{token[:-1]}x").ref == edited
+
+
+def test_a_list_that_repeats_its_pages_ends(job, write_csv):
+    """A server that gives the same page again and again is asked twice, and the search ends."""
+    started = job()
+    started.server.submit(b"ImageId,Label\n", "another one")
+    started.server.fault("same-page", count=-1)
+
+    assert started.competition.find("mnist-nightly:absent") is None
+    assert len(list(started.competition.submissions())) == 2
+
+
+@pytest.mark.parametrize("page", [["1", "2"], ["2", "1"]])
+def test_a_list_whose_page_tokens_never_end_ends(page):
+    """New tokens with submissions that were listed before do not go on without end either."""
+    tokens = itertools.count()
+    listed = [Submission(ref=int(ref), message="", status=Status.COMPLETE) for ref in page]
+    client = SimpleNamespace(submission_page=lambda _token: (listed, f"t{next(tokens)}"), server="a test")
+
+    assert len(list(team_submissions(client))) == 4
+
+
+def test_a_status_that_is_not_known_leaves_the_list_readable(job, write_csv):
+    """One entry with a status of tomorrow does not hide the others, nor itself."""
+    started = job()
+    csv = write_csv(started.competition.spec)
+    made = started.competition.submit_once(csv, "first")
+    started.server.fault("new-status")
+
+    assert started.competition.submit_once(csv, "again").ref == made.ref
+
+
+def test_a_lost_answer_is_not_looked_for_among_older_submissions(job, write_csv, monkeypatch):
+    """What was posted is listed before those that were listed before: each look asks for one page."""
+    started = job(daily_limit=1000)
+    monkeypatch.setattr("flows.kaggle.client.PAGE_SIZE", 2)
+    for i in range(5):
+        started.server.submit(b"ImageId,Label\n", f"older {i}")
+    competition = started.competition
+    competition.look_again_s = (0.0, 0.0)
+    started.server.fault("late-list", seconds=60)
+    started.server.fault("lost-reply")
+    calls = []
+    _record(monkeypatch, "submission_page", calls)
+
+    with pytest.raises(SubmissionUnknownError):
+        competition.submit_once(write_csv(competition.spec), "late")
+
+    assert len(calls) == 3 + 2  # the whole list before posting, then the first page for each look
 
 
 def test_an_answer_without_a_number_is_reconciled_too(job, write_csv, monkeypatch):
