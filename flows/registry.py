@@ -16,6 +16,7 @@ objects/<sha256>                                   files of all versions, conten
 """
 
 import logging
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -38,13 +39,27 @@ from flows.records import (
     VersionRef,
 )
 from flows.store.base import Store, StoreError
-from flows.store.lists import append, get_object, get_record, last_number, latest, put_object, put_record
+from flows.store.lists import (
+    append,
+    get_object,
+    get_record,
+    last_number,
+    latest,
+    names_of,
+    put_object,
+    put_record,
+)
 from mnist_core.errors import MnistError
 from mnist_core.manifest import WEIGHTS, Manifest
 from mnist_core.progress import Progress
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
 log = logging.getLogger("mnist")
+VERSION = r"\d{4}-\d\d-\d\d-[a-z0-9-]+-[0-9a-f]{8}"
+"""A version's name, `<night>-<model>-<first 8 digits of the weights' sha256>`."""
+ENTRY = re.compile(rf"{VERSION}\.json")
+END = re.compile(r"\d{4}-\d\d-\d\d/.+/\d{6}/\d{6}\.json")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 R = TypeVar("R", bound=Record)
 
 
@@ -132,9 +147,9 @@ class Registry:
         """
         prefix = f"{self.namespace}/nights/"
         ends = {}
-        for key, written in self.store.keys(prefix).items():  # of one attempt the last entry counts
-            run = key.removeprefix(prefix).rpartition("/")[0]
-            ends[run] = (run.partition("/")[0], written, key)
+        for name, written in names_of(self.store, prefix, END).items():  # of an attempt the last one counts
+            run = name.rpartition("/")[0]
+            ends[run] = (run.partition("/")[0], written, prefix + name)
         entries = []
         for _, _, key in sorted(ends.values())[-(last or 0) :]:
             entry = get_record(self.store, key, NightEntry)
@@ -179,9 +194,8 @@ class Registry:
         version = f"{run.night}-{manifest.model}-{files[WEIGHTS][:8]}"
         facts = {**manifest.to_json(), "version": version, "run": run.to_json(), "objects": files}
         entry = self.put_version(VersionEntry.from_json(facts, self.location("versions", version)))
-        there = self.store.keys("objects/")
         for path in paths:  # a prune may have met an old object of the same bytes just before it was renewed
-            if f"objects/{files[path.name]}" not in there:
+            if not self.store.exists(f"objects/{files[path.name]}"):
                 put_object(self.store, path)
         if not entry.members:
             return self.put_trained(run, version)
@@ -219,7 +233,7 @@ class Registry:
 
     def versions(self) -> list[str]:
         """Return the names of all versions, the oldest night first."""
-        return [Path(key).stem for key in self.store.keys(f"{self.namespace}/versions/")]
+        return list(self.versions_written())
 
     def version_of(self, run: RunKey) -> str | None:
         """Return the version that this run trained; None while there is none."""
@@ -316,8 +330,7 @@ class Registry:
 
     def unscored(self) -> list[SubmissionEntry]:
         """Return the submissions whose end is not known yet, by version."""
-        made, scored = (self.store.keys(f"{self.namespace}/{kind}/") for kind in ("submissions", "scores"))
-        names = sorted({Path(key).stem for key in made} - {Path(key).stem for key in scored})
+        names = sorted(self._written("submissions").keys() - self._written("scores").keys())
         return [entry for name in names if (entry := self.submission(name)) is not None]
 
     def score(self, version: str) -> Score | None:
@@ -388,17 +401,23 @@ class Registry:
 
     def objects(self) -> dict[str, float]:
         """Return when each object of the store was last put, by digest."""
-        return {Path(key).name: written for key, written in self.store.keys("objects/").items()}
+        return names_of(self.store, "objects/", DIGEST)
 
     def versions_written(self) -> dict[str, float]:
         """Return when each version was published, by name."""
-        written = self.store.keys(f"{self.namespace}/versions/")
-        return {Path(key).stem: time for key, time in written.items()}
+        return self._written("versions")
+
+    def _written(self, kind: str) -> dict[str, float]:
+        """Return when each entry of a kind was written that has a version's name, by that name."""
+        names = names_of(self.store, f"{self.namespace}/{kind}/", ENTRY)
+        return {name.removesuffix(".json"): written for name, written in names.items()}
 
     def objects_named(self) -> set[str]:
         """Return the digests that a version or its predictions name, in any namespace of the store."""
         named: set[str] = set()
         for key in self.store.keys(""):
+            if not ENTRY.fullmatch(Path(key).name):
+                continue
             kind = Path(key).parent.name  # an entry that is gone was deleted by another prune
             if kind == "versions" and (version := get_record(self.store, key, VersionEntry)):
                 named.update(version.objects.values())

@@ -8,7 +8,7 @@ A new kind of store is one file beside this one and one entry of `KINDS` in `ope
 
 import math
 from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from mnist_core.errors import MnistError
 
@@ -24,8 +24,21 @@ class StoreError(MnistError):
     """The store cannot be read or written, or does not hold what was put there."""
 
 
+class Page(NamedTuple):
+    """Some of the names below a prefix, sorted, and whether there are more of them."""
+
+    names: list[str]
+    more: bool
+
+
 class Store(Protocol):
-    """Where objects are kept, by keys such as `champions/000001.json`. Each call may raise `StoreError`."""
+    """Where objects are kept, by keys such as `champions/000001.json`. Each call may raise `StoreError`.
+
+    Attributes:
+        seen: the highest number of each numbered list that this process has met, by the list's prefix.
+    """
+
+    seen: dict[str, int]
 
     def prepare(self) -> None:
         """Refuse a store that does not honour create-only; the first write does so at the latest."""
@@ -48,6 +61,19 @@ class Store(Protocol):
 
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes, or None if there is no such object."""
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is such an object."""
+        ...
+
+    def names(self, prefix: str, after: str = "") -> "Page":
+        """Return a page of the names below a prefix that sort after another one, by their bytes.
+
+        Args:
+            prefix: ends in `/`.
+            after: a name; need not exist.
+        """
         ...
 
     def keys(self, prefix: str) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import errno
 import math
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from flows.store.base import StoreError, Written
+from flows.store.base import Page, StoreError, Written
 from mnist_core._atomic import PART, atomic_write
 
 CHUNK_BYTES = 1 << 20
@@ -26,6 +27,7 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.seen: dict[str, int] = {}
 
     @classmethod
     def check(cls, address: str) -> None:
@@ -67,6 +69,20 @@ class Folder:
                 return (self.root / key).read_bytes()
             except FileNotFoundError:
                 return None
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is such an object."""
+        with self._explained(key):
+            return (self.root / key).is_file()
+
+    def names(self, prefix: str, after: str = "") -> Page:
+        """Return all names in the folder of a prefix that sort after another one."""
+        with self._explained(prefix):
+            try:
+                names = os.listdir(self.root / prefix)  # noqa: PTH208 (iterdir makes a Path of each)
+            except FileNotFoundError:
+                names = []
+        return Page(sorted(name for name in names if name > after and not name.endswith(PART)), more=False)
 
     def keys(self, prefix: str) -> dict[str, float]:
         """Return the keys below a prefix, sorted, with the times at which they were written."""

@@ -7,8 +7,10 @@ current, two writers cannot both take a number, and the history is free.
 import hashlib
 import io
 import json
+import logging
 import re
 import uuid
+from collections.abc import Set
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +19,11 @@ from flows.store.base import Store, StoreError, Written
 
 FORMAT = 2
 """Of the records in a store; another format is refused, not misread."""
+DIGITS = 6
+NAME = re.compile(rf"\d{{{DIGITS}}}\.json")
+"""Of an entry of a numbered list."""
 R = TypeVar("R", bound=Record)
+log = logging.getLogger("mnist")
 
 
 def put_object(store: Store, source: Path | bytes, written: Written | None = None) -> str:
@@ -83,9 +89,39 @@ def get_record(store: Store, key: str, kind: type[R]) -> R | None:
 
 
 def last_number(store: Store, prefix: str) -> int:
-    """Return the number that is current in a list, or 0 if the list is empty."""
-    names = (key.removeprefix(prefix) for key in store.keys(prefix))
-    return max((int(name[:-5]) for name in names if re.fullmatch(r"\d+\.json", name)), default=0)
+    """Return the number that is current in a list, or 0 if the list is empty.
+
+    A list only grows: what this process has met of it is skipped. The rest is searched by doubling steps, so
+    that a list of 10,000 entries takes a few requests.
+    """
+    known = store.seen.get(prefix, 0)
+    low, more = _highest(store, prefix, known)
+    high, size = None, max(1, low - known)  # the last number is at most `high`; a page has about `size`
+    step = 2 * size
+    while more:
+        middle = low + step if high is None else low if high - low <= size else (low + high) // 2
+        found, further = _highest(store, prefix, middle)
+        if found > middle:
+            low, more, step = found, further, 2 * step
+        elif middle == low:
+            break
+        else:
+            high = middle
+    store.seen[prefix] = low
+    return low
+
+
+def _highest(store: Store, prefix: str, after: int) -> tuple[int, bool]:
+    """Return the highest number on the page of names after one, or that one, and whether there are more."""
+    page = store.names(prefix, _name(after) if after else "")
+    while True:
+        numbers = [int(name[:DIGITS]) for name in page.names if NAME.fullmatch(name)]
+        if len(numbers) < len(page.names):
+            _warn_of_others(store.location(prefix), set(page.names) - {_name(number) for number in numbers})
+        more = page.more and page.names[-1] < _name(10**DIGITS - 1)
+        if numbers or not more:
+            return max(numbers, default=after), more
+        page = store.names(prefix, page.names[-1])
 
 
 def latest(store: Store, prefix: str, kind: type[R]) -> tuple[int, R | None]:
@@ -96,8 +132,40 @@ def latest(store: Store, prefix: str, kind: type[R]) -> tuple[int, R | None]:
 
 def append(store: Store, prefix: str, after: int, record: Record) -> bool:
     """Write the record that follows number `after` of a list; return False if another writer was faster."""
-    return put_record(store, _key(prefix, after + 1), record)
+    if after + 1 == 10**DIGITS:
+        raise StoreError(f"{store.location(prefix)} is full", "set MNIST_STORE to a new store")
+    written = put_record(store, _key(prefix, after + 1), record)
+    if written:
+        store.seen[prefix] = after + 1
+    return written
+
+
+def names_of(store: Store, prefix: str, pattern: re.Pattern[str]) -> dict[str, float]:
+    """Return what a prefix holds that this program has named, with the times at which it was written.
+
+    Returns:
+        By the part of the key after the prefix, sorted. Files of other programs are left out, with a warning.
+    """
+    found = {key.removeprefix(prefix): at for key, at in store.keys(prefix).items()}
+    known = {name: at for name, at in found.items() if pattern.fullmatch(name)}
+    if len(known) < len(found):
+        _warn_of_others(store.location(prefix), found.keys() - known.keys())
+    return known
 
 
 def _key(prefix: str, number: int) -> str:
-    return f"{prefix}{number:06d}.json"
+    return prefix + _name(number)
+
+
+def _name(number: int) -> str:
+    return f"{number:0{DIGITS}d}.json"
+
+
+_warned: set[str] = set()
+
+
+def _warn_of_others(where: str, names: Set[str]) -> None:
+    """Log, once for each place, that files which this program did not name so are ignored."""
+    if where not in _warned:
+        _warned.add(where)
+        log.warning("%s: ignoring %s, which this program did not write", where, ", ".join(sorted(names)[:3]))

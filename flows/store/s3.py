@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from flows.store.base import PROBE, PROBE_TEXT, StoreError, Written
+from flows.store.base import PROBE, PROBE_TEXT, Page, StoreError, Written
 
 CONNECT_TIMEOUT_S = 5
 ATTEMPTS = 5
@@ -76,6 +76,7 @@ class Bucket:
 
         self.name = name
         self.prefix = f"{prefix}/" if prefix else ""
+        self.seen: dict[str, int] = {}
         self._ready = False
         with self._explained(""):
             self._s3 = boto3.Session().client(
@@ -167,6 +168,33 @@ class Bucket:
                         raise
         raise AssertionError
 
+    def exists(self, key: str) -> bool:
+        """Return whether there is such an object."""
+        return self._head(key) is not None
+
+    def _head(self, key: str) -> dict[str, Any] | None:
+        """Return what S3 says of an object, or None if there is no such object."""
+        from botocore.exceptions import ClientError
+
+        with self._explained(key):
+            try:
+                found: dict[str, Any] = self._s3.head_object(Bucket=self.name, Key=self.prefix + key)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return None
+                raise
+        return found
+
+    def names(self, prefix: str, after: str = "") -> Page:
+        """Return a page of the names below a prefix that sort after another one, in one request."""
+        start = {"StartAfter": self.prefix + prefix + after} if after else {}
+        with self._explained(prefix):
+            answer = self._s3.list_objects_v2(
+                Bucket=self.name, Prefix=self.prefix + prefix, MaxKeys=self.page_keys, **start
+            )
+        names = [entry["Key"].removeprefix(self.prefix + prefix) for entry in answer.get("Contents", ())]
+        return Page(names, answer["IsTruncated"])
+
     def keys(self, prefix: str) -> dict[str, float]:
         """Return the keys below a prefix, from all pages; S3 lists in the order of the keys' bytes."""
         with self._explained(prefix):
@@ -181,35 +209,22 @@ class Bucket:
 
     def age(self, key: str) -> float | None:
         """Return for how many seconds an object has existed, by its time and that of the same answer."""
-        from botocore.exceptions import ClientError
-
-        with self._explained(key):
-            try:
-                answer = self._s3.head_object(Bucket=self.name, Key=self.prefix + key)
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                    return None
-                raise
-            try:
-                now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-                return max(0.0, float((now - answer["LastModified"]).total_seconds()))
-            except (KeyError, TypeError, ValueError):  # a server, or a proxy before it, that sends no time
-                return None
+        answer = self._head(key)
+        if answer is None:
+            return None
+        try:
+            now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+            return max(0.0, float((now - answer["LastModified"]).total_seconds()))
+        except (KeyError, TypeError, ValueError):  # a server, or a proxy before it, that sends no time
+            return None
 
     def delete(self, key: str, before: float = math.inf) -> bool:
         """Delete an object that was written before a time; return whether it was deleted."""
-        from botocore.exceptions import ClientError
-
-        named = {"Bucket": self.name, "Key": self.prefix + key}
+        found = self._head(key)
+        if found is None or found["LastModified"].timestamp() >= before:
+            return False
         with self._explained(key):
-            try:
-                if self._s3.head_object(**named)["LastModified"].timestamp() >= before:
-                    return False
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                    return False
-                raise
-            self._s3.delete_object(**named)
+            self._s3.delete_object(Bucket=self.name, Key=self.prefix + key)
         return True
 
     def delete_partials(self, before: float) -> None:

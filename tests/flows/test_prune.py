@@ -9,6 +9,7 @@ from flows.prune import prune
 from flows.records import PruneResult, RunKey
 from flows.registry import Registry
 from flows.store.lists import put_object
+from mnist_core._atomic import PART
 
 
 @pytest.fixture
@@ -78,12 +79,12 @@ def test_prune_removes_what_a_killed_writer_left(registry):
     folder = registry.store.root / "objects"
     folder.mkdir(parents=True)
     for name, age_s in (("old", 2 * 86400), ("new", 60)):
-        (folder / f".{name}.partial").write_bytes(b"half")
-        os.utime(folder / f".{name}.partial", (time.time() - age_s,) * 2)
+        (folder / f".{name}{PART}").write_bytes(b"half")
+        os.utime(folder / f".{name}{PART}", (time.time() - age_s,) * 2)
 
     prune(registry, 1)
 
-    assert [path.name for path in folder.iterdir()] == [".new.partial"]
+    assert [path.name for path in folder.iterdir()] == [f".new{PART}"]
 
 
 def test_a_version_promoted_while_prune_runs_stays(registry, publish, monkeypatch):

@@ -11,6 +11,7 @@ from flows.store.base import StoreError
 from flows.store.lists import put_record
 from flows.store.open import open_store
 
+VERSIONS = "2026-11-21-convnet-00000001", "2026-11-22-convnet-00000002"
 RUN = RunKey(night="2026-11-23", model="convnet", preset="fast")
 
 
@@ -220,11 +221,11 @@ def test_a_content_has_one_submission_whichever_version_it_was_made_for(registry
 
 def test_submissions_without_a_score_are_listed(registry):
     """A submission is listed until its end is recorded."""
-    for version in ("a", "b"):
+    for version in VERSIONS:
         registry.put_submission(version, version, 7, "")
-    registry.put_score(Score(version="a", status=Status.COMPLETE, public_score=0.99))
+    registry.put_score(Score(version=VERSIONS[0], status=Status.COMPLETE, public_score=0.99))
 
-    assert [made.version for made in registry.unscored()] == ["b"]
+    assert [made.version for made in registry.unscored()] == [VERSIONS[1]]
 
 
 def test_a_rollback_goes_back_to_a_champion_that_is_still_there(registry, folder, manifest):

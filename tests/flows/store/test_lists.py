@@ -1,20 +1,24 @@
 """Content-addressed objects, records and numbered lists, in a folder and in S3."""
 
+import bisect
 import json
+import math
 import multiprocessing
 import threading
 
 import pytest
 
 from flows.records import Record, RecordError
-from flows.store.base import StoreError
+from flows.store.base import Page, StoreError
 from flows.store.lists import (
     FORMAT,
+    NAME,
     append,
     get_object,
     get_record,
     last_number,
     latest,
+    names_of,
     put_object,
     put_record,
 )
@@ -112,12 +116,83 @@ def _append_twenty(address, name):
             pass
 
 
-def test_what_is_not_a_number_is_not_an_entry(store):
-    """A file that another program left in a list does not stop the runs."""
-    store.put("list/000001.json", b"{}")
-    store.put("list/.0123.partial", b"half")
+OTHERS = [
+    ".DS_Store",
+    "000001 (conflicted copy).json",
+    "000001.json~",
+    "0000012.json",
+    "notes.txt",
+    "zz/a.json",
+]
+"""Names that other programs leave in a list; some sort before its entries, some between, some after."""
 
-    assert last_number(store, "list/") == 1
+
+def test_what_is_not_a_number_is_not_an_entry(store, caplog):
+    """Files that other programs left in a list do not stop the runs, and are warned of once."""
+    append(store, "list/", 0, Entry(value="first"))
+    for name in OTHERS:
+        store.put(f"list/{name}", b"x")
+
+    assert append(store, "list/", last_number(store, "list/"), Entry(value="second"))
+    assert last_number(open_store(store.location("")), "list/") == 2
+    assert latest(store, "list/", Entry) == (2, Entry(value="second"))
+    assert list(names_of(store, "list/", NAME)) == ["000001.json", "000002.json"]
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert store.location("list/") in warning
+    assert "notes.txt" in warning
+
+
+def test_a_folder_marker_of_the_console_is_not_an_entry(bucket, s3):
+    """S3's console makes a folder as an empty object whose name ends in a slash."""
+    s3.client.put_object(Bucket=s3.bucket, Key="some/prefix/list/", Body=b"")
+
+    assert latest(bucket, "list/", Entry) == (0, None)
+    assert append(bucket, "list/", 0, Entry(value="first"))
+
+
+class Pages:
+    """The names of a long list, in pages; counts how many were asked for."""
+
+    def __init__(self, count: int, others: int = 0) -> None:
+        self.seen: dict[str, int] = {}
+        self.pages = 0
+        self._names = sorted(
+            [f"{i:06d}.json" for i in range(1, count + 1)] + [f"x{i}" for i in range(others)]
+        )
+
+    def location(self, key: str) -> str:
+        """Return a key as it is."""
+        return key
+
+    def names(self, _prefix: str, after: str = "") -> Page:
+        """Return up to 1000 names."""
+        self.pages += 1
+        first = bisect.bisect_right(self._names, after)
+        return Page(self._names[first : first + 1000], first + 1000 < len(self._names))
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2000, 3650, 10_950, 65_536, 250_000])
+@pytest.mark.parametrize("others", [0, 2500])
+def test_the_last_number_of_a_long_list_takes_few_requests(count, others):
+    """Found in O(log n) pages by a process that starts, and in one by a process that knew it."""
+    store = Pages(count, others)
+
+    assert last_number(store, "list/") == count
+    assert store.pages <= 4 + 2 * math.log2(max(count / 1000, 1))
+    pages = store.pages
+    assert last_number(store, "list/") == count
+    assert store.pages == pages + 1
+
+
+def test_a_bucket_is_searched_in_pages(bucket, s3):
+    """A list of more pages than one: the search ends at its last entry on every server."""
+    bucket.page_keys = 3
+    for number in range(1, 29):
+        s3.client.put_object(Bucket=s3.bucket, Key=f"some/prefix/list/{number:06d}.json", Body=b"")
+    s3.requests.clear()
+
+    assert last_number(bucket, "list/") == 28
+    assert len(s3.requests) <= 8
 
 
 def test_a_numbered_list_has_one_writer_for_each_number(store):
