@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -17,14 +18,14 @@ from flows.kaggle.client import Client, ListedFile
 from flows.kaggle.errors import CompetitionError
 from flows.records import Record, RecordError
 from flows.store.folder import free_bytes
-from mnist_core._atomic import atomic_write
+from mnist_core._atomic import atomic_write, what_helps
 from mnist_core.progress import Progress
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 NAME_DIGITS = 16
 """Hex digits of the data digest that name a folder of data, and a namespace."""
 KEEP_DATA_S = 7 * 86400
-"""Seconds for which files that the competition has replaced are kept: a running job may still read them."""
+"""Seconds for which replaced files are kept since a run last began with them: it may still read them."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,10 @@ class Downloads:
             same = current.listed == listed and data_digest(folder, self._spec) == current.digest
         except (OSError, ValueError, RecordError):
             return None
-        return Data(folder, current.digest, self._spec) if same else None
+        if not same:
+            return None
+        os.utime(folder)  # a run reads it from now on
+        return Data(folder, current.digest, self._spec)
 
     def _download(self, listed: list[ListedFile], progress: Progress | None) -> Data:
         for leftover in self.folder.glob("unpack-*"):  # of a process that was killed
@@ -126,7 +130,7 @@ class Downloads:
         with atomic_write(self.folder / "current.json") as file:
             file.write(json.dumps(_Current(digest=data.digest, listed=listed).to_json()).encode())
         archive.unlink(missing_ok=True)
-        for other in self.folder.glob("?" * NAME_DIGITS):
+        for other in self.folder.glob("[0-9a-f]" * NAME_DIGITS):
             if other != data.folder and other.stat().st_mtime < time.time() - KEEP_DATA_S:
                 shutil.rmtree(other, ignore_errors=True)
         return data
@@ -185,5 +189,5 @@ def _disk_explained(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CompetitionError(
             f"{error.filename or folder}: {error.strerror or error}",
-            "free disk space there, or set MNIST_HOME to a folder you can write to",
+            what_helps(error, "MNIST_HOME"),
         ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flows.store.base import Page, StoreError, Written
-from mnist_core._atomic import PART, atomic_write
+from mnist_core._atomic import PART, atomic_write, what_helps
 
 CHUNK_BYTES = 1 << 20
 
@@ -156,11 +156,10 @@ class Folder:
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             raise StoreError(
                 f"{self.root / key}: {error.strerror or error}",
-                "free disk space there" if full else "check that MNIST_STORE names a folder you can write to",
-                retryable=True,
+                what_helps(error, "MNIST_STORE"),
+                retryable=error.errno != errno.ENOTSUP,
             ) from error
 
 

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from flows.ops.daemon import start_daemon, without_credentials
 from infra.practice.errors import PracticeError
 from infra.practice.options import PracticeOptions
+from mnist_core._atomic import what_helps
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS
 
 LOG_BYTES = 1_000_000
@@ -94,7 +95,7 @@ def find_or_start(
     except OSError as error:
         raise PracticeError(
             f"the practice server's home {home} cannot be used: {error}",
-            "free disk space there, or set MNIST_HOME to a folder you can write to",
+            what_helps(error, "MNIST_HOME"),
         ) from error
     for setting, running, asked in options.conflicts(found.options):
         raise PracticeError(

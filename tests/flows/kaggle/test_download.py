@@ -66,6 +66,36 @@ def test_data_that_were_replaced_long_ago_are_removed_by_the_next_download(job):
     assert (folder.exists(), young.exists(), old.exists()) == (True, True, False)
 
 
+def test_data_that_a_run_began_with_stay_though_they_were_downloaded_long_ago(job, monkeypatch):
+    """If the competition replaces its files, a night that is under way still reads the old ones."""
+    competition = job().competition
+    read = competition.download()
+    os.utime(read.folder, (0, 0))
+    assert competition.download() == read
+    (read.folder.parent / "current.json").unlink()
+    monkeypatch.setattr(download, "data_digest", lambda *_: "0" * 64)  # as if the files were others
+
+    replaced = competition.download()
+
+    assert replaced.folder != read.folder
+    assert read.train_csv.exists()
+
+
+def test_a_home_without_file_locks_is_refused_in_the_right_words(job, monkeypatch):
+    """On a network file system without flock the error names the setting, not the free space."""
+    competition = job().competition
+
+    def no_locks(*_args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(download.fcntl, "flock", no_locks)
+
+    with pytest.raises(CompetitionError, match="No locks available") as caught:
+        competition.download()
+
+    assert caught.value.remedy.startswith("set MNIST_HOME to a folder on a local disk")
+
+
 def test_a_download_that_is_cut_is_resumed(job):
     """A connection that breaks in the middle of the zip ends in the same files."""
     started = job()

@@ -1,15 +1,20 @@
 """A store in a folder: complete after a kill and on a full disk."""
 
+import errno
 import multiprocessing
 import os
+import pathlib
 import resource
 import signal
+import stat
+import threading
 import time
 
 import pytest
 
 from flows.store.base import StoreError
 from flows.store.folder import Folder, free_bytes
+from mnist_core import _atomic
 
 
 def _put_until_killed(root):
@@ -76,6 +81,75 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
     with pytest.raises(StoreError, match=r"file/store/a: .*MNIST_STORE"):
         Folder(tmp_path / "file" / "store").put("a", b"")
+
+
+@pytest.fixture(params=[errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS], ids=errno.errorcode.get)
+def no_links(request, monkeypatch):
+    """A file system without hard links, on which folders cannot be synchronised: vfat, SMB, FUSE."""
+
+    def link(*_args, **_options):
+        raise OSError(request.param, os.strerror(request.param))
+
+    sync = os.fsync
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(handle)
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+@pytest.mark.usefixtures("no_links")
+def test_create_only_holds_without_hard_links(folder):
+    """Of many writers of a key exactly one succeeds, and nothing else stays in the folder."""
+    created, barrier = [], threading.Barrier(8)
+
+    def put(number):
+        barrier.wait()
+        created.extend((key, number) for key in range(20) if folder.put(f"list/{key}", b"%d" % number))
+
+    writers = [threading.Thread(target=put, args=(number,)) for number in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    assert sorted(key for key, _ in created) == list(range(20))
+    assert all(folder.get(f"list/{key}") == b"%d" % number for key, number in created)
+    assert len(list((folder.root / "list").iterdir())) == 20
+
+
+@pytest.mark.usefixtures("no_links")
+def test_a_file_system_without_create_only_is_refused(folder, monkeypatch):
+    """If there is no exclusive rename either, the error says so, and that trying again will not help."""
+    monkeypatch.setattr(_atomic.ctypes, "CDLL", lambda *_args, **_options: None)
+
+    with pytest.raises(StoreError, match="no hard links") as caught:
+        folder.put("a", b"x")
+
+    assert caught.value.remedy.startswith("set MNIST_STORE to a folder on a local disk")
+    assert not caught.value.retryable
+    assert folder.keys("") == {}
+
+
+@pytest.mark.parametrize("answered", [b"mine", b"another's"])
+def test_a_link_that_a_file_server_carried_out_twice_is_our_own(folder, monkeypatch, answered):
+    """NFS may answer "exists" to the repetition of a request that succeeded; the file shows whose it is."""
+    link = os.link
+
+    def twice(source, target, **options):
+        if answered == b"mine":
+            link(source, target, **options)
+        else:
+            pathlib.Path(target).write_bytes(answered)
+        link(source, target, **options)
+
+    monkeypatch.setattr(os, "link", twice)
+
+    assert folder.put("a", b"mine") is (answered == b"mine")
+    assert folder.get("a") == answered
 
 
 def test_a_folder_has_no_console_and_this_machines_clock(folder):
