@@ -198,6 +198,7 @@ class Submission(Record):
         message: its description, which carries the content's token.
         public_score: share of rows that are right, 0..1, cut to five decimals; None while unknown.
         error: why the server refused the file.
+        at: when it was posted by the server's clock, UTC, ISO 8601; empty if it does not say so.
         posted: whether this call made it, rather than finding it.
     """
 
@@ -206,7 +207,18 @@ class Submission(Record):
     status: Status
     public_score: float | None = None
     error: str = ""
+    at: str = ""
     posted: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it has a score. A status of COMPLETE alone does not say so: the score may follow later."""
+        return self.status is Status.COMPLETE and self.public_score is not None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether its end is known."""
+        return self.counts or self.status is Status.ERROR
 
 
 class SubmissionEntry(Record):

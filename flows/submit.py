@@ -10,7 +10,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import lease
-from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionRefusedError
+from flows.kaggle.errors import CompetitionError, NotFoundError, QuotaSpentError, SubmissionRefusedError
 from flows.kaggle.submissions import submission_token
 from flows.lease import LEASE_S, Lease, LeaseLostError
 from flows.parameters import SubmitParameters, takes
@@ -126,6 +126,7 @@ def post_and_score(workspace: Workspace, version: str) -> bool:
     """
     made = _post.with_options(**retries(workspace.settings))(workspace, version)
     scored = _read_score(workspace, version, made.ref, workspace.settings.score_wait_s)
+    _check_description(made, scored)
     if scored is not None and scored.status is Status.ERROR:
         raise SubmissionRefusedError(
             f"submission {made.ref} of {version} ended as ERROR: {scored.error}; it is not posted again",
@@ -135,6 +136,17 @@ def post_and_score(workspace: Workspace, version: str) -> bool:
             ),
         )
     return made.posted
+
+
+def _check_description(made: Submission, scored: Submission | None) -> None:
+    """Warn if the server did not keep the token by which a submission is found if its answer is lost."""
+    token = made.message.partition(" ")[0]
+    if made.posted and scored is not None and token not in scored.message:
+        log.warning(
+            "the competition changed the description of submission %d: if the answer to a submission is "
+            "lost, it cannot be found again, and may be posted twice",
+            made.ref,
+        )
 
 
 # Posting: one run of a namespace at a time
@@ -160,8 +172,8 @@ def _post_with_lease(workspace: Workspace, version: str, token: str, csv: Path) 
     acquired = _acquire_lease(workspace, version, token)
     try:
         known = workspace.registry.submission_of(token)  # the server's list may be late
-        if known is not None:
-            made = workspace.competition.submission(known.ref)
+        if known is not None:  # also if the server no longer has it
+            made = Submission(ref=known.ref, message=known.message, status=Status.PENDING)
         else:
             made = workspace.competition.submit_once(csv, version, acquired.renew)
         workspace.registry.put_submission(version, token, made.ref, made.message)
@@ -246,20 +258,26 @@ def read_scores(workspace: Workspace) -> list[str]:
 
 
 def _read_score(workspace: Workspace, version: str, ref: int, wait_s: float) -> Submission | None:
-    """Return the submission with its score; None if the server is unavailable: the next run reads it."""
+    """Return the submission with its score; None if the server cannot say it: the next run asks again."""
     try:
         return _score(workspace, version, ref, wait_s)
+    except NotFoundError:
+        log.warning("the competition does not list submission %d of %s; its score is not known", ref, version)
     except CompetitionError as error:
         if not error.retryable:
             raise
         log.warning("%s (the next run reads the score)", error)
-        return None
+    return None
 
 
 @task(name="score", cache_policy=NO_CACHE, persist_result=False)
 def _score(workspace: Workspace, version: str, ref: int, wait_s: float) -> Submission:
+    """Return the submission; how it ended is recorded once that is known."""
+    known = workspace.registry.score(version)
+    if known is not None:
+        return Submission(ref=ref, message="", **known.model_dump(exclude={"version"}))
     scored = workspace.competition.wait_for_score(ref, wait_s)
-    if scored.status is not Status.PENDING:
+    if scored.is_final:
         score = Score(
             version=version, status=scored.status, public_score=scored.public_score, error=scored.error
         )

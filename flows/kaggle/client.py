@@ -125,7 +125,11 @@ class Client:
             return entries, str(answer.get("nextPageToken") or "")
 
     def submission(self, ref: int) -> Submission:
-        """Return one submission as the server has it now."""
+        """Return one submission as the server has it now.
+
+        Raises:
+            NotFoundError: it does not have it, or not any more.
+        """
         request = _kaggle_types().ApiGetSubmissionRequest()
         request.ref = ref
         with self._session.log_in(f"read submission {ref} of {self.competition}") as sdk:
@@ -252,4 +256,5 @@ def _submission(raw: Any) -> Submission:
         status=Status(str(getattr(raw.status, "name", raw.status)).upper().rpartition(".")[2]),
         public_score=float(raw.public_score) if raw.public_score not in (None, "") else None,
         error=raw.error_description or "",
+        at=raw.date.isoformat() if raw.date else "",
     )

@@ -1,6 +1,7 @@
 """The errors of the competition's server.
 
 CompetitionError
+├── NotFoundError           the server does not have what was asked for
 ├── QuotaSpentError         today's submissions are used up
 ├── SubmissionUnknownError  sent, but neither an answer nor the list shows whether it arrived
 └── SubmissionRefusedError  accepted, and then scored as ERROR
@@ -30,6 +31,10 @@ class CompetitionError(MnistError):
         super().__init__(problem, remedy, retryable=retryable)
         self.answered = answered
         self.submission = submission
+
+
+class NotFoundError(CompetitionError):
+    """The server does not have what was asked for: the competition, a file, or a submission."""
 
 
 class QuotaSpentError(CompetitionError):

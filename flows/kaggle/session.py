@@ -12,7 +12,7 @@ from urllib3.util import Retry
 
 from flows.kaggle.address import is_loopback
 from flows.kaggle.credentials import Credentials
-from flows.kaggle.errors import CompetitionError, QuotaSpentError
+from flows.kaggle.errors import CompetitionError, NotFoundError, QuotaSpentError
 from mnist_core.spec import DIGITS_MINI
 
 CONNECT_TIMEOUT_S = 5.0
@@ -129,7 +129,8 @@ class Session:
             return CompetitionError(problem, remedy, retryable=True)
         if status in (408, 429) or not 400 <= status < 500:  # an error within a 200 proves nothing
             return CompetitionError(problem, "try again later", retryable=True, answered=status == 429)
-        return CompetitionError(problem, self._remedy(status), answered=True)
+        kind = NotFoundError if status == 404 else CompetitionError
+        return kind(problem, self._remedy(status), answered=True)
 
     def _clean(self, words: str) -> str:
         """Return words of the server or of the client on one line, shortened, and without our credentials."""

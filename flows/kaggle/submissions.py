@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from flows.kaggle.client import Client
-from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionUnknownError
+from flows.kaggle.errors import CompetitionError, NotFoundError, QuotaSpentError, SubmissionUnknownError
 from flows.kaggle.session import quota_returns
 from flows.records import Status, Submission, SubmissionResult
 from mnist_core.errors import MnistError
@@ -131,9 +131,10 @@ def _look_again(
 
 
 def wait_for_score(client: Client, ref: int, timeout_s: float) -> Submission:
-    """Return a submission once it is scored or refused, or as `PENDING` when the time is up.
+    """Return a submission once it is scored or refused, or as it is when the time is up.
 
     Raises:
+        NotFoundError: the server does not have it, also when the time is up.
         CompetitionError: the server refuses, or still does not answer when the time is up.
     """
     deadline = time.monotonic() + timeout_s
@@ -142,10 +143,11 @@ def wait_for_score(client: Client, ref: int, timeout_s: float) -> Submission:
         try:
             submission = client.submission(ref)
         except CompetitionError as error:
-            if not error.retryable or time.monotonic() >= deadline:
+            passes = error.retryable or isinstance(error, NotFoundError)  # one that was posted just now
+            if not passes or time.monotonic() >= deadline:
                 raise
         else:
-            if submission.status != Status.PENDING or time.monotonic() >= deadline:
+            if submission.is_final or time.monotonic() >= deadline:
                 return submission
         time.sleep(wait_s)
         wait_s = min(wait_s * POLL_GROWTH, POLL_MAX_S)

@@ -63,7 +63,7 @@ def test_a_deferred_champion_is_posted_by_a_night_that_is_rejected(job):
     assert result.champion.version == champion
     assert result.champion.public_score > 0.5
     [listed] = started.server.submissions()
-    assert listed["description"].startswith(champion)
+    assert listed["description"].endswith(champion)
     again = nightly("2026-11-26")
     assert (again.decision, again.reason) == (result.decision, result.reason)
     assert len(started.server.submissions()) == 1
@@ -168,7 +168,7 @@ def test_a_night_that_was_not_answered_is_reconciled_by_any_next_night(job, look
 
     assert registry.submission(version) is not None
     assert registry.score(version).public_score > 0.5
-    assert {entry["description"].split()[0] for entry in started.server.submissions()} == {version, other}
+    assert {entry["description"].split()[-1] for entry in started.server.submissions()} == {version, other}
     assert lease.current(registry)[1].state == "closed"
 
 

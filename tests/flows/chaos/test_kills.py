@@ -93,7 +93,7 @@ def test_whole_nights_killed_at_random_moments_end_well(job, prefect_api):
     ended = registry.nights()
     assert [entry.run.night for entry in ended] == nights
     assert {entry.decision for entry in ended} <= {Decision.PROMOTED, Decision.REJECTED}
-    tokens = Counter(entry["description"].split()[-1] for entry in started.server.submissions())
+    tokens = Counter(entry["description"].split()[0] for entry in started.server.submissions())
     assert set(tokens.values()) == {1}
     assert len(tokens) == sum(entry.decision is Decision.PROMOTED for entry in ended)
     print(

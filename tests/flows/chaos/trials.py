@@ -154,7 +154,7 @@ class Trial:
     def submitted(self, *nights: str) -> list[int]:
         """Return how many submissions the competition has of the predictions of each of these nights."""
         server, registry = self.trials.job.server, self.registry
-        listed = Counter(entry["description"].split()[-1] for entry in server.submissions())
+        listed = Counter(entry["description"].split()[0] for entry in server.submissions())
         files = [registry.predictions(version_of(night)) for night in nights]
         return [listed[submission_token(server.spec.name, csv)] if csv else 0 for csv in files]
 
