@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect import flow
+from prefect import State, flow
 
 from flows.alarms import check_champion, check_new_scores, check_score
 from flows.contest import Contest, challenge_champion
 from flows.kaggle.errors import SubmissionRefusedError, SubmissionUnknownError
+from flows.ops.schedule import newer_night, skipped
 from flows.parameters import NightlyParameters, takes
 from flows.policy.alarm import Alarm
 from flows.policy.night import is_finished, version_to_submit
@@ -41,13 +42,15 @@ class AlarmError(MnistError):
 
 @flow(name="nightly", flow_run_name=run_name)
 @takes(NightlyParameters)
-def nightly(parameters: NightlyParameters) -> RunResult:
+def nightly(parameters: NightlyParameters) -> RunResult | State[RunResult]:
     """Train a version and, if it passes the gate, make it champion and submit it once.
 
     Returns:
         The result that `--json` prints; docs/quickstart.md describes it.
     """
     settings = start_flow(parameters)
+    if (newer := newer_night()) is not None:
+        return skipped(newer)
     with capped(settings.night_cap_s, "the night", "MNIST_NIGHT_CAP_S"):
         run = open_run(settings, run_key(settings, parameters), fresh=parameters.fresh)
         reconcile(run)  # a submission whose answer was lost

@@ -16,11 +16,21 @@ DEAD_S = 105
 which is Prefect's minimum, so an API outage of one minute does not count."""
 
 
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+"""States of a run that has ended, as the names of their events have them."""
+WAITING = ("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Late")
+"""States of a run that has not started."""
+START_S = 600
+"""Seconds that a run may be Pending or Cancelling beyond those that a machine may take to start."""
+
+
 class Name(StrEnum):
     """The automations of this job, by the name that the server shows."""
 
     DEAD = "Mark a dead run as crashed"
+    STUCK = "Mark a run that never started or never stopped as crashed"
     FAILED = "Notify: a nightly run failed"
+    CANCELLED = "Notify: a scheduled night did not run"
     CHAMPION = "Notify: new champion"
     SILENT = "Notify: no successful nightly run"
 
@@ -83,10 +93,16 @@ def automations(
         deployments: ids of those whose runs send heartbeats; runs started manually, and other jobs on the
             same server, are left alone.
     """
-    dead = _dead_run(deployments)
+    found = [_dead_run(deployments), _stuck_run(deployments, settings.gpu_start_s + START_S)]
     if block is None:
-        return [dead]
-    return [dead, _failed_run(block), _new_champion(block), _no_success(block, settings.silence_s)]
+        return found
+    return [
+        *found,
+        _failed_run(block),
+        _cancelled_night(block),
+        _new_champion(block),
+        _silence(block, settings.silence_s),
+    ]
 
 
 def _dead_run(deployments: Sequence[UUID]) -> "AutomationCore":
@@ -95,7 +111,7 @@ def _dead_run(deployments: Sequence[UUID]) -> "AutomationCore":
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
-    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    ends = {f"prefect.flow-run.{state}" for state in ENDS}
     return AutomationCore(
         name=Name.DEAD,
         description=f"A run whose process sent no heartbeat for {DEAD_S} s.",
@@ -124,6 +140,40 @@ def _dead_run(deployments: Sequence[UUID]) -> "AutomationCore":
     )
 
 
+def _stuck_run(deployments: Sequence[UUID], start_s: float) -> "AutomationCore":
+    """Return what ends a run whose process died before it sent a heartbeat, or before it stopped."""
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    return AutomationCore(
+        name=Name.STUCK,
+        description=f"A run that is Pending or Cancelling for {start_s:.0f} s (MNIST_GPU_START_S and more).",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": [f"prefect.deployment.{deployment}" for deployment in deployments]}
+            ),
+            for_each={"prefect.resource.id"},
+            after={"prefect.flow-run.Pending", "prefect.flow-run.Cancelling"},
+            # A heartbeat counts too, in case the event of its start was lost.
+            expect={f"prefect.flow-run.{state}" for state in (*ENDS, *WAITING, "Running", "heartbeat")},
+            threshold=1,
+            within=timedelta(seconds=start_s),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name=None,
+                state=StateType.CRASHED,
+                force=True,  # otherwise a run that is Cancelling stays so
+                message=f"neither started nor ended within {start_s:.0f} s: its process or machine is gone",
+            )
+        ],
+    )
+
+
 def _failed_run(block: UUID) -> "AutomationCore":
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
@@ -144,6 +194,31 @@ def _failed_run(block: UUID) -> "AutomationCore":
     )
 
 
+def _cancelled_night(block: UUID) -> "AutomationCore":
+    """Return what notifies of a scheduled night that did not run, whoever cancelled it."""
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    nights = _nightly_runs()
+    scheduled = ResourceSpecification({"prefect.resource.id": "prefect.tag.auto-scheduled"})
+    return AutomationCore(
+        name=Name.CANCELLED,
+        trigger=EventTrigger(
+            match=nights["match"],
+            match_related=[nights["match_related"], scheduled],
+            expect={"prefect.flow-run.Cancelled"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=_notification(
+            block,
+            "Nightly run {{ flow_run.name }} of {{ flow_run.expected_start_time }}: cancelled",
+            "{{ flow_run.state.message }}\n{{ flow_run | ui_url }}",
+        ),
+    )
+
+
 def _new_champion(block: UUID) -> "AutomationCore":
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
@@ -159,24 +234,31 @@ def _new_champion(block: UUID) -> "AutomationCore":
     )
 
 
-def _no_success(block: UUID, silence_s: float) -> "AutomationCore":
+def _silence(block: UUID, silence_s: float) -> "AutomationCore":
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
 
     hours = f"{silence_s / 3600:.3g} h"
+    ended = {"mnist.night.ended"}  # dry runs, and nights that were finished before, emit none
     return AutomationCore(
         name=Name.SILENT,
-        description=f"No nightly run has completed for {hours} (MNIST_SILENCE_S).",
+        description=f"No night has ended for {hours} (MNIST_SILENCE_S).",
         trigger=EventTrigger(
-            **_nightly_runs(),
-            expect={"prefect.flow-run.Completed"},
             posture=Posture.Proactive,
+            match=ResourceSpecification({"prefect.resource.id": "mnist-nightly.*"}),
+            for_each={"prefect.resource.id"},
+            # With `after` the time runs from the last night's end, and the server keeps it in its database.
+            # Without it, windows follow each other from the server's start: 26 h could become 52 h.
+            after=ended,
+            expect=ended,
             threshold=1,
             within=timedelta(seconds=silence_s),
         ),
         actions=_notification(
             block,
-            f"No successful nightly run for {hours}",
-            "Check that the schedule is active and a worker online in each pool, and how the last run ended.",
+            f"No night has ended for {hours}",
+            "Check that the schedule is active and a worker online in each pool, and how the last run ended: "
+            "`python -m flows doctor`.",
         ),
     )
 

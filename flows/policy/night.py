@@ -1,6 +1,31 @@
 """What a nightly run still has to do, and which version it submits."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
 from flows.records import Decision, NightEntry
+
+
+@dataclass(frozen=True)
+class Start:
+    """When a nightly run was due.
+
+    Attributes:
+        at: the scheduled start.
+        scheduled: whether the schedule made it, rather than a person.
+        cancelled: whether it was cancelled, so that it does not run.
+    """
+
+    at: datetime
+    scheduled: bool = True
+    cancelled: bool = False
+
+
+def superseded_by(own: Start, due: Iterable[Start]) -> datetime | None:
+    """Return the start of the newest scheduled run that is due, if it is newer than this one; else None."""
+    newer = [other.at for other in due if other.scheduled and not other.cancelled and other.at > own.at]
+    return max(newer, default=None)
 
 
 def is_finished(ended: NightEntry, force: bool) -> bool:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -205,7 +206,7 @@ def test_failures_champions_and_silence_are_notified(installed, webhook):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    installed.environment |= {"MNIST_NOTIFY": "custom-webhook/ops", "MNIST_SILENCE_S": "45"}
+    installed.environment |= {"MNIST_NOTIFY": "custom-webhook/ops", "MNIST_SILENCE_S": "75"}
     installed.up()
 
     good = installed.trigger("nightly/nightly", night="2026-12-06", model="convnet", preset="fast")
@@ -217,10 +218,12 @@ def test_failures_champions_and_silence_are_notified(installed, webhook):
     assert installed.wait(bad, 60)["state_type"] == "FAILED"
     assert "accept the rules" in wait_for(received, "Nightly run 2026-12-07 convnet fast: Failed")["body"]
     installed.practice.clear_faults()
-    assert (
-        "Check that the schedule is active"
-        in wait_for(received, "No successful nightly run for", 120)["body"]
-    )
+    os.killpg(installed.processes()["server"], signal.SIGKILL)  # which does not begin a new silence
+    installed.up()
+    silent = wait_for(received, "No night has ended for", 120)
+    rung_s = time.time() - datetime.fromisoformat(installed.run(good)["end_time"]).timestamp()
+    assert "Check that the schedule is active" in silent["body"]
+    assert 75 <= rung_s < 75 + 30
 
 
 def test_a_training_alone_publishes_and_submits_nothing(installed):

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prefect import Flow
@@ -23,26 +24,31 @@ NOW = datetime.now(UTC)
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
-async def _scheduled_run(flow: Flow[Any, Any]) -> FlowRun:
-    """The oldest run of a deployment of a flow with a schedule, as the server's scheduler makes it."""
+async def _scheduled_runs(flow: Flow[Any, Any], days: int = 2) -> list[FlowRun]:
+    """The runs of a deployment of a flow with a schedule, as the scheduler makes them, oldest first."""
     async with get_client() as client:
         flow_id = await client.create_flow(flow)
         schedule = IntervalSchedule(
             interval=timedelta(days=1), anchor_date=datetime(2026, 1, 1, 3, tzinfo=UTC)
         )
         deployment = await client.create_deployment(
-            flow_id, "nightly", schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)]
+            flow_id,
+            f"nightly-{uuid4()}",
+            schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)],
         )
-        # Due two days ago, as after an outage, so that it can begin at once.
-        span = {"start_time": NOW - timedelta(days=2), "end_time": NOW}
+        # Due some days ago, as after an outage, so that they can begin at once.
+        span = {"start_time": NOW - timedelta(days=days), "end_time": NOW}
         await client._client.post(
             f"/deployments/{deployment}/schedule", json={name: day.isoformat() for name, day in span.items()}
         )
         filters = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
-        [run] = await client.read_flow_runs(
-            flow_run_filter=filters, sort=FlowRunSort.EXPECTED_START_TIME_ASC, limit=1
-        )
-        return run
+        runs = await client.read_flow_runs(flow_run_filter=filters, sort=FlowRunSort.EXPECTED_START_TIME_ASC)
+        return [run for run in runs if run.expected_start_time < NOW]  # the scheduler adds those to come
+
+
+async def _scheduled_run(flow: Flow[Any, Any]) -> FlowRun:
+    """The newest of them that is due."""
+    return (await _scheduled_runs(flow))[-1]
 
 
 @pytest.mark.parametrize("flow", [nightly, train, submit], ids=lambda flow: flow.name)
@@ -71,3 +77,21 @@ def test_a_scheduled_night_is_the_date_of_its_scheduled_start(job):
 
     assert result.night == night
     assert result.decision == "promoted"
+
+
+def test_of_three_missed_nights_the_newest_one_runs(job):
+    """The older ones end at once, as Cancelled with the reason, whatever their order; a retry of one runs."""
+    started = job()
+    *older, newest = asyncio.run(_scheduled_runs(nightly, days=3))
+    night = newest.expected_start_time.astimezone(UTC).date().isoformat()
+    started.publish(night=night)
+
+    states = [run_flow(nightly, flow_run=run, return_type="state") for run in older]
+    result = run_flow(nightly, flow_run=newest)
+
+    assert len(states) == 2
+    for state in states:
+        assert state.is_cancelled()
+        assert state.message.startswith(f"skipped: night {night} is due as well")
+    assert result.night == night
+    assert [entry.run.night for entry in started.registry.nights()] == [night]

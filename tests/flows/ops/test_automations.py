@@ -1,24 +1,49 @@
-"""What the server does by itself, on a real Prefect API."""
+"""What the server does by itself, on a real Prefect API: its own events against its own matching."""
 
 import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect import Flow, flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events.schemas.automations import AutomationCore
+from prefect.server.events.schemas.automations import EventTrigger as ServerTrigger
+from prefect.server.events.schemas.events import ReceivedEvent, Resource
+from prefect.states import Cancelled
 
-from flows.ops.automations import automations, definition
+from flows.ops.automations import Name, automations, definition
 from flows.settings import read_settings
+from tests.prefect_api import ask
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
-def test_an_automation_that_is_read_back_is_the_one_that_was_made():
+def automation(name: Name) -> AutomationCore:
+    """One of our automations, with a block that notifies."""
+    return next(
+        found for found in automations(read_settings(), uuid4(), [uuid4(), uuid4()]) if found.name == name
+    )
+
+
+def trigger(name: Name) -> ServerTrigger:
+    """Its trigger, as the server reads it."""
+    return ServerTrigger.model_validate(automation(name).trigger.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("name", Name)
+def test_an_automation_that_is_read_back_is_the_one_that_was_made(name):
     """Else each `make ui` would update it, and the server would forget which runs it waits for.
 
     The order in which JSON gives a set is another one in each process.
     """
-    wanted = automations(read_settings(), uuid4(), [uuid4(), uuid4()])
+    wanted = automation(name)
 
     async def read_back(automation: AutomationCore) -> AutomationCore:
         async with get_client() as client:
@@ -27,13 +52,81 @@ def test_an_automation_that_is_read_back_is_the_one_that_was_made():
             await client.delete_automation(made)
             return found
 
-    dead = next(automation for automation in wanted if "dead" in automation.name)
-    found = asyncio.run(read_back(dead))
+    found = asyncio.run(read_back(wanted))
 
-    assert definition(found) == definition(dead)
-    turned = dead.model_dump(mode="json")
-    for name in ("after", "expect"):
-        turned["trigger"][name].reverse()
-    assert definition(AutomationCore.model_validate(turned)) == definition(dead)
+    assert definition(found) == definition(wanted)
+    turned = wanted.model_dump(mode="json")
+    for field in ("after", "expect"):
+        turned["trigger"][field].reverse()
+    assert definition(AutomationCore.model_validate(turned)) == definition(wanted)
     turned["trigger"]["within"] += 1
-    assert definition(AutomationCore.model_validate(turned)) != definition(dead)
+    assert definition(AutomationCore.model_validate(turned)) != definition(wanted)
+
+
+@pytest.fixture(scope="module")
+def cancelled(prefect_api: str) -> Callable[[str, bool], ReceivedEvent]:
+    """Cancel a run of a flow with this name, which a schedule or a person made; return the server's event."""
+
+    async def cancel(named: Flow[Any, Any], scheduled: bool) -> str:
+        async with get_client() as client:
+            schedule = IntervalSchedule(
+                interval=timedelta(days=1), anchor_date=datetime(2026, 1, 1, tzinfo=UTC)
+            )
+            deployment = await client.create_deployment(
+                await client.create_flow(named),
+                f"cancelled-{scheduled}",
+                schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)],
+            )
+            if scheduled:
+                span = {"start_time": datetime.now(UTC) - timedelta(days=1), "end_time": datetime.now(UTC)}
+                body = {name: day.isoformat() for name, day in span.items()}
+                await client._client.post(f"/deployments/{deployment}/schedule", json=body)
+                [run] = await client.read_flow_runs(
+                    flow_run_filter=FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment])),
+                    limit=1,
+                )
+            else:
+                run = await client.create_flow_run_from_deployment(deployment)
+            await client.set_flow_run_state(run.id, Cancelled(message="why"), force=True)
+            return str(run.id)
+
+    def event_of(name: str, scheduled: bool) -> ReceivedEvent:
+        run = asyncio.run(cancel(flow(name=name)(lambda: None), scheduled))
+        wanted = {
+            "event": {"name": ["prefect.flow-run.Cancelled"]},
+            "any_resource": {"id": [f"prefect.flow-run.{run}"]},
+        }
+        deadline = time.monotonic() + 60
+        while not (events := ask(prefect_api, "/events/filter", filter=wanted)["events"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        return ReceivedEvent.model_validate(events[0])
+
+    return event_of
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduled", "notified"),
+    [("nightly", True, True), ("nightly", False, False), ("train", True, False)],
+)
+def test_a_scheduled_night_that_is_cancelled_is_notified(cancelled, name, scheduled, notified):
+    """A run that a person started and cancelled is not, nor another flow's."""
+    assert trigger(Name.CANCELLED).covers(cancelled(name, scheduled)) == notified
+    assert not trigger(Name.FAILED).expects("prefect.flow-run.Cancelled")
+
+
+def test_silence_is_counted_from_the_last_nights_end():
+    """The window opens and closes with the same event, which a dry run does not emit."""
+    silence = trigger(Name.SILENT)
+    event = ReceivedEvent(
+        occurred=datetime.now(UTC),
+        event="mnist.night.ended",
+        resource=Resource({"prefect.resource.id": "mnist-nightly.kaggle/digits/0123"}),
+        id=uuid4(),
+    )
+
+    assert silence.covers(event)
+    assert silence.starts_after("mnist.night.ended")
+    assert silence.expects("mnist.night.ended")
+    assert not silence.expects("prefect.flow-run.Completed")
+    assert silence.within == timedelta(hours=26)

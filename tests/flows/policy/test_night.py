@@ -1,8 +1,10 @@
 """Whether a night is finished and which version it submits, as tables of cases."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from flows.policy.night import is_finished, version_to_submit
+from flows.policy.night import Start, is_finished, superseded_by, version_to_submit
 from flows.records import Decision, NightEntry, RunKey
 
 RUN = RunKey(night="2026-11-23", model="convnet", preset="fast")
@@ -45,3 +47,23 @@ def test_which_version_is_submitted(passed, champion, submitted, expected):
     chosen = version_to_submit("tonight's", passed=passed, champion=champion, champion_is_submitted=submitted)
 
     assert chosen == expected
+
+
+OLD, MIDDLE, NEW = (datetime(2026, 11, day, 2, 15, tzinfo=UTC) for day in (24, 25, 26))
+
+
+@pytest.mark.parametrize(
+    ("own", "due", "expected"),
+    [
+        (Start(OLD), [Start(OLD)], None),
+        (Start(OLD), [Start(OLD), Start(MIDDLE), Start(NEW)], NEW),
+        (Start(MIDDLE), [Start(NEW), Start(OLD), Start(MIDDLE)], NEW),
+        (Start(NEW), [Start(OLD), Start(MIDDLE), Start(NEW)], None),
+        (Start(OLD), [Start(NEW, cancelled=True), Start(MIDDLE)], MIDDLE),
+        (Start(OLD), [Start(NEW, scheduled=False)], None),
+        (Start(OLD), [], None),
+    ],
+)
+def test_a_night_is_skipped_if_a_newer_one_is_due(own, due, expected):
+    """Manual runs do not count, nor what somebody cancelled."""
+    assert superseded_by(own, due) == expected
