@@ -6,6 +6,7 @@ those of the setting, and `RunParameters.read_settings` applies it.
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Concatenate, ParamSpec, Self, TypeVar, get_args
@@ -22,6 +23,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from flows.records import VERSION
 from flows.settings import PREFIX, Settings, SettingsError, choices, read_settings
 
 SEED_MAX = 2**31 - 1
@@ -141,7 +143,16 @@ class TrainParameters(RunParameters):
 class SubmitParameters(Parameters):
     """The parameters of the flow `submit`."""
 
-    version: str | None = parameter("Version", "Version to submit (default: the champion)", min_length=1)
+    version: str | None = parameter(
+        "Version", "Version to submit (default: the champion)", form={"pattern": f"^{VERSION}$"}
+    )
+
+    @field_validator("version")
+    @classmethod
+    def _version_is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(VERSION, value):
+            raise ValueError("must be a version's name, such as 2026-11-23-convnet-0123abcd")
+        return value
 
 
 def overridden(kind: type[Parameters]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import time
 
+from flows.ownership import claim_store
 from flows.policy import retention
 from flows.records import PruneResult
 from flows.registry import Registry
@@ -26,7 +27,11 @@ def prune(
         keep: number of most recent versions to keep.
         keep_champions: number of most recent champions to keep.
         min_age_s: what is younger is kept.
+
+    Raises:
+        StoreError: the store holds files of others, and was not marked as ours before.
     """
+    claim_store(registry.store)
     before = time.time() - min_age_s
     objects = registry.objects()  # listed before the versions: what is written later is not in it
     written = registry.versions_written()

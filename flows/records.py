@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mnist_core.errors import MnistError
 from mnist_core.manifest import BundleFile
 
+VERSION = r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[a-z0-9-]+-[0-9a-f]{8}"
+"""A version's name, `<night>-<model>-<first 8 digits of the weights' sha256>`, as a pattern."""
+
 
 class RecordError(MnistError):
     """A record, from the store or from another run, with a wrong or missing field."""

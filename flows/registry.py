@@ -25,6 +25,7 @@ from flows import held_out
 from flows.held_out import HeldOut
 from flows.policy import champions
 from flows.records import (
+    VERSION,
     AttemptEntry,
     ChampionEntry,
     Demotion,
@@ -55,8 +56,6 @@ from mnist_core.progress import Progress
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
 log = logging.getLogger("mnist")
-VERSION = r"\d{4}-\d\d-\d\d-[a-z0-9-]+-[0-9a-f]{8}"
-"""A version's name, `<night>-<model>-<first 8 digits of the weights' sha256>`."""
 ENTRY = re.compile(rf"{VERSION}\.json")
 END = re.compile(r"\d{4}-\d\d-\d\d/.+/\d{6}/\d{6}\.json")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -214,6 +213,8 @@ class Registry:
 
     def version(self, name: str) -> VersionEntry | None:
         """Return what is known of a version; None if there is none of that name."""
+        if not re.fullmatch(VERSION, name):  # a path, perhaps
+            return None
         return self._get(VersionEntry, "versions", name)
 
     def need_version(self, name: str) -> VersionEntry:

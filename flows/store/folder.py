@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from flows.store.base import Page, StoreError, Written
 from mnist_core._atomic import PART, atomic_write, what_helps
 
 CHUNK_BYTES = 1 << 20
+PARTIAL = re.compile(rf"\..+\.[0-9a-f]{{8}}{re.escape(PART)}")
+"""The name of an incomplete file."""
 
 
 class Folder:
@@ -124,7 +127,7 @@ class Folder:
         with self._explained(""):
             for path in self.root.rglob(f".*{PART}"):
                 with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < before:
+                    if PARTIAL.fullmatch(path.name) and path.stat().st_mtime < before:
                         path.unlink()
 
     def remove_empty(self, prefix: str) -> None:

@@ -68,6 +68,15 @@ def test_a_value_out_of_range_is_named_by_its_option(given, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["../../x", "latest", "2026-11-23-convnet-0123456g", ""])
+def test_a_version_is_named_by_its_name_alone(name):
+    """A path, or whatever else is no version's name, is refused before anything starts."""
+    with pytest.raises(SettingsError, match="must be a version's name"):
+        SubmitParameters.check(version=name)
+
+    assert SubmitParameters.check(version="2026-11-23-scratch-regression-0123abcd").version
+
+
 def test_an_unknown_parameter_is_a_type_error():
     """As of any function."""
     with pytest.raises(TypeError, match="unexpected keyword argument"):

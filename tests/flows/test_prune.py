@@ -5,9 +5,11 @@ import time
 
 import pytest
 
+from flows.ownership import MARKER
 from flows.prune import prune
 from flows.records import PruneResult, RunKey
 from flows.registry import Registry
+from flows.store.base import StoreError
 from flows.store.lists import put_object
 from mnist_core._atomic import PART
 
@@ -79,12 +81,12 @@ def test_prune_removes_what_a_killed_writer_left(registry):
     folder = registry.store.root / "objects"
     folder.mkdir(parents=True)
     for name, age_s in (("old", 2 * 86400), ("new", 60)):
-        (folder / f".{name}{PART}").write_bytes(b"half")
-        os.utime(folder / f".{name}{PART}", (time.time() - age_s,) * 2)
+        (folder / f".{name}.01234567{PART}").write_bytes(b"half")
+        os.utime(folder / f".{name}.01234567{PART}", (time.time() - age_s,) * 2)
 
     prune(registry, 1)
 
-    assert [path.name for path in folder.iterdir()] == [f".new{PART}"]
+    assert [path.name for path in folder.iterdir()] == [f".new.01234567{PART}"]
 
 
 def test_a_version_promoted_while_prune_runs_stays(registry, publish, monkeypatch):
@@ -101,3 +103,30 @@ def test_a_version_promoted_while_prune_runs_stays(registry, publish, monkeypatc
     assert prune(registry, 1).versions == 1
     assert first not in registry.versions()
     assert second in registry.versions()
+
+
+def test_nothing_is_deleted_from_a_store_that_others_use(registry):
+    """A bare git repository that somebody named as the store keeps its objects, as old as they may be."""
+    root = registry.store.root
+    for name in ("objects/ab/" + "0" * 38, "objects/pack/pack-1.idx", "HEAD", "objects/" + "0" * 64):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+        os.utime(root / name, (1, 1))
+
+    with pytest.raises(StoreError, match=r"nothing is deleted: .* such as HEAD") as caught:
+        prune(registry, 1)
+
+    assert MARKER in caught.value.remedy
+    assert len(registry.store.keys("")) == 4
+
+
+def test_files_that_come_later_do_not_stop_prune(registry, publish):
+    """A store that was marked is ours; what another program leaves in it is not deleted."""
+    assert prune(registry, 1).versions == 0
+    publish(1), publish(2)
+    other = registry.store.root / "objects" / "notes.txt"
+    other.write_text("")
+    os.utime(other, (1, 1))
+
+    assert prune(registry, 1) == PruneResult(versions=1, objects=2)
+    assert other.exists()

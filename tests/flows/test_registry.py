@@ -219,6 +219,15 @@ def test_a_content_has_one_submission_whichever_version_it_was_made_for(registry
     assert registry.submission_of("mnist-nightly:0123").ref == 7
 
 
+@pytest.mark.parametrize("name", ["../../x", "2026-11-23-convnet-0123456/", "/etc/passwd", "x", ""])
+def test_a_path_is_not_a_versions_name(registry, name):
+    """Nothing outside of the versions is read by the name of one."""
+    (registry.store.root / "x.json").parent.mkdir(parents=True)
+    (registry.store.root / "x.json").write_text("{}")
+
+    assert registry.version(name) is None
+
+
 def test_submissions_without_a_score_are_listed(registry):
     """A submission is listed until its end is recorded."""
     for version in VERSIONS:

@@ -1,14 +1,45 @@
 """Reports as folders under the home."""
 
+import pytest
+
+from flows.ownership import MARKER
 from flows.report.folder import delete_old
 
 
-def test_only_the_latest_reports_are_kept(tmp_path):
-    """The reports of older nights go, the others stay, and so does what is no report."""
+@pytest.fixture
+def home(tmp_path):
+    """A home with reports of three nights, and one folder of another name."""
     for night in ("2026-11-21", "2026-11-22", "2026-11-23", "other"):
-        (tmp_path / "reports" / night / "convnet-fast").mkdir(parents=True)
+        report = tmp_path / "home" / "reports" / night / "convnet-fast" / "000001"
+        report.mkdir(parents=True)
+        (report / "scorecard.md").write_text("# a scorecard")
+    return tmp_path / "home"
 
-    delete_old(tmp_path, 2)
 
-    left = {path.name for path in (tmp_path / "reports").iterdir()}
-    assert left == {"2026-11-22", "2026-11-23", "other"}
+def left(home):
+    """The names of the reports that are still there."""
+    return {path.name for path in (home / "reports").iterdir()}
+
+
+def test_only_the_latest_reports_are_kept(home):
+    """The reports of older nights go, the others stay, and so does what is no report."""
+    (home / "reports" / "2026-11-20").mkdir()  # the name of a night, and no scorecard
+    (home / ".DS_Store").write_bytes(b"")
+
+    delete_old(home, 2)
+
+    assert left(home) == {"2026-11-20", "2026-11-22", "2026-11-23", "other"}
+    assert (home / MARKER).exists()
+
+
+def test_nothing_is_deleted_in_a_home_that_others_use(home, caplog):
+    """A folder with somebody's files in it, and no marker, keeps its reports: they may be theirs."""
+    (home / "thesis.tex").write_text("")
+
+    delete_old(home, 1)
+
+    assert len(left(home)) == 4
+    assert "thesis.tex" in caplog.text
+    (home / MARKER).touch()
+    delete_old(home, 1)
+    assert left(home) == {"2026-11-23", "other"}
