@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import State, flow
 
 from flows.alarms import check_champion, check_new_scores, check_score
+from flows.caps import capped
 from flows.contest import Contest, challenge_champion
 from flows.kaggle.errors import SubmissionRefusedError, SubmissionUnknownError
 from flows.ops.schedule import newer_night, skipped
@@ -20,7 +21,7 @@ from flows.report.artifacts import emit_night_event, put_history, put_scorecard
 from flows.report.result import read_history, read_scorecard, summarise, summarise_pruned
 from flows.report.scorecard import PICTURES, Scorecard
 from flows.report.terminal import show
-from flows.run import RunContext, capped, open_run, run_key, run_name, start_flow
+from flows.run import RunContext, open_run, run_key, run_name, start_flow
 from flows.submit import reconcile, submit
 from flows.train import train_missing
 from mnist_core.errors import MnistError

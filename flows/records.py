@@ -259,6 +259,22 @@ class ChampionEntry(Record):
     cause: Demotion | None = None
 
 
+class ProcessId(Record):
+    """Identifies a process on this machine since it was booted; see `flows/process.py`.
+
+    Attributes:
+        boot: random id of the boot.
+        namespace: of process numbers; each container has its own.
+        pid: the process number.
+        started: clock ticks from the boot to the start of the process.
+    """
+
+    boot: str
+    namespace: int
+    pid: int
+    started: int
+
+
 class LeaseState(StrEnum):
     """How far the run that holds the lease has come."""
 
@@ -275,7 +291,7 @@ class LeaseEntry(Record):
         owner: the run's own random id.
         version: whose predictions are posted.
         content: the token that marks their submission.
-        expires: UTC, ISO 8601.
+        holder: the run's process; None if the system does not say.
         posted: of a closed entry that another run wrote: whether the submission had arrived.
     """
 
@@ -283,7 +299,7 @@ class LeaseEntry(Record):
     version: str
     content: str
     state: LeaseState
-    expires: str
+    holder: ProcessId | None = None
     posted: bool | None = None
 
 

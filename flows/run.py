@@ -1,24 +1,22 @@
 """What every flow begins with, and what its steps work on: settings, competition, data, registry, run key."""
 
 import logging
-import signal
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Any
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 
+from flows.caps import OverdueError
 from flows.kaggle.competition import Competition, connect
 from flows.kaggle.download import Data
 from flows.kaggle.errors import SubmissionUnknownError
+from flows.lease import Watch
 from flows.parameters import Parameters, RunParameters
 from flows.records import RunKey
 from flows.registry import Registry
@@ -41,6 +39,7 @@ class Workspace:
         data: the competition's files on this machine.
         registry: of the namespace that server, competition and data make.
         seconds: by step, filled by `clocked`.
+        watch: what this run has seen of the list of leases.
     """
 
     settings: Settings
@@ -48,6 +47,7 @@ class Workspace:
     data: Data
     registry: Registry
     seconds: dict[str, float] = field(default_factory=dict)
+    watch: Watch = field(default_factory=Watch)
 
     @contextmanager
     def clocked(self, step: str) -> Iterator[None]:
@@ -169,7 +169,7 @@ def _download(competition: Competition) -> Data:
         return competition.download(advance)
 
 
-# Retries, caps, clocks
+# Retries, clocks
 
 
 def retries(settings: Settings) -> dict[str, Any]:
@@ -197,62 +197,3 @@ def clocked(seconds: dict[str, float], step: str) -> Iterator[None]:
         yield
     finally:
         seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - started, 3)
-
-
-RING_AGAIN_S = 5.0
-"""Seconds until what is overdue is ended again, if something swallowed the first `OverdueError`."""
-CLEAN_UP_S = 60.0
-"""Seconds that handlers of an `OverdueError`, such as the one that cancels child runs, may take."""
-
-
-class OverdueError(MnistError):
-    """Something took longer than its cap; a new run may succeed, and the same run does not try again."""
-
-    retryable = True
-
-
-@contextmanager
-def capped(seconds: float, what: str, setting: str) -> Iterator[None]:
-    """End what takes longer than its cap, by a signal; an outer cap that ends earlier applies.
-
-    The signal comes again every few seconds until the block is left: third-party code may swallow an
-    exception. While `OverdueError` is handled it does not, so that children are cancelled.
-
-    Outside the main thread, where no signal arrives, there is no cap.
-
-    Raises:
-        OverdueError: it took longer.
-    """
-    left = False
-
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        cleaning_up = _handles_overdue() and time.monotonic() - started < seconds + CLEAN_UP_S
-        if not left and not cleaning_up:
-            raise OverdueError(
-                f"{what} took longer than {seconds:.0f} s ({setting})", "look for what was slow in its log"
-            )
-
-    outer = signal.getitimer(signal.ITIMER_REAL)[0]
-    if threading.current_thread() is not threading.main_thread() or 0 < outer < seconds:
-        yield
-        return
-    started, handler = time.monotonic(), signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, RING_AGAIN_S)
-    try:
-        try:
-            yield
-        finally:
-            left = True  # if a ring comes right before this, the outer `finally` is still reached
-    finally:
-        if signal.getsignal(signal.SIGALRM) is ring:  # else Ctrl-C has set an alarm of its own
-            remaining = max(outer - (time.monotonic() - started), 0.001) if outer else 0.0
-            signal.signal(signal.SIGALRM, handler)
-            signal.setitimer(signal.ITIMER_REAL, remaining, RING_AGAIN_S if outer else 0.0)
-
-
-def _handles_overdue() -> bool:
-    """Return whether the interrupted code is a handler of an `OverdueError`, or called by one."""
-    error = sys.exception()
-    while error is not None and not isinstance(error, OverdueError):
-        error = error.__context__
-    return error is not None

@@ -3,16 +3,16 @@
 import logging
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import lease
+from flows.caps import capped
 from flows.kaggle.errors import CompetitionError, NotFoundError, QuotaSpentError, SubmissionRefusedError
 from flows.kaggle.submissions import submission_token
-from flows.lease import LEASE_S, Lease, LeaseLostError
+from flows.lease import Lease, LeaseLostError
 from flows.parameters import SubmitParameters, takes
 from flows.policy.lease import has_expired, must_reconcile
 from flows.records import (
@@ -27,14 +27,15 @@ from flows.records import (
 from flows.report.progress import progress
 from flows.report.result import read_scorecard, summarise
 from flows.report.terminal import show
-from flows.run import Workspace, capped, is_child, open_workspace, retries, start_flow
+from flows.run import Workspace, is_child, open_workspace, retries, start_flow
 from flows.settings import SettingsError
+from flows.store.base import StoreError
 from mnist_core import submission
 
 log = logging.getLogger("mnist")
 POLL_S = 1.0
 """Seconds between two polls while another run has the lease."""
-LONGEST_POLL_S = 15.0
+POLL_GROWTH, LONGEST_POLL_S = 1.5, 15.0
 
 
 def run_name() -> str:
@@ -163,7 +164,6 @@ def _post(workspace: Workspace, version: str) -> Submission:
         path.write_bytes(csv)
         while (made := _post_with_lease(workspace, version, token, path)) is None:
             pass
-    log.info("%s submission %d for %s", "posted" if made.posted else "found", made.ref, version)
     return made
 
 
@@ -175,8 +175,9 @@ def _post_with_lease(workspace: Workspace, version: str, token: str, csv: Path) 
         if known is not None:  # also if the server no longer has it
             made = Submission(ref=known.ref, message=known.message, status=Status.PENDING)
         else:
-            made = workspace.competition.submit_once(csv, version, acquired.renew)
-        workspace.registry.put_submission(version, token, made.ref, made.message)
+            made = workspace.competition.submit_once(csv, version, acquired)
+        log.info("%s submission %d for %s", "posted" if made.posted else "found", made.ref, version)
+        _record_submission(workspace, version, token, made, acquired)
     except LeaseLostError:
         if acquired.sent:
             raise
@@ -191,16 +192,32 @@ def _post_with_lease(workspace: Workspace, version: str, token: str, csv: Path) 
     return made
 
 
+def _record_submission(workspace: Workspace, version: str, token: str, made: Submission, held: Lease) -> None:
+    """Record a submission, and keep trying while the lease lasts: until then only this run knows of it."""
+    wait_s = POLL_S
+    while True:
+        try:
+            workspace.registry.put_submission(version, token, made.ref, made.message)
+        except StoreError as error:
+            log.warning("submission %d of %s was made, but not recorded: %s", made.ref, version, error)
+            if held.left_s < wait_s:
+                raise
+        else:
+            return
+        time.sleep(wait_s)
+        wait_s = min(wait_s * POLL_GROWTH, LONGEST_POLL_S)
+
+
 def _acquire_lease(workspace: Workspace, version: str, token: str) -> Lease:
     """Return the lease to submit, after what other runs sent is reconciled and their leases are over."""
     waiting = False
     while True:
-        reconcile(workspace)
-        acquired = lease.acquire(workspace.registry, version, token)
+        _reconcile_last(workspace)
+        acquired = lease.acquire(workspace.registry, version, token, workspace.watch)
         if acquired is not None:
             return acquired
         if not waiting:
-            log.info("waiting for another run's submission (up to %d min)", LEASE_S // 60)
+            log.info("waiting for another run's submission (up to %d min)", lease.LEASE_S // 60)
             waiting = True
         time.sleep(POLL_S)
 
@@ -211,31 +228,41 @@ def reconcile(workspace: Workspace) -> None:
     If the server's list has it, it is recorded. If the list does not have it when the run's lease has
     expired, it counts as not posted.
     """
-    registry, wait = workspace.registry, POLL_S
+    if must_reconcile(lease.current(workspace.registry)[1]):
+        _reconcile.with_options(**retries(workspace.settings))(workspace)
+
+
+@task(name="reconcile", cache_policy=NO_CACHE, persist_result=False)
+def _reconcile(workspace: Workspace) -> None:
+    _reconcile_last(workspace)
+
+
+def _reconcile_last(workspace: Workspace) -> None:
+    registry, wait_s = workspace.registry, POLL_S
     while True:
-        number, last = lease.current(registry)
-        if last is None or not must_reconcile(last):
+        seen = workspace.watch.look(registry)
+        if seen.entry is None or not must_reconcile(seen.entry):
             return
-        expired = has_expired(last, datetime.now(UTC))  # read before the list is
-        posted = _was_posted(workspace, last)
+        expired = has_expired(seen, lease.LEASE_S)  # found out before the list is asked
+        posted = _was_posted(workspace, seen.entry)
         if posted or expired:
-            if lease.release_reconciled(registry, number, last, posted):
-                log.info("%s: %s", last.version, "it was posted" if posted else "it was not posted")
+            if lease.release_reconciled(registry, seen.number, seen.entry, posted):
+                log.info("%s: %s", seen.entry.version, "it was posted" if posted else "it was not posted")
             continue
-        if wait == POLL_S:
-            log.info("%s was sent and is not listed yet: looking until %s", last.version, last.expires)
-        time.sleep(wait)
-        wait = min(wait * 1.5, LONGEST_POLL_S)
+        left_s = lease.LEASE_S - seen.unchanged_s
+        if wait_s == POLL_S:
+            log.info("%s was sent and is not listed yet: looking for %.0f s", seen.entry.version, left_s)
+        time.sleep(min(wait_s, left_s))
+        wait_s = min(wait_s * POLL_GROWTH, LONGEST_POLL_S)
 
 
 def _was_posted(workspace: Workspace, sent: LeaseEntry) -> bool:
-    """Return whether a submission is recorded or listed; a listed one is recorded."""
-    if workspace.registry.submission(sent.version) is not None:
-        return True
-    found = workspace.competition.find(sent.content)
+    """Return whether this content's submission is recorded or listed; it is recorded then."""
+    registry = workspace.registry
+    found = registry.submission_of(sent.content) or workspace.competition.find(sent.content)
     if found is None:
         return False
-    workspace.registry.put_submission(sent.version, sent.content, found.ref, found.message)
+    registry.put_submission(sent.version, sent.content, found.ref, found.message)
     return True
 
 

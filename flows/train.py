@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.caps import capped
 from flows.ensemble import assemble, number_of, trained_keys
 from flows.held_out import HeldOut
 from flows.ops.children import Limits, run_children
@@ -16,7 +17,7 @@ from flows.registry import MissingVersionError
 from flows.report.progress import progress
 from flows.report.result import read_scorecard, summarise
 from flows.report.terminal import show
-from flows.run import RunContext, capped, clocked, is_child, open_run, run_key, run_name, start_flow
+from flows.run import RunContext, clocked, is_child, open_run, run_key, run_name, start_flow
 from flows.settings import Settings, SettingsError
 from mnist_core.folds import FOLDS
 from mnist_core.models.base import find

@@ -7,7 +7,7 @@ import io
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,12 +156,13 @@ class Client:
         problem = f"{self.server}: the upload failed, nothing was submitted to {self.competition}"
         raise CompetitionError(problem, "try again later", retryable=True)
 
-    def create_submission(self, upload: str, message: str) -> int:
+    def create_submission(self, upload: str, message: str, check: Callable[[], None] = lambda: None) -> int:
         """Create a submission of an uploaded file: the only request that is never repeated.
 
         Args:
             upload: what `upload` returned.
             message: its description.
+            check: called when the connection is ready; what it raises keeps the request from being sent.
 
         Returns:
             The server's number of the submission.
@@ -172,7 +173,7 @@ class Client:
         request = self._named(_kaggle_types().ApiCreateSubmissionRequest())
         request.blob_file_tokens = upload
         request.submission_description = message
-        with self._session.log_in(f"submit to {self.competition}") as sdk:
+        with self._session.log_in(f"submit to {self.competition}", check) as sdk:
             answer = _calls(sdk).create_submission(request)
             if not answer.ref:
                 raise ValueError("no number of the submission")

@@ -3,7 +3,7 @@
 kaggle.com and the practice server are called in the same way; they differ by address and credentials alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -14,6 +14,7 @@ from flows.kaggle.client import Client
 from flows.kaggle.credentials import Credentials, credentials_for
 from flows.kaggle.download import NAME_DIGITS, Data, Downloads
 from flows.kaggle.session import Session
+from flows.kaggle.submissions import Turn
 from flows.records import Submission
 from flows.settings import Settings, SettingsError
 from mnist_core.progress import Progress
@@ -82,9 +83,9 @@ class Competition:
         """Return one submission as the server has it now."""
         return self.client.submission(ref)
 
-    def submit_once(self, csv: Path, title: str, renew: Callable[[], None] = lambda: None) -> Submission:
+    def submit_once(self, csv: Path, title: str, turn: Turn | None = None) -> Submission:
         """Post a submission, or return the one of the same content; see `submissions.submit_once`."""
-        return submissions.submit_once(self.client, csv, title, renew, self.look_again_s)
+        return submissions.submit_once(self.client, csv, title, turn, self.look_again_s)
 
     def wait_for_score(self, ref: int, timeout_s: float) -> Submission:
         """Return a submission once it is scored; see `submissions.wait_for_score`."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,18 +49,20 @@ class Session:
         self._timeouts = (connect_timeout_s, timeout_s)
 
     @contextlib.contextmanager
-    def log_in(self, action: str) -> Iterator[Any]:
+    def log_in(self, action: str, check: Callable[[], None] = lambda: None) -> Iterator[Any]:
         """Log in for one call; what goes wrong in it becomes a `CompetitionError`.
 
         Args:
             action: what the call does, to go after "cannot".
+            check: called before a request that creates a submission is sent, when its connection is ready;
+                it raises an error if that is too late.
 
         Yields:
             Kaggle's client.
         """
         where = f"{self.server}: cannot {action}"
         try:
-            with self._logged_in() as sdk:
+            with self._logged_in(check) as sdk:
                 yield sdk
         except requests.HTTPError as error:
             raise self._refusal(where, error) from None  # the cause would show a signed URL
@@ -92,7 +94,7 @@ class Session:
             return answer.status_code in (200, 201)
         return False
 
-    def _logged_in(self) -> Any:
+    def _logged_in(self, check: Callable[[], None]) -> Any:
         """Return Kaggle's client with our credentials, timeouts and retries."""
         from kagglesdk.kaggle_client import KaggleClient
         from kagglesdk.kaggle_env import KaggleEnv
@@ -112,7 +114,7 @@ class Session:
         session.trust_env = not is_loopback(self.url)
         for prefix in (self.url, "https://", "http://"):
             session.mount(prefix, _Adapter(self._timeouts, max_retries=_retries()))
-        session.mount(f"{self.url}/{SUBMITS}", _SubmitAdapter(self._timeouts))
+        session.mount(f"{self.url}/{SUBMITS}", _SubmitAdapter(self._timeouts, check))
         return sdk
 
     def _refusal(self, where: str, error: requests.HTTPError) -> CompetitionError:
@@ -162,13 +164,40 @@ class _Adapter(HTTPAdapter):
 
 
 class _SubmitAdapter(_Adapter):
-    """Sends the request that creates a submission once, and follows no redirect: that would send it again."""
+    """Sends the request that creates a submission once, and follows no redirect: that would send it again.
+
+    Calls a check when a connection is ready, after which only the request's own bytes remain to be sent.
+
+    Until then the host's name is looked up, which has no time limit, and TLS is negotiated.
+    """
+
+    def __init__(self, timeouts: tuple[float, float], check: Callable[[], None]) -> None:
+        self._check = check
+        super().__init__(timeouts)
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **options)
+        pool.ConnectionCls = _checking(pool.ConnectionCls, self._check)
+        return pool
 
     def send(self, *args: Any, **options: Any) -> requests.Response:
         response = super().send(*args, **options)
         if response.is_redirect:
             raise requests.HTTPError(response=response)
         return response
+
+
+def _checking(connection: Any, check: Callable[[], None]) -> Any:
+    """Return a class of connections that call a check between being opened and sending a request."""
+
+    class Checking(connection):
+        def request(self, *args: Any, **options: Any) -> None:
+            if self.sock is None:
+                self.connect()
+            check()
+            super().request(*args, **options)
+
+    return Checking
 
 
 def _retries() -> Retry:

@@ -4,13 +4,14 @@ The server's whole list is searched for the token before posting, and again afte
 whether the submission was stored.
 """
 
-import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
+from flows.caps import OverdueError
 from flows.kaggle.client import Client
 from flows.kaggle.errors import CompetitionError, NotFoundError, QuotaSpentError, SubmissionUnknownError
 from flows.kaggle.session import quota_returns
@@ -22,6 +23,32 @@ LOOK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits before the list of submissions is asked again after an unclear answer."""
 POLL_S, POLL_GROWTH, POLL_MAX_S = 0.25, 1.5, 15.0
 """The first wait between two looks at a score, its growth, and the longest."""
+
+
+class Turn(Protocol):
+    """A run's right to submit, as `submit_once` needs it; each call raises an error if another run has it."""
+
+    def keep(self) -> None:
+        """Keep the turn while nothing was sent; called between the entries of a long list."""
+
+    def renew(self) -> None:
+        """Renew the turn; called right before the request that posts, and while its answer is looked for."""
+
+    def check(self) -> None:
+        """Check that the request may still leave; called when its connection is ready."""
+
+
+class Alone:
+    """The turn of a program that nothing else submits beside."""
+
+    def keep(self) -> None:
+        """Do nothing."""
+
+    def renew(self) -> None:
+        """Do nothing."""
+
+    def check(self) -> None:
+        """Do nothing."""
 
 
 def submission_token(competition: str, csv: bytes) -> str:
@@ -65,7 +92,7 @@ def submit_once(
     client: Client,
     csv: Path,
     title: str,
-    renew: Callable[[], None] = lambda: None,
+    turn: Turn | None = None,
     look_again_s: Sequence[float] = LOOK_AGAIN_S,
 ) -> Submission:
     """Post a submission, or return the one of the same content that the server already has.
@@ -74,8 +101,7 @@ def submit_once(
         csv: the checked submission.csv.
         title: how the description ends, such as the version's name; the token stands before it, where a
             server that cuts descriptions leaves it.
-        renew: called right before the request that creates the submission, after the upload: if it raises,
-            that request is not sent. Called again while a lost answer is looked for.
+        turn: the right to submit; once it is lost nothing is sent.
         look_again_s: waits before the list is asked again after an unclear answer.
 
     Raises:
@@ -83,23 +109,25 @@ def submit_once(
         SubmissionUnknownError: the answer was lost and the list does not show the submission.
         CompetitionError: it was refused, or the upload failed; nothing was created.
     """
+    turn = turn or Alone()
     token = submission_token(client.competition, csv.read_bytes())
     newest: int | None = None  # on the list now: what is posted from here on is listed before it
     for listed in team_submissions(client):
         newest = newest or listed.ref
         if token in listed.message:
             return listed
+        turn.keep()
     if client.quota() < 1:
         raise QuotaSpentError("no submission is left today", f"the quota returns at {quota_returns()}")
     message = f"{token} {title}"
     upload = client.upload(csv)
-    renew()
+    turn.renew()
     try:
-        ref = client.create_submission(upload, message)
+        ref = client.create_submission(upload, message, turn.check)
     except CompetitionError as error:
         if error.answered:
             raise
-        return _look_again(client, token, newest, error, renew, look_again_s)
+        return _look_again(client, token, newest, error, turn, look_again_s)
     return Submission(ref=ref, message=message, status=Status.PENDING, posted=True)
 
 
@@ -108,14 +136,18 @@ def _look_again(
     token: str,
     newest: int | None,
     cause: CompetitionError,
-    renew: Callable[[], None],
+    turn: Turn,
     waits_s: Sequence[float],
 ) -> Submission:
     """Return the submission whose answer was lost, once the server's list shows it."""
     for wait_s in waits_s:
         time.sleep(wait_s)
-        with contextlib.suppress(MnistError):  # another run may have found it and closed the lease
-            renew()
+        try:
+            turn.renew()
+        except OverdueError:
+            raise
+        except MnistError as lost:  # another run may have found it and closed the lease
+            log.info("%s", lost)
         try:
             found = find(client, token, newest)
         except CompetitionError:

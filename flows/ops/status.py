@@ -3,12 +3,9 @@
 Needs no Prefect: it reads the store, which is the source of truth, and is safe while a run is under way.
 """
 
-from datetime import UTC, datetime
-
 from flows import lease
 from flows.kaggle.competition import connect, namespace_prefix
 from flows.kaggle.errors import CompetitionError
-from flows.policy.lease import has_expired
 from flows.records import Decision, LeaseState, NightEntry, Record
 from flows.registry import Registry
 from flows.settings import Settings, SettingsError
@@ -88,8 +85,10 @@ def status(settings: Settings) -> JobStatus:
     """Return how the job stands."""
     registry = open_registry(settings)
     champions = registry.champions()
-    _, last = lease.current(registry)
-    expired = last is not None and has_expired(last, datetime.now(UTC))
+    last = lease.Watch().look(registry)
+    over = last.age_s >= lease.LEASE_S or last.holder_has_ended
+    state = None if last.entry is None else last.entry.state
+    version = None if last.entry is None else last.entry.version
     quota, quota_error = None, None
     try:
         quota = connect(settings).quota()
@@ -102,8 +101,8 @@ def status(settings: Settings) -> JobStatus:
         else None,
         nights=[_night(registry, entry) for entry in registry.nights(NIGHTS)[::-1]],
         pending=[PendingSubmission(version=made.version, ref=made.ref) for made in registry.unscored()],
-        unknown=last.version if last and last.state is LeaseState.SENT and expired else None,
-        submitting=last.version if last and last.state is not LeaseState.CLOSED and not expired else None,
+        unknown=version if over and state is LeaseState.SENT else None,
+        submitting=version if not over and state in (LeaseState.OPEN, LeaseState.SENT) else None,
         quota=quota,
         quota_error=quota_error,
     )

@@ -127,14 +127,14 @@ def _highest(store: Store, prefix: str, after: int) -> tuple[int, bool]:
 def latest(store: Store, prefix: str, kind: type[R]) -> tuple[int, R | None]:
     """Return the number and the record that are current in a list, or (0, None) if the list is empty."""
     number = last_number(store, prefix)
-    return (number, get_record(store, _key(prefix, number), kind)) if number else (0, None)
+    return (number, get_record(store, key_of(prefix, number), kind)) if number else (0, None)
 
 
 def append(store: Store, prefix: str, after: int, record: Record) -> bool:
     """Write the record that follows number `after` of a list; return False if another writer was faster."""
     if after + 1 == 10**DIGITS:
         raise StoreError(f"{store.location(prefix)} is full", "set MNIST_STORE to a new store")
-    written = put_record(store, _key(prefix, after + 1), record)
+    written = put_record(store, key_of(prefix, after + 1), record)
     if written:
         store.seen[prefix] = after + 1
     return written
@@ -153,7 +153,8 @@ def names_of(store: Store, prefix: str, pattern: re.Pattern[str]) -> dict[str, f
     return known
 
 
-def _key(prefix: str, number: int) -> str:
+def key_of(prefix: str, number: int) -> str:
+    """Return the key of the record with a number in a list."""
     return prefix + _name(number)
 
 

@@ -2,9 +2,13 @@
 
 import pytest
 
+from flows import lease
 from flows.records import Status, Submission
+from flows.run import Workspace
 from flows.settings import SettingsError
-from flows.submit import submit
+from flows.store.base import StoreError
+from flows.store.folder import Folder
+from flows.submit import reconcile, submit
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -89,3 +93,81 @@ def test_a_description_that_lost_its_token_is_a_warning(job, caplog):
     assert submit(started.publish()).submission.posted
 
     assert "changed the description" in caplog.text
+
+
+@pytest.fixture
+def fail_to_record(monkeypatch):
+    """Let the store fail to record the next submissions: `fail_to_record(times)`."""
+    put, left = Folder.put, [0]
+
+    def put_or_fail(store, key, data):
+        if "/contents/" in key and left[0]:
+            left[0] -= 1
+            raise StoreError(f"{key}: the store is down", retryable=True)
+        return put(store, key, data)
+
+    monkeypatch.setattr(Folder, "put", put_or_fail)
+    monkeypatch.setattr("flows.submit.POLL_S", 0.01)
+    return lambda times: left.__setitem__(0, times)
+
+
+def test_a_submission_is_recorded_though_the_store_fails_for_a_while(job, fail_to_record, caplog):
+    """Its number was answered once, and the list may be late: it is kept, and logged at once."""
+    started = job()
+    version = started.publish()
+    started.server.fault("late-list", seconds=60)
+    fail_to_record(5)
+
+    result = submit(version)
+
+    assert result.submission.posted
+    assert started.registry.submission(version).ref == result.submission.ref
+    assert f"submission {result.submission.ref} of {version} was made, but not recorded" in caplog.text
+    assert lease.current(started.registry)[1].state == "closed"
+
+
+def test_a_submission_that_cannot_be_recorded_is_found_on_the_list_by_the_next_run(
+    job, fail_to_record, monkeypatch
+):
+    """When the lease is over the run fails, and the lease stays `sent`: nothing is posted again."""
+    monkeypatch.setattr("flows.lease.LEASE_S", 1.5)
+    started = job()
+    version = started.publish()
+    fail_to_record(10_000)
+    with pytest.raises(StoreError, match="the store is down"):
+        submit(version)
+    assert lease.current(started.registry)[1].state == "sent"
+    fail_to_record(0)
+
+    assert not submit(version).submission.posted
+    assert len(started.server.submissions()) == 1
+
+
+def test_another_content_of_the_same_version_does_not_settle_a_lost_answer(job, monkeypatch):
+    """A version may have been predicted again: what counts is the content that was sent."""
+    monkeypatch.setattr("flows.lease.LEASE_S", 1.0)
+    started = job()
+    version, registry = started.publish(), started.registry
+    registry.put_submission(version, "mnist-nightly:old", 1, "of the version's earlier predictions")
+    lease.acquire(registry, version, "mnist-nightly:new").renew()
+    competition = started.competition
+    workspace = Workspace(
+        settings=started.settings, competition=competition, data=competition.download(), registry=registry
+    )
+
+    reconcile(workspace)
+
+    closed = lease.current(registry)[1]
+    assert (closed.state, closed.posted) == ("closed", False)
+
+
+def test_the_list_is_asked_again_when_it_fails_while_a_lost_answer_is_looked_for(job, monkeypatch):
+    """The first call of a run waits and tries again like every other one."""
+    monkeypatch.setattr("flows.lease.LEASE_S", 1.0)
+    started = job()
+    monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[0.1]")
+    version = started.publish()
+    lease.acquire(started.registry, version, "mnist-nightly:lost").renew()
+    started.server.fault("web-page", rpc="ListSubmissions")
+
+    assert submit(version).submission.posted

@@ -9,6 +9,8 @@ import functools
 import json
 import os
 import re
+import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +52,8 @@ class Start:
         content: decides which rows of the predictions differ.
         outcome: the file that gets the `Outcome`.
         kill: where it ends itself; None lets it run to its end.
+        stop_at: the name of a call before which it stops itself once, as Ctrl-Z does.
+        clock_off_s: by how much its time of day is wrong.
         hurried: do not wait for minutes if a run has died or a server stays silent; for one run at a time.
     """
 
@@ -60,6 +64,8 @@ class Start:
     outcome: Path
     kill: Kill | None = None
     hurried: bool = True
+    stop_at: str | None = None
+    clock_off_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,12 @@ def run_nightly(start: Start) -> None:
     from mnist_core.errors import MnistError
 
     calls: list[str] = []
-    _wrap_calls(functools.partial(_counted, calls, start.kill))
+    _wrap_calls(functools.partial(_counted, calls, start.kill, start.stop_at))
     _predict_from(start.labels, start.content)
     if start.hurried:
         _hurry()
+    real_time = time.time
+    time.time = lambda: real_time() + start.clock_off_s
     from flows.nightly import nightly
 
     code, result, text = 0, {}, ""
@@ -107,13 +115,17 @@ def run_nightly(start: Start) -> None:
     os._exit(code)
 
 
-def _counted(calls: list[str], kill: Kill | None, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a call that counts itself and ends the process if it is the one to end at."""
+def _counted(
+    calls: list[str], kill: Kill | None, stop_at: str | None, name: str, call: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return a call that counts itself and ends, or stops, the process if it is the one to do so at."""
 
     @functools.wraps(call)
     def counted(*args: Any, **options: Any) -> Any:
         number = len(calls)
         calls.append(_name(name, args))
+        if calls[number] == stop_at and calls.count(stop_at) == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
         if kill == Kill(number, "before"):
             os._exit(KILLED)
         result = call(*args, **options)

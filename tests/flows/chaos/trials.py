@@ -118,6 +118,8 @@ class Trial:
         *,
         content: int | None = None,
         hurried: bool = True,
+        stop_at: str | None = None,
+        clock_off_s: float = 0.0,
         **variables: str,
     ) -> Run:
         """Start a nightly run.
@@ -126,14 +128,14 @@ class Trial:
             night: its date.
             kill: where it ends itself.
             content: decides which rows of its predictions differ; default: the trial's number.
-            hurried: see `killable.Start`.
+            hurried, stop_at, clock_off_s: see `killable.Start`.
             variables: of its environment, beside those of the test.
         """
         outcome = self.trials.job.home / f"outcome-{self.number}-{night}-{time.monotonic_ns()}.json"
         given = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         given |= {"MNIST_STORE": self.address, **variables}
         content = self.number if content is None else content
-        start = Start(night, given, self.trials.labels, content, outcome, kill, hurried)
+        start = Start(night, given, self.trials.labels, content, outcome, kill, hurried, stop_at, clock_off_s)
         process = self.trials.processes.Process(target=run_nightly, args=(start,))
         process.start()
         return Run(process, outcome)

@@ -14,6 +14,7 @@ from flows.kaggle.client import Client
 from flows.kaggle.credentials import Credentials
 from flows.kaggle.errors import CompetitionError
 from flows.kaggle.session import Session, quota_returns
+from flows.lease import LeaseLostError
 from mnist_core.spec import DIGITS_MINI
 
 ROOT = Path(__file__).parents[3]
@@ -136,6 +137,30 @@ def test_a_competition_that_the_server_does_not_have_is_named(name, remedy):
 
     assert caught.value.remedy.startswith(remedy)
     assert caught.value.answered
+
+
+def test_the_check_of_a_submission_comes_when_the_connection_is_ready():
+    """The look-up of the server's name and its answer to a new connection may take long: they come first."""
+    seen = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = Client(Session(url, "here", "c", Credentials("a test", "alice", SecretStr("key")), 5))
+
+        def check():
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            with connection, pytest.raises(BlockingIOError):
+                connection.recv(1)
+            seen.append("connected, and nothing was sent")
+            raise LeaseLostError("too late")
+
+        with pytest.raises(LeaseLostError):
+            client.create_submission("token", "message", check)
+
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):  # it is not tried again
+            listener.accept()
+    assert len(seen) == 1
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from flows.caps import OverdueError
 from flows.kaggle.client import Client
 from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionUnknownError
 from flows.kaggle.submissions import submission_token, team_submissions
@@ -15,6 +16,23 @@ from mnist_core.errors import MnistError
 
 class LeaseLostError(MnistError):
     """Another run has taken the lease."""
+
+
+class Recorded:
+    """A turn that records its calls, and is lost at one of them."""
+
+    def __init__(self, calls, lost_at=None, error=None):
+        self.calls = calls
+        self.lost_at = lost_at
+        self.error = error or LeaseLostError("another run has it")
+
+    def __getattr__(self, name):
+        def call():
+            self.calls.append(name)
+            if (name, self.calls.count(name)) == self.lost_at:
+                raise self.error
+
+        return call
 
 
 def test_a_submission_is_posted_once(job, write_csv):
@@ -178,8 +196,8 @@ def test_an_answer_without_a_number_is_reconciled_too(job, write_csv, monkeypatc
     competition = started.competition
     create = Client.create_submission
 
-    def unnamed(client, upload, message):
-        create(client, upload, message)
+    def unnamed(client, upload, message, check):
+        create(client, upload, message, check)
         raise CompetitionError("an answer without a number", retryable=True)
 
     monkeypatch.setattr(Client, "create_submission", unnamed)
@@ -216,45 +234,58 @@ def test_a_refused_post_is_not_looked_for(job, write_csv, monkeypatch):
 
 
 def test_the_lease_is_renewed_right_before_the_post(job, write_csv, monkeypatch):
-    """The lease is renewed after the upload, and nothing is sent between it and the request that creates."""
-    competition = job().competition
+    """The lease is renewed after the upload, and nothing is sent between it and the request that creates.
+
+    It is kept while the list is read, and looked at once more when the connection is ready.
+    """
+    started = job()
+    competition = started.competition
+    started.server.submit(b"", "another")
     calls = []
     for name in ("upload", "create_submission", "quota", "submission_page"):
         _record(monkeypatch, name, calls)
 
-    competition.submit_once(write_csv(competition.spec), "in order", lambda: calls.append("renew"))
+    competition.submit_once(write_csv(competition.spec), "in order", Recorded(calls))
 
-    assert calls == ["submission_page", "quota", "upload", "renew", "create_submission"]
+    assert calls == ["submission_page", "keep", "quota", "upload", "renew", "create_submission", "check"]
 
 
-def test_a_lost_lease_keeps_the_post_from_being_sent(job, write_csv):
-    """If the lease cannot be renewed, another run may post: this one does not."""
+@pytest.mark.parametrize("call", ["keep", "renew", "check"])
+def test_a_lost_lease_keeps_the_post_from_being_sent(job, write_csv, call):
+    """If the lease is lost, another run may post: this one does not, even if its connection is ready."""
     started = job()
-
-    def lost():
-        raise LeaseLostError("another run has it")
+    started.server.submit(b"", "another")
 
     with pytest.raises(LeaseLostError):
-        started.competition.submit_once(write_csv(started.competition.spec), "too late", lost)
+        started.competition.submit_once(
+            write_csv(started.competition.spec), "too late", Recorded([], (call, 1))
+        )
 
-    assert started.server.submissions() == []
+    assert [made["description"] for made in started.server.submissions()] == ["another"]
 
 
 def test_the_lease_is_renewed_while_a_lost_answer_is_looked_for(job, write_csv):
     """Looking for a lost answer takes a while: the lease is renewed, and losing it then is not an error."""
     started = job()
     started.server.fault("lost-reply")
-    renewed = []
+    calls = []
 
-    def renew():
-        renewed.append(time.monotonic())
-        if len(renewed) > 1:
-            raise LeaseLostError("another run has found the submission")
-
-    made = started.competition.submit_once(write_csv(started.competition.spec), "lost", renew)
+    made = started.competition.submit_once(
+        write_csv(started.competition.spec), "lost", Recorded(calls, ("renew", 2))
+    )
 
     assert made.posted
-    assert len(renewed) > 1
+    assert calls.count("renew") > 1
+
+
+def test_an_overdue_run_does_not_look_on_for_a_lost_answer(job, write_csv):
+    """The end of the run's time is not taken for a lost lease."""
+    started = job()
+    started.server.fault("lost-reply")
+    turn = Recorded([], ("renew", 2), OverdueError("the night took too long"))
+
+    with pytest.raises(OverdueError):
+        started.competition.submit_once(write_csv(started.competition.spec), "lost", turn)
 
 
 def _record(monkeypatch, name, calls):

@@ -11,9 +11,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Pending, Running, Scheduled
 
+from flows.caps import OverdueError, capped
 from flows.ops.children import LATE_S, ChildError, Limits, Step, next_step, run_children, running_s
 from flows.parameters import Parameters
-from flows.run import OverdueError, capped
 
 LIMITS = Limits(start_s=60.0, cap_s=100.0)
 

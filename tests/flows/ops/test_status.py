@@ -1,14 +1,13 @@
 """`status`: how the job stands, read from a real store."""
 
 import os
-import time
 
 import pytest
 
 from flows import lease
 from flows.ops.status import PendingSubmission, status
 from flows.ops.versions import prune, rollback, versions
-from flows.records import Decision, LeaseState
+from flows.records import Decision
 from flows.settings import SettingsError
 
 SECOND = "2026-11-24"
@@ -47,9 +46,9 @@ def test_status_tells_a_submission_that_is_under_way_from_one_that_is_unknown(hi
 
     assert status(history.settings).submitting == "2026-11-24-convnet-ffffffff"
 
-    monkeypatch.setattr("flows.lease.LEASE_S", 0.01)
-    held._write(LeaseState.SENT)
-    time.sleep(0.05)
+    held.renew()
+    assert status(history.settings).submitting == "2026-11-24-convnet-ffffffff"
+    monkeypatch.setattr("flows.lease.LEASE_S", 0.0)
     found = status(history.settings)
     assert (found.unknown, found.submitting) == ("2026-11-24-convnet-ffffffff", None)
 

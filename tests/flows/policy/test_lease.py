@@ -1,40 +1,48 @@
 """When a lease may be acquired and when it has expired, as tables of cases."""
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
-from flows.policy.lease import has_expired, may_acquire, must_reconcile
+from flows.policy.lease import Sight, has_expired, may_acquire, must_reconcile
 from flows.records import LeaseEntry, LeaseState
 
-NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+LEASE_S = 180.0
 
 
-def lease(state=LeaseState.OPEN, left_s=60.0):
-    """A lease that expires in this number of seconds."""
-    expires = (NOW + timedelta(seconds=left_s)).isoformat(timespec="milliseconds")
-    return LeaseEntry(owner="o", version="v", content="c", state=state, expires=expires)
-
-
-@pytest.mark.parametrize(("left_s", "expired"), [(60, False), (0.001, False), (0, True), (-1, True)])
-def test_a_lease_has_expired_at_its_time(left_s, expired):
-    """At the very moment and after it, not a millisecond before."""
-    assert has_expired(lease(left_s=left_s), NOW) is expired
+def seen(state=LeaseState.OPEN, **facts):
+    """What a run knows of a lease in a state."""
+    return Sight(7, LeaseEntry(owner="o", version="v", content="c", state=state), **facts)
 
 
 @pytest.mark.parametrize(
-    ("last", "free", "unclear"),
+    ("sight", "expired"),
     [
-        (None, True, False),
-        (lease(LeaseState.CLOSED), True, False),
-        (lease(LeaseState.CLOSED, -1), True, False),
-        (lease(LeaseState.OPEN), False, False),
-        (lease(LeaseState.OPEN, -1), True, False),
-        (lease(LeaseState.SENT), False, True),
-        (lease(LeaseState.SENT, -1), False, True),
+        (seen(), False),
+        (seen(unchanged_s=179.9, age_s=1e9, holder_has_ended=True), False),
+        (seen(unchanged_s=180.0, age_s=180.0), True),
     ],
 )
-def test_a_lease_is_acquired_after_a_closed_or_an_expired_open_one(last, free, unclear):
+def test_a_lease_has_expired_when_it_was_seen_unchanged_for_its_time(sight, expired):
+    """Neither the store's clock nor the end of its process makes it expire: a request may be on its way."""
+    assert has_expired(sight, LEASE_S) is expired
+
+
+@pytest.mark.parametrize(
+    ("sight", "free", "unclear"),
+    [
+        (Sight(0, None), True, False),
+        (seen(LeaseState.CLOSED), True, False),
+        (seen(), False, False),
+        (seen(age_s=179.9), False, False),
+        (seen(age_s=180.0), True, False),
+        (seen(unchanged_s=180.0, age_s=180.0), True, False),
+        (seen(holder_has_ended=True), True, False),
+        (seen(LeaseState.SENT), False, True),
+        (seen(LeaseState.SENT, unchanged_s=1e9, age_s=1e9, holder_has_ended=True), False, True),
+    ],
+)
+def test_a_lease_is_acquired_after_a_closed_one_or_an_open_one_whose_run_is_late_or_gone(
+    sight, free, unclear
+):
     """What may have been posted is reconciled first, however long ago it was."""
-    assert may_acquire(last, NOW) is free
-    assert must_reconcile(last) is unclear
+    assert may_acquire(sight, LEASE_S) is free
+    assert must_reconcile(sight.entry) is unclear
