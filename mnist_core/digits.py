@@ -6,6 +6,7 @@ at the first doubt; then `_read_by_line` reads it, and names the row, column and
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -14,13 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_core import _fast_csv
+from mnist_core import _fast_csv, csv_variants
 from mnist_core._atomic import atomic_write
 from mnist_core.errors import DataError
+from mnist_core.plausibility import oddities
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 _LONGEST = 1 << 16  # bytes of a line: a file that is not a CSV need not have line ends
 _PADDED = 4000  # bytes of a line beyond which numbers may have zeros in front; `int` refuses 4,301 digits
+_MEND = "correct or remove the row, or download the file again"
 _SHOWN = 40  # bytes of a wrong value that an error repeats
 
 
@@ -142,10 +145,26 @@ def format_csv(digits: Digits) -> Iterator[bytes]:
     yield from _fast_csv.format_rows(digits.pixels.reshape(len(digits), -1), digits.labels)
 
 
-def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool, rows: int | None) -> Digits:
+def read_csv(csv: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> Digits:
+    """Read a CSV file of pixels with or without labels: as `read_train` or `read_test`.
+
+    Raises:
+        DataError: as `read_train`.
+    """
+    start = f"{spec.label_column},".encode()
     try:
-        found = _fast_csv.read(csv, spec, labelled)
-        pixels, labels = _read_by_line(csv, spec, labelled) if found is None else found
+        with csv.open("rb") as file:
+            found = file.read(len(start))
+    except OSError:
+        found = start  # the reader reports what is wrong
+    labelled = True if found == start else None
+    return _read(csv, spec, labelled=labelled, rows=None)
+
+
+def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool | None, rows: int | None) -> Digits:
+    """Read a file; `labelled`: whether it must have labels, None takes what is there."""
+    try:
+        pixels, labels = _read_strictly(csv, spec, labelled)
     except FileNotFoundError:
         raise DataError(f"{csv}: there is no such file", "it is part of the competition's download") from None
     except IsADirectoryError:
@@ -158,7 +177,23 @@ def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool, rows: int | None)
         raise DataError(
             f"{csv}: {len(pixels):,} rows, expected {rows:,}", "if the file was cut off, download it again"
         )
-    return Digits(pixels.reshape(-1, *spec.shape), labels if labelled else None, spec)
+    found = Digits(pixels.reshape(-1, *spec.shape), labels, spec)
+    for oddity in oddities(found.pixels, labels, spec):
+        logging.getLogger("mnist").warning("%s: %s", csv, oddity)
+    return found
+
+
+def _read_strictly(
+    csv: Path, spec: CompetitionSpec, labelled: bool | None
+) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+    """Return pixels and labels of a file as Kaggle writes it; another is left to `csv_variants`."""
+    wants = bool(labelled)
+    try:
+        found = _fast_csv.read(csv, spec, wants)
+        pixels, labels = _read_by_line(csv, spec, wants) if found is None else found
+    except DataError as error:
+        return csv_variants.read(csv, spec, labelled, error)
+    return pixels, labels if wants else None
 
 
 def _read_by_line(
@@ -207,7 +242,8 @@ def _check_header(csv: Path, line: bytes, columns: list[str], spec: CompetitionS
         if field is not None and name is not None and field == name.encode():
             continue
         expected = "no further column" if name is None else f"'{name}'"
-        remedy = ""
+        last = spec.pixel_column.format(spec.pixels - 1)
+        remedy = f"the header is {columns[0]},{columns[1]},…,{last}"
         if number == 1 and field in (spec.label_column.encode(), spec.pixel_column.format(0).encode()):
             remedy = (
                 f"{spec.train_file} has the column {spec.label_column} and is for read_train, "
@@ -221,19 +257,20 @@ def _flaw(
 ) -> tuple[str, str]:
     """Return what is wrong with a wrong row, and the remedy or ""; `complete`: its line has an end."""
     if fields == [b""]:
-        return ": the line is empty", ""
+        return ": the line is empty", _MEND
     if len(fields) != len(columns):
         flaw = f": {len(fields)} values, expected {len(columns)}"
         if len(fields) < len(columns):
             flaw += f", the last is {_shown(fields[-1])} in column {columns[len(fields) - 1]}"
             if not complete:
                 return f"{flaw}, and there the file ends: it was cut off", "download it again"
-        return flaw, ""
+        return flaw, _MEND
     for name, field in zip(columns, fields, strict=True):
         highest = spec.class_count - 1 if name == spec.label_column else 255
         digits = field.lstrip(b"0") or b"0"
         if not field.isdigit() or len(digits) > 3 or int(digits) > highest:
-            return f", column {name}: found {_shown(field)}, expected an integer 0..{highest}", ""
+            remedy = "a label is the number of a class" if name == spec.label_column else _MEND
+            return f", column {name}: found {_shown(field)}, expected an integer 0..{highest}", remedy
     raise AssertionError("the row is right")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mnist_core import _png
 from mnist_core._atomic import PART
-from mnist_core.digits import Digits, read_test, read_train
+from mnist_core.digits import Digits, read_csv
 from mnist_core.errors import DataError
 from mnist_core.picture_files import DamagedPictureError, open_picture, take_unchanged
 from mnist_core.progress import Progress
@@ -25,20 +25,14 @@ UNFINISHED = ".unfinished"
 def read_digits(
     source: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER, *, progress: Progress | None = None
 ) -> Digits:
-    """Read digits from whatever holds them: the training or test file, or a folder of PNGs.
+    """Read digits from whatever holds them: a CSV file, with or without labels, or a folder of PNGs.
 
     Raises:
-        DataError: as `read_train`, `read_test` and `read_pngs`.
+        DataError: as `read_train` and `read_pngs`.
     """
     if source.is_dir():
         return read_pngs(source, spec, progress=progress)
-    start = f"{spec.label_column},".encode()
-    try:
-        with source.open("rb") as file:
-            labelled = file.read(len(start)) == start
-    except OSError:
-        labelled = False  # the reader reports what is wrong
-    return read_train(source, spec) if labelled else read_test(source, spec)
+    return read_csv(source, spec)
 
 
 def write_pngs(digits: Digits, folder: Path, *, progress: Progress | None = None) -> int:

@@ -25,7 +25,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 40_000_000
 """Most pixels that are decoded, at four bytes each: a page of A4 at 600 dpi has 35 million. A large JPEG is
 decoded at a fraction of its size."""
-MAX_BYTES = 1 << 28
+MAX_BYTES = 256 << 20
 """Most bytes of a file: 40 million pixels without compression have 160 MB."""
 
 

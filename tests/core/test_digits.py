@@ -69,7 +69,7 @@ def test_a_pixel_out_of_range_is_refused(write_train_csv, bad):
 
 @pytest.mark.parametrize("column", ["label", "pixel0", "pixel1", "pixel783"])
 @pytest.mark.parametrize("row", [1, 5])
-@pytest.mark.parametrize("bad", ["256", "-5", "", "1.0"])
+@pytest.mark.parametrize("bad", ["256", "-5", "", "1.5"])
 def test_a_wrong_value_is_found_at_the_edges(write_train_csv, row, column, bad):
     """The first and last row and column are checked as all others are."""
     with pytest.raises(DataError, match=rf"row {row} .*column {column}: found '{re.escape(bad)}'"):
@@ -120,7 +120,6 @@ HEADER = ",".join(["label"] + [f"pixel{i}" for i in range(784)])
         (HEADER, "no row below the header"),
         (f"{HEADER}\r\n", "no row below the header"),
         (f"{HEADER}\n\n", r"row 1 \(line 2\): the line is empty"),
-        (f"{HEADER}\n{ROW}\n\n", r"row 2 \(line 3\): the line is empty"),
         (f"{HEADER}\n\n{ROW}\n", r"row 1 \(line 2\): the line is empty"),
         (f"\n{HEADER}\n{ROW}\n", r"header, column 1: found '', expected 'label'"),
         (f"{HEADER}\n{ROW}\n5,0,0\n{ROW}\n", r"row 2 \(line 3\): 3 values, expected 785.*column pixel1"),
@@ -130,14 +129,11 @@ HEADER = ",".join(["label"] + [f"pixel{i}" for i in range(784)])
         (f"{HEADER}\n{ROW},0\n{ROW[:-2]}\n", "row 1 .*786 values, expected 785"),
         (f"{HEADER}\n{ROW}\n{ROW[:301]}", "row 2 .*the file ends: it was cut off"),
         (f"{HEADER}\n{ROW}{ROW[1:]}\n", "row 1 .*1569 values, expected 785"),
-        (f"{HEADER}\r{ROW}\r", r"header, column 785: found 'pixel783\\r5', expected 'pixel783'"),
-        (f"\ufeff{HEADER}\n{ROW}\n", r"header, column 1: found '\\ufefflabel', expected 'label'"),
         (HEADER.replace("pixel300", "pixel0300") + f"\n{ROW}\n", "header, column 302: found 'pixel0300'"),
         (HEADER.replace(",", ";") + f"\n{ROW}\n", r"header, column 1: found 'label;pixel0;.*…"),
         (HEADER + f",extra\n{ROW}\n", "header, column 786: found 'extra', expected no further column"),
         (HEADER[:-9] + f"\n{ROW}\n", "header, column 785: found nothing, expected 'pixel783'"),
         (HEADER[6:] + f"\n{ROW}\n", "header, column 1: found 'pixel0', expected 'label'; .*read_test"),
-        (f"{ROW}\n{ROW}\n", "header, column 1: found '5', expected 'label'"),
         (b"PK\x03\x04 and so on", "is a zip archive"),
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 900, "header, column 1: found"),
         (f"{HEADER}\n".encode() + bytes(range(256)) * 9000, "row 1 "),
