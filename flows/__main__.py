@@ -100,6 +100,15 @@ def rollback(as_json: Json = False) -> None:
 
 
 @app.command()
+def promote(
+    version: Annotated[str, typer.Option(help="Version to promote.")],
+    as_json: Json = False,
+) -> None:
+    """Make a version champion without the gate, also one that was rolled back; submit nothing."""
+    _run_report("flows.ops.versions:promote", as_json, version)
+
+
+@app.command()
 def prune(
     keep: Annotated[
         int, typer.Option(min=1, help="Number of latest versions to keep (default: 30).", show_default=False)

@@ -1,12 +1,11 @@
 """Read late scores, and demote a champion whose public score is too low."""
 
 import logging
-from collections.abc import Iterable
+from dataclasses import dataclass
 
-from flows.policy import alarm
+from flows.policy import alarm, champions
 from flows.policy.alarm import Alarm
-from flows.policy.champions import champions_before
-from flows.records import Demotion
+from flows.records import ChampionEntry, Demotion
 from flows.report.artifacts import emit_champion_event
 from flows.run import RunContext
 from flows.submit import read_scores
@@ -15,19 +14,47 @@ from mnist_core import submission
 log = logging.getLogger("mnist")
 
 
-def check_new_scores(run: RunContext) -> list[Alarm]:
-    """Read the scores that earlier runs did not get, and return the alarms that they raise."""
-    return _check(run, read_scores(run))
+@dataclass(frozen=True)
+class Checks:
+    """What the scores of earlier nights say.
+
+    Attributes:
+        alarms: about versions that were demoted now.
+        checked: the versions whose score is known and was compared.
+    """
+
+    alarms: tuple[Alarm, ...] = ()
+    checked: tuple[str, ...] = ()
 
 
-def check_champion(run: RunContext) -> list[Alarm]:
-    """Return the alarm about the champion, if a run ended between reading its score and demoting it."""
-    _, champion = run.registry.champion()
-    return _check(run, [] if champion is None else [champion])
+def check_scores(run: RunContext) -> Checks:
+    """Read the scores that earlier runs did not get, compare all new ones, and demote what is too low.
+
+    A score may have been read by `submit`, or by a run that ended before it acted on it.
+    """
+    read = read_scores(run)
+    _, entry = run.registry.champion_entry()
+    alarms, checked = [], []
+    for version in dict.fromkeys([*read, *champions.unchecked(entry)]):
+        if run.registry.score(version) is None:
+            continue
+        checked.append(version)
+        if (found := check_score(run, version)) is not None:
+            alarms.append(found)
+    return Checks(tuple(alarms), tuple(checked))
 
 
-def _check(run: RunContext, versions: Iterable[str]) -> list[Alarm]:
-    return [found for version in versions if (found := check_score(run, version)) is not None]
+def preview_alarms(run: RunContext) -> None:
+    """Log the alarms that the known scores raise, and leave everything as it is."""
+    _, entry = run.registry.champion_entry()
+    for version in champions.unchecked(entry):
+        if (found := _find_alarm(run, entry, version)) is not None:
+            log.warning("alarm: %s (a dry run demotes nothing)", found.reason)
+
+
+def known_alarm(run: RunContext, version: str) -> Alarm | None:
+    """Return the alarm by which a version was demoted already; None if it was not."""
+    return alarm.recorded_alarm(version, run.registry.demotion(version))
 
 
 def check_score(run: RunContext, version: str) -> Alarm | None:
@@ -38,31 +65,40 @@ def check_score(run: RunContext, version: str) -> Alarm | None:
     Returns:
         The alarm, the same one at each call; None if there is none.
     """
-    recorded = alarm.recorded_alarm(version, run.registry.champions())
-    if recorded is not None:
-        return recorded
-    found = _compare_score(run, version)
-    if found is None:
-        return None
-    log.warning("alarm: %s", found.reason)
-    while version not in run.registry.demotions():
-        number, current = run.registry.champion()
-        champion = alarm.champion_after(found, current)
-        if run.registry.promote(champion, number, found.reason, demoted=version, cause=Demotion.ALARM):
-            emit_champion_event("rolled-back", run.registry.namespace, champion, found.reason)
+    registry = run.registry
+    while (found := known_alarm(run, version)) is None:
+        number, entry = registry.champion_entry()
+        found = _find_alarm(run, entry, version)
+        if entry is None or found is None:
+            return None
+        log.warning("alarm: %s", found.reason)
+        champion = alarm.champion_after(found, entry.version)
+        if registry.promote(champion, number, found.reason, demoted=version, cause=Demotion.ALARM):
+            emit_champion_event("rolled-back", registry.namespace, champion or "none", found.reason)
+            return found
     return found
 
 
-def _compare_score(run: RunContext, version: str) -> Alarm | None:
-    """Compare a champion's score with that of the last champion before it that has one."""
+def _find_alarm(run: RunContext, entry: ChampionEntry | None, version: str) -> Alarm | None:
+    """Compare a champion's score with that of the last champion before it that has one.
+
+    If none has, it is compared with the champion's own held-out accuracy.
+    """
+    if entry is None or version not in champions.recent(entry):
+        return None
     scored = _scored(run, version)
     if scored is None:
         return None
-    for earlier in champions_before(run.registry.champions(), version):
-        before = _scored(run, earlier)
+    earlier = champions.champions_before(entry, version)
+    for name in earlier:
+        before = _scored(run, name)
         if before is not None:
             return alarm.find_alarm(scored, before)
-    return None
+    known = run.registry.version(version)
+    if known is None:
+        return None
+    fallback = next((name for name in earlier if run.registry.version(name) is not None), None)
+    return alarm.find_held_out_alarm(scored, known.valid_accuracy, known.valid_rows, fallback)
 
 
 def _scored(run: RunContext, version: str) -> alarm.Scored | None:

@@ -1,15 +1,18 @@
 """A version against the champion: judged by the gate, and promoted if it passes."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.ensemble import assemble, trained_keys
-from flows.policy import gate
+from flows.policy import champions, gate
 from flows.policy.gate import Verdict
-from flows.records import Demotion, VersionEntry
+from flows.records import ChampionEntry, Demotion, VersionEntry
 from flows.registry import MissingVersionError
 from flows.report.artifacts import emit_champion_event
 from flows.run import RunContext
+from flows.store.base import StoreError
+from flows.store.lists import DamagedObjectError
 from flows.submit import predict_version
 from mnist_core import submission
 
@@ -31,10 +34,18 @@ class Contest:
     champion: str | None
 
 
-def challenge_champion(run: RunContext, *, dry_run: bool, force: bool) -> Contest:
+def challenge_champion(
+    run: RunContext, *, dry_run: bool, force: bool, checked: Sequence[str] = ()
+) -> Contest:
     """Judge this run's version against the champion, and promote it if it passes.
 
     If another run promoted its version meanwhile, this run's contends with that one.
+
+    Args:
+        run: the run.
+        dry_run: promote nothing.
+        force: promote what the gate rejects, unless it was demoted.
+        checked: champions whose public score was compared already.
     """
     while True:
         number, champion = run.registry.champion()
@@ -48,7 +59,7 @@ def challenge_champion(run: RunContext, *, dry_run: bool, force: bool) -> Contes
         contest = Contest(version, verdict, champion)
         if dry_run or not verdict.passed or run.registry.was_champion(version.version):
             return contest
-        if promote(run, contest, number):
+        if promote(run, contest, number, checked):
             return contest
 
 
@@ -62,10 +73,11 @@ def challenger(run: RunContext, champion: str | None) -> VersionEntry:
 
 def pass_gate(run: RunContext, version: VersionEntry, champion: str | None) -> Verdict:
     """Return whether a version may become champion; it was predicted before."""
-    known = gate.standing(version.version, run.registry.champions())
+    registry, settings = run.registry, run.settings
+    _, last = registry.champion_entry()
+    known = gate.standing(version.version, last, registry.demotion(version.version))
     if known is not None:
         return known
-    settings = run.settings
     limits = gate.Limits(
         floor=settings.floor_of(version.model),
         share_min=settings.share_min,
@@ -73,21 +85,51 @@ def pass_gate(run: RunContext, version: VersionEntry, champion: str | None) -> V
         margin_rows=settings.margin_rows,
         agreement=settings.agreement,
     )
-    opponent = None if champion is None else _candidate(run, run.registry.need_version(champion))
-    return gate.judge(_candidate(run, version), opponent, limits, run.data.spec.classes)
+    opponent = None if champion is None else _champion(run, champion)
+    reference = None if champion is None else _reference(run, last)
+    return gate.judge(_candidate(run, version), opponent, limits, run.data.spec.classes, reference)
+
+
+def _champion(run: RunContext, name: str) -> gate.Candidate:
+    """Return the champion as the gate sees it; what it predicts is made again if it was pruned.
+
+    Raises:
+        StoreError: it cannot be read; another version must become champion.
+    """
+    try:
+        return _candidate(run, run.registry.need_version(name))
+    except DamagedObjectError as error:
+        raise StoreError(
+            f"champion {name} cannot be read: {error.problem}",
+            "restore that object from a backup, or run `python -m flows rollback`",
+        ) from error
+
+
+def _reference(run: RunContext, last: ChampionEntry | None) -> gate.Reference | None:
+    """Return the champion of many promotions ago, or the next one that can be read; None if there is none."""
+    for name in champions.references(last):
+        try:
+            return gate.Reference(name, run.registry.held_out(name))
+        except (MissingVersionError, DamagedObjectError) as error:
+            log.warning("no comparison with the earlier champion %s: %s", name, error.problem)
+    return None
 
 
 def _candidate(run: RunContext, version: VersionEntry) -> gate.Candidate:
+    csv = run.registry.predictions(version.version)
+    if csv is None:
+        predict_version(run, version)
+        csv = run.registry.need_predictions(version.version)
     return gate.Candidate(
         version=version.version,
         valid_accuracy=version.valid_accuracy,
-        labels=submission.read_csv(run.registry.need_predictions(version.version), run.data.spec),
+        labels=submission.read_csv(csv, run.data.spec),
         held_out=run.registry.held_out(version.version),
         members=version.members,
     )
 
 
-def promote(run: RunContext, contest: Contest, number: int) -> bool:
+def promote(run: RunContext, contest: Contest, number: int, checked: Sequence[str] = ()) -> bool:
     """Make the challenger champion after the champion of this number.
 
     Returns:
@@ -96,13 +138,13 @@ def promote(run: RunContext, contest: Contest, number: int) -> bool:
     Raises:
         MissingVersionError: the version was pruned meanwhile; the champion before is champion again.
     """
-    registry, version, reason = run.registry, contest.version.version, contest.verdict.reason
-    if not registry.promote(version, number, reason):
+    registry, version, verdict = run.registry, contest.version.version, contest.verdict
+    if not registry.promote(version, number, verdict.reason, chosen=verdict.forced, checked=checked):
         return False
     log.info("champion %d: %s", number + 1, version)
-    if registry.version(version) is None and contest.champion is not None:
+    if registry.version(version) is None:
         pruned = f"{version} was pruned while its night ran"
         registry.promote(contest.champion, number + 1, pruned, demoted=version, cause=Demotion.PRUNED)
         raise MissingVersionError(pruned, "run this again", retryable=True)
-    emit_champion_event("promoted", registry.namespace, version, reason)
+    emit_champion_event("promoted", registry.namespace, version, verdict.reason)
     return True

@@ -2,20 +2,23 @@
 
 import logging
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows import held_out
 from flows.held_out import HeldOut
-from flows.policy.growth import combine, grow, member_number
+from flows.policy.growth import Growth, combine, grow, member_number
 from flows.publish import publish
-from flows.records import RunKey
+from flows.records import RunKey, VersionEntry
 from flows.run import RunContext
+from flows.store.lists import DamagedObjectError
 from mnist_core.errors import MnistError
+from mnist_core.manifest import MANIFEST, WEIGHTS
 from mnist_core.models.base import find
 
 if TYPE_CHECKING:
@@ -55,7 +58,8 @@ def number_of(run: RunContext) -> int | None:
 def assemble(run: RunContext, champion: str | None) -> str:
     """Assemble tonight's members with the champion's, and publish the ensemble.
 
-    What this run assembled already on the same champion, or became champion with, is reused.
+    What this run assembled already on the same champion, or became champion with, is reused. A member that
+    cannot be read any more does not keep the others from predicting: the gate decides on the whole.
 
     Args:
         run: whose members are published.
@@ -70,38 +74,84 @@ def assemble(run: RunContext, champion: str | None) -> str:
     if made is not None and (made.base == champion or registry.was_champion(made.version)):
         return made.version
     tonight = _members_of_night(run)
-    before = registry.members_of(champion)
-    held_out = {name: registry.held_out(name) for name in dict.fromkeys([*before, *tonight])}
-    growth = grow(before, tonight, held_out, run.settings.members)
+    growth, members = _grow(run, registry.members_of(champion), tonight)
     for note in growth.notes:
         log.info("%s", note)
-    seconds = [registry.need_version(name).seconds for name in tonight]
     facts = {
         "members": list(growth.members),
         "base": champion,
-        "seconds": {step: round(sum(each[step] for each in seconds), 3) for step in ("read", "train")},
+        "seconds": {
+            step: round(sum(entry.seconds[step] for entry in tonight), 3) for step in ("read", "train")
+        },
     }
-    return _publish(run, growth.members, [held_out[name] for name in growth.members], facts)
+    return _publish(run, members, facts)
 
 
-def _members_of_night(run: RunContext) -> list[str]:
-    """Return the versions of the members that this run trained.
+@dataclass(frozen=True, eq=False)
+class _Member:
+    """A member that could be read: its held-out predictions and its network."""
+
+    held_out: HeldOut
+    net: "Network"
+
+
+def _grow(
+    run: RunContext, before: Sequence[str], tonight: Sequence[VersionEntry]
+) -> tuple[Growth, list[_Member]]:
+    """Choose the members and read them; one that is missing or damaged in the store is left out.
+
+    Raises:
+        DamagedObjectError: none is left.
+    """
+    entries = {name: entry for name in before if (entry := run.registry.version(name)) is not None}
+    for name in set(before) - set(entries):
+        log.warning("member %s is left out of the ensemble: it is not in the store any more", name)
+    entries |= {entry.version: entry for entry in tonight}
+    new = [entry.version for entry in tonight]
+    folds = {name: entry.fold for name, entry in entries.items()}
+    read: dict[str, _Member] = {}
+    while True:
+        growth = grow([name for name in before if name in entries], new, folds, run.settings.members)
+        unread = next((name for name in growth.members if name not in read), None)
+        if unread is None:
+            return growth, [read[name] for name in growth.members]
+        try:
+            read[unread] = _read(run, entries[unread])
+        except DamagedObjectError as error:
+            log.warning("member %s is left out of the ensemble: %s", unread, error.problem)
+            del entries[unread]
+            new = [name for name in new if name != unread]
+            if not entries:
+                raise
+
+
+def _read(run: RunContext, version: VersionEntry) -> _Member:
+    from mnist_core import load
+
+    read = HeldOut.from_bytes(run.registry.read(version, held_out.FILE))
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in (MANIFEST, WEIGHTS):
+            (Path(scratch) / name).write_bytes(run.registry.read(version, name))
+        return _Member(read, load(Path(scratch))[0])
+
+
+def _members_of_night(run: RunContext) -> list[VersionEntry]:
+    """Return the members that this run trained.
 
     Raises:
         MissingMemberError: one is not in the store any more.
     """
-    versions = [run.registry.version_of(key) for key in trained_keys(run.key)]
-    found = [version for version in versions if version is not None]
-    if len(found) < len(versions):
+    names = [run.registry.version_of(key) for key in trained_keys(run.key)]
+    entries = [None if name is None else run.registry.version(name) for name in names]
+    found = [entry for entry in entries if entry is not None]
+    if len(found) < len(names):
         raise MissingMemberError(
             f"a member that night {run.key.night} trained was pruned from the store", "run this again"
         )
     return found
 
 
-def _publish(
-    run: RunContext, members: tuple[str, ...], held_out: list[HeldOut], facts: Mapping[str, object]
-) -> str:
+def _publish(run: RunContext, members: list[_Member], facts: Mapping[str, object]) -> str:
     """Publish the ensemble of these members.
 
     The temperature is fitted to the mean of the members that held a row out; the mean of all members is a
@@ -112,19 +162,11 @@ def _publish(
     from mnist_core import calibrate, read_train
     from mnist_core.models.ensemble.net import Ensemble
 
-    together, agreement = combine(held_out)
+    together, agreement = combine([member.held_out for member in members])
     temperature = calibrate(together.probabilities, together.labels, run.data.spec)
     scaled = together.probabilities.astype(np.float64) ** (1 / temperature)
     calibrated = replace(together, probabilities=(scaled / scaled.sum(1, keepdims=True)).astype(np.float32))
-    net = Ensemble([_load(run, name) for name in members], temperature)
+    net = Ensemble([member.net for member in members], temperature)
     digits = read_train(run.data.train_csv, run.data.spec, rows=run.data.spec.train_rows)
     pixels = digits.pixels[together.rows]
     return publish(run, net, calibrated, pixels, {**facts, "agreement": agreement}, learner=False)
-
-
-def _load(run: RunContext, version: str) -> "Network":
-    from mnist_core import load
-
-    with tempfile.TemporaryDirectory() as scratch:
-        run.registry.fetch(version, Path(scratch), "manifest.json", "weights.safetensors")
-        return load(Path(scratch))[0]

@@ -1,23 +1,25 @@
 """The nightly run: train → predict → gate → promote → submit → report. Only `train` may run elsewhere."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import State, flow
 
-from flows.alarms import check_champion, check_new_scores, check_score
+from flows.alarms import Checks, check_score, check_scores, known_alarm, preview_alarms
 from flows.caps import capped
 from flows.contest import Contest, challenge_champion
 from flows.kaggle.errors import SubmissionRefusedError, SubmissionUnknownError
 from flows.ops.schedule import newer_night, skipped
 from flows.parameters import NightlyParameters, takes
 from flows.policy.alarm import Alarm
-from flows.policy.night import is_finished, version_to_submit
+from flows.policy.gate import Rule
+from flows.policy.night import is_finished, rejections_after, version_to_submit, why_unbeaten
 from flows.records import Decision, NightEntry, RunResult, VersionEntry
 from flows.report import folder
-from flows.report.artifacts import emit_night_event, put_history, put_scorecard
+from flows.report.artifacts import emit_champion_event, emit_night_event, put_history, put_scorecard
 from flows.report.result import read_history, read_scorecard, summarise, summarise_pruned
 from flows.report.scorecard import PICTURES, Scorecard
 from flows.report.terminal import show
@@ -54,19 +56,24 @@ def nightly(parameters: NightlyParameters) -> RunResult | State[RunResult]:
         return skipped(newer)
     with capped(settings.night_cap_s, "the night", "MNIST_NIGHT_CAP_S"):
         run = open_run(settings, run_key(settings, parameters), fresh=parameters.fresh)
-        reconcile(run)  # a submission whose answer was lost
-        alarms = check_new_scores(run)  # of earlier nights
+        checks = Checks()
+        if parameters.dry_run:
+            preview_alarms(run)
+        else:
+            reconcile(run)  # a submission whose answer was lost
+            checks = check_scores(run)  # of earlier nights
         ended = run.registry.night(run.key)
         if ended is not None and is_finished(ended, parameters.force):
-            return report_again(run, ended)
-        alarms += check_champion(run)  # in case its demotion was interrupted
+            return report_again(run, ended, checks.alarms, dry_run=parameters.dry_run)
         train_missing(run, parameters)  # here, or on the GPU pool
-        contest = challenge_champion(run, dry_run=parameters.dry_run, force=parameters.force)
+        contest = challenge_champion(
+            run, dry_run=parameters.dry_run, force=parameters.force, checked=checks.checked
+        )
         if parameters.dry_run:
-            return report(run, Outcome(contest.version, Decision.DRY_RUN, contest.verdict.reason), alarms)
+            return report(run, Outcome(contest.version, Decision.DRY_RUN, contest.verdict.reason))
         outcome = submit_winner(run, contest)
-        record(run, outcome)
-        return report(run, outcome, alarms)
+        record(run, outcome, contest.verdict.rule)
+        return report(run, outcome, checks.alarms)
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,8 @@ def submit_winner(run: RunContext, contest: Contest) -> Outcome:
         with run.clocked("submit"):
             made = submit(chosen)
     except (SubmissionUnknownError, SubmissionRefusedError) as error:
-        record(run, replace(outcome, decision=Decision.FAILED, reason=str(error), submitted=chosen))
+        failed = replace(outcome, decision=Decision.FAILED, reason=str(error), submitted=chosen)
+        record(run, failed, contest.verdict.rule)
         raise
     outcome = _after_submission(outcome, chosen, made)
     found = None if outcome.submitted is None else check_score(run, outcome.submitted)
@@ -133,9 +141,16 @@ def _after_submission(outcome: Outcome, submitted: str, made: RunResult) -> Outc
     return replace(outcome, submitted=submitted, reason=reason)
 
 
-def record(run: RunContext, outcome: Outcome) -> None:
-    """Record how this run ended, so that the same command gives the same result, and emit its event."""
-    version = outcome.version
+def record(run: RunContext, outcome: Outcome, rule: Rule) -> None:
+    """Record how this run ended, so that the same command gives the same result, and emit its events.
+
+    Args:
+        run: the run.
+        outcome: how it ended.
+        rule: the one by which the gate decided.
+    """
+    registry, version = run.registry, outcome.version
+    before = next(iter(registry.nights(1)), None)
     ended = NightEntry(
         run=run.key,
         version=version.version,
@@ -148,13 +163,19 @@ def record(run: RunContext, outcome: Outcome) -> None:
         alarm=outcome.alarm is not None,
         seconds=run.seconds,
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        rejections=rejections_after(before, outcome.decision),
     )
-    run.registry.end_night(ended)
-    scored = run.registry.score(version.version)
-    emit_night_event(run.registry.namespace, ended, None if scored is None else scored.public_score)
+    registry.end_night(ended)
+    scored = registry.score(version.version)
+    emit_night_event(registry.namespace, ended, None if scored is None else scored.public_score)
+    why = why_unbeaten(rule, ended.rejections, run.settings.rejections)
+    if why:
+        log.warning("the champion stays: %s", why)
+        _, champion = registry.champion()
+        emit_champion_event("unbeaten", registry.namespace, champion or "none", f"{why}: {outcome.reason}")
 
 
-def report(run: RunContext, outcome: Outcome, alarms: list[Alarm]) -> RunResult:
+def report(run: RunContext, outcome: Outcome, alarms: Sequence[Alarm] = ()) -> RunResult:
     """Show the result, leave it as files and artifacts, and return it.
 
     Args:
@@ -197,22 +218,32 @@ def _write_report(run: RunContext, card: Scorecard) -> Path | None:
     return written
 
 
-def report_again(run: RunContext, ended: NightEntry) -> RunResult:
+def report_again(
+    run: RunContext, ended: NightEntry, alarms: Sequence[Alarm] = (), *, dry_run: bool = False
+) -> RunResult:
     """Return the result of a run that was finished before, with what is known of its score now.
 
+    Args:
+        run: the run.
+        ended: how it ended.
+        alarms: of other nights, which this run found.
+        dry_run: demote nothing.
+
     Raises:
-        AlarmError: its submission raised an alarm.
+        AlarmError: its submission raised an alarm, or an earlier night's did.
     """
     log.info("night %s is finished already: %s", run.key.key, ended.decision)
-    found = None if ended.submitted is None else check_score(run, ended.submitted)
+    check = known_alarm if dry_run else check_score
+    found = None if ended.submitted is None else check(run, ended.submitted)
     decision = ended.decision if found is None else Decision.FAILED
     reason = ended.reason if found is None else found.reason
     version = run.registry.version(ended.version)
     if version is not None:
         again = replace(run, seconds=dict(ended.seconds))
-        return report(again, Outcome(version, decision, reason, alarm=found), [])
+        return report(again, Outcome(version, decision, reason, alarm=found), alarms)
     log.info("%s was pruned; its night's own entry is reported", ended.version)
     result = summarise_pruned(run.registry, ended, decision=decision, reason=reason)
+    found = found or next(iter(alarms), None)
     if found is not None:
         raise AlarmError(found, result)
     return result

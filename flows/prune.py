@@ -4,6 +4,7 @@ import time
 
 from flows.ownership import claim_store
 from flows.policy import retention
+from flows.policy.champions import recent
 from flows.records import PruneResult
 from flows.registry import Registry
 
@@ -38,7 +39,7 @@ def prune(
     versions = {name: registry.version(name) for name in written}
     members = {name: entry.members for name, entry in versions.items() if entry is not None}
     old = retention.versions_to_delete(
-        written, registry.champions(), members, keep=keep, keep_champions=keep_champions, before=before
+        written, _recent(registry), members, keep=keep, keep_champions=keep_champions, before=before
     )
     deleted = [name for name in old if _delete_version(registry, name, keep_champions)]
     unnamed = retention.objects_to_delete(objects, registry.objects_named(), before=before)
@@ -49,7 +50,13 @@ def prune(
 
 def _delete_version(registry: Registry, name: str, keep_champions: int) -> bool:
     """Delete a version and its predictions, unless it was promoted since this began."""
-    if name in retention.recent_champions(registry.champions(), keep_champions):
+    if name in _recent(registry)[:keep_champions]:
         return False
     registry.delete_version(name)
     return True
+
+
+def _recent(registry: Registry) -> list[str]:
+    """Return the last champions, the latest first."""
+    _, last = registry.champion_entry()
+    return [] if last is None else recent(last)

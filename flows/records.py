@@ -242,21 +242,29 @@ class Score(Record):
 
 
 class ChampionEntry(Record):
-    """An entry of the list of champions.
+    """An entry of the list of champions; the last one says all that a run asks about the list.
 
     Attributes:
-        version: the champion from here on.
+        version: the champion from here on; None if there is none until the next promotion.
         reason: why, for people.
         at: when, UTC, ISO 8601.
         demoted: the version that lost champion status with this entry, permanently.
         cause: why it did.
+        before: the champions before it, the latest first, without demoted ones.
+        demotions: the number of the entry that demoted each demoted version.
+        unchecked: champions before it whose public score was not compared yet.
+        chosen: the last version that a person made champion, against or without the gate.
     """
 
-    version: str
+    version: str | None
     reason: str
     at: str
     demoted: str | None = None
     cause: Demotion | None = None
+    before: tuple[str, ...] = ()
+    demotions: dict[str, int] = {}
+    unchecked: tuple[str, ...] = ()
+    chosen: str | None = None
 
 
 class ProcessId(Record):
@@ -314,6 +322,7 @@ class NightEntry(Record):
         alarm: whether the decision is `failed` because of an alarm.
         seconds: by step.
         at: when it ended, UTC, ISO 8601.
+        rejections: nights in a row that were rejected, this one included.
     """
 
     run: RunKey
@@ -327,6 +336,7 @@ class NightEntry(Record):
     alarm: bool = False
     seconds: dict[str, float] = {}
     at: str | None = None
+    rejections: int = 0
 
 
 class PruneResult(Record):

@@ -17,6 +17,7 @@ objects/<sha256>                                   files of all versions, conten
 
 import logging
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -77,7 +78,7 @@ class Registry:
     def __init__(self, store: Store, namespace: str) -> None:
         self.store = store
         self.namespace = namespace
-        self._champions: dict[str, ChampionEntry] = {}  # an entry never changes, so it is read once
+        self._champions: dict[int, ChampionEntry] = {}  # by number
 
     @property
     def spec(self) -> CompetitionSpec:
@@ -281,13 +282,17 @@ class Registry:
                 )
             (folder / name).write_bytes(get_object(self.store, objects[name]))
 
+    def read(self, version: VersionEntry, name: str) -> bytes:
+        """Return a file of a version, checked against its digest."""
+        return get_object(self.store, version.objects[name])
+
     def file(self, version: VersionEntry, name: str) -> bytes | None:
         """Return a file of a version, unchecked; None if it is not in the store."""
         return self.store.get(f"objects/{version.objects[name]}")
 
     def held_out(self, version: str) -> HeldOut:
         """Return a version's held-out predictions, checked against their digest."""
-        return HeldOut.from_bytes(get_object(self.store, self.need_version(version).objects[held_out.FILE]))
+        return HeldOut.from_bytes(self.read(self.need_version(version), held_out.FILE))
 
     # Predictions, submissions, scores
 
@@ -345,58 +350,83 @@ class Registry:
     # Champions
 
     def champion(self) -> tuple[int, str | None]:
-        """Return number and version of the champion; (0, None) if there is none."""
-        number, entry = self._latest(ChampionEntry, "champions")
+        """Return number and version of the champion; no version if there is none."""
+        number, entry = self.champion_entry()
         return number, None if entry is None else entry.version
 
+    def champion_entry(self) -> tuple[int, ChampionEntry | None]:
+        """Return number and entry of the list's last one; (0, None) if it is empty."""
+        number = last_number(self.store, f"{self.namespace}/champions/")
+        return number, self._champion_at(number)
+
+    def _champion_at(self, number: int) -> ChampionEntry | None:
+        """Return an entry of the list of champions; it never changes, so it is read once."""
+        if number not in self._champions:
+            entry = self._get(ChampionEntry, "champions", f"{number:06d}") if number else None
+            if entry is None:
+                return None
+            self._champions[number] = entry
+        return self._champions[number]
+
     def champions(self) -> list[ChampionEntry]:
-        """Return all entries of the list of champions, the first one first."""
-        for key in self.store.keys(f"{self.namespace}/champions/"):
-            if key not in self._champions and (entry := get_record(self.store, key, ChampionEntry)):
-                self._champions[key] = entry
-        return [self._champions[key] for key in sorted(self._champions)]
+        """Return all entries of the list of champions, the first one first.
+
+        Their number grows with the age of the job: a run reads the last entry alone.
+        """
+        last = last_number(self.store, f"{self.namespace}/champions/")
+        entries = [self._champion_at(number) for number in range(1, last + 1)]
+        return [entry for entry in entries if entry is not None]
 
     def was_champion(self, version: str) -> bool:
-        """Return whether a version is or was champion."""
-        return champions.was_champion(self.champions(), version)
+        """Return whether a version is champion, or was among the last ones."""
+        return champions.was_champion(self.champion_entry()[1], version)
+
+    def demotion(self, version: str) -> ChampionEntry | None:
+        """Return the entry that demoted a version; None if it is not demoted."""
+        _, last = self.champion_entry()
+        return None if last is None else self._champion_at(last.demotions.get(version, 0))
 
     def promote(
         self,
-        version: str,
+        version: str | None,
         after: int,
         reason: str,
         *,
         demoted: str | None = None,
         cause: Demotion | None = None,
+        chosen: bool = False,
+        checked: Iterable[str] = (),
     ) -> bool:
         """Make a version champion after the champion numbered `after`.
 
         Args:
-            version: the champion from here on.
+            version: the champion from here on; None: there is none until the next promotion.
             after: the number that `champion` gave; 0 if there was none.
             reason: why, for people.
             demoted: the version that loses champion status with it, permanently.
             cause: why it does.
+            chosen: whether a person chose the version, against or without the gate.
+            checked: the versions whose public score was compared already.
 
         Returns:
             False if another writer came first: read the champion again, and decide again.
         """
-        entry = ChampionEntry(
+        entry = champions.following_entry(
+            self._champion_at(after),
+            after + 1,
             version=version,
             reason=reason,
             at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             demoted=demoted,
             cause=cause,
+            chosen=chosen,
+            checked=checked,
         )
         return append(self.store, f"{self.namespace}/champions/", after, entry)
 
     def fallback(self) -> str | None:
         """Return the champion that a rollback goes back to; None if there is none."""
-        return champions.fallback(self.champions(), lambda name: self.version(name) is not None)
-
-    def demotions(self) -> dict[str, ChampionEntry]:
-        """Return the entry that demoted each version which lost champion status permanently."""
-        return champions.demotions(self.champions())
+        return champions.fallback(self.champion_entry()[1], lambda name: self.version(name) is not None)
 
     # What `prune` needs
 

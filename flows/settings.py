@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     agreement: float = Field(
         0.95, ge=0, le=1, description="Lowest share of test rows on which challenger and champion agree"
     )
+    rejections: int = Field(
+        7, ge=1, le=1000, description="Rejected nights in a row that lead to a notification"
+    )
     split_seed: int = Field(
         0, ge=0, le=2**32 - 1, description="Split of the digits that the practice server uses"
     )

@@ -9,7 +9,8 @@ MnistError
 │   in flows
 ├── SettingsError               a setting that is unknown, misspelled or out of range
 ├── RecordError                 a stored object with a wrong or missing field
-├── StoreError                  the store cannot be read or written, or an object has changed
+├── StoreError                  the store cannot be read or written
+│   └── DamagedObjectError      an object is missing or has changed
 ├── CompetitionError            the competition's server refused, failed or could not be reached
 │   ├── QuotaSpentError         no submission is left today
 │   ├── SubmissionRefusedError  the server did not accept the file
@@ -22,6 +23,7 @@ MnistError
 ├── ChildError                  a child run that failed or did not end
 ├── DeploymentError             Prefect's server, a pool or a schedule cannot be set up
 │   in infra
+├── ForwardError                another server than the deployment's answers on its port
 └── PracticeError               the practice server cannot be started
 """
 

@@ -225,7 +225,7 @@ def _new_champion(block: UUID) -> "AutomationCore":
     return AutomationCore(
         name=Name.CHAMPION,
         trigger=EventTrigger(
-            expect={"mnist.champion.promoted", "mnist.champion.rolled-back"},
+            expect={f"mnist.champion.{event}" for event in ("promoted", "rolled-back", "unbeaten")},
             posture=Posture.Reactive,
             threshold=1,
             within=timedelta(0),

@@ -63,7 +63,7 @@ class JobStatus(Record):
     """How the job stands.
 
     Attributes:
-        champion: None before the first one.
+        champion: None before the first one, and after the alarm of a first one.
         nights: the last `NIGHTS` that ended, the latest first.
         pending: submissions without a score.
         unknown: the version of which it is unknown whether it was submitted; the next run finds out.
@@ -84,7 +84,7 @@ class JobStatus(Record):
 def status(settings: Settings) -> JobStatus:
     """Return how the job stands."""
     registry = open_registry(settings)
-    champions = registry.champions()
+    _, champion = registry.champion_entry()
     last = lease.Watch().look(registry)
     over = last.age_s >= lease.LEASE_S or last.holder_has_ended
     state = None if last.entry is None else last.entry.state
@@ -96,9 +96,9 @@ def status(settings: Settings) -> JobStatus:
         quota_error = str(error)
     return JobStatus(
         namespace=registry.namespace,
-        champion=ChampionSummary(**dict(summarise(registry, champions[-1].version)), since=champions[-1].at)
-        if champions
-        else None,
+        champion=None
+        if champion is None or champion.version is None
+        else ChampionSummary(**dict(summarise(registry, champion.version)), since=champion.at),
         nights=[_night(registry, entry) for entry in registry.nights(NIGHTS)[::-1]],
         pending=[PendingSubmission(version=made.version, ref=made.ref) for made in registry.unscored()],
         unknown=version if over and state is LeaseState.SENT else None,
@@ -145,7 +145,7 @@ def _last_namespace(store: Store, settings: Settings) -> str:
 
 
 def _night(registry: Registry, entry: NightEntry) -> NightSummary:
-    demotion, score = registry.demotions().get(entry.version), registry.score(entry.version)
+    demotion, score = registry.demotion(entry.version), registry.score(entry.version)
     return NightSummary(
         night=entry.run.night,
         run=entry.run.key,

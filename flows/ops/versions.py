@@ -1,4 +1,4 @@
-"""The versions of a namespace: list them, roll the champion back, prune old ones.
+"""The versions of a namespace: list them, choose another champion, prune old ones.
 
 Needs no Prefect, and is safe while a run is under way: it writes the next entry of a numbered list, and
 deletes only what no run can need.
@@ -8,7 +8,8 @@ from enum import StrEnum
 
 import flows.prune
 from flows.ops.status import VersionSummary, open_registry, summarise
-from flows.records import Demotion, PruneResult, Record
+from flows.policy.champions import was_champion
+from flows.records import ChampionEntry, Demotion, PruneResult, Record
 from flows.settings import Settings, SettingsError
 
 
@@ -35,8 +36,8 @@ class VersionList(Record):
     versions: list[VersionRow]
 
 
-class Rollback(Record):
-    """The champion after a rollback, and the entry's reason."""
+class ChampionChange(Record):
+    """The champion that a person chose, and the entry's reason."""
 
     namespace: str
     champion: VersionSummary
@@ -52,23 +53,31 @@ class Pruned(PruneResult):
 def versions(settings: Settings) -> VersionList:
     """Return all versions with their scores and roles."""
     registry = open_registry(settings)
-    _, champion = registry.champion()
-    demoted = registry.demotions()
+    _, last = registry.champion_entry()
     rows = []
     for name in registry.versions():
         submission = registry.submission(name)
-        if name == champion:
-            role = Role.CHAMPION
-        elif name in demoted:
-            role = Role.DEMOTED
-        else:
-            role = Role.FORMER if registry.was_champion(name) else Role.NONE
-        summary = dict(summarise(registry, name))
-        rows.append(VersionRow(**summary, submission=submission.ref if submission else None, role=role))
+        rows.append(
+            VersionRow(
+                **dict(summarise(registry, name)),
+                submission=submission.ref if submission else None,
+                role=_role(last, name),
+            )
+        )
     return VersionList(namespace=registry.namespace, versions=rows)
 
 
-def rollback(settings: Settings) -> Rollback:
+def _role(last: ChampionEntry | None, version: str) -> Role:
+    if last is None:
+        return Role.NONE
+    if version == last.version:
+        return Role.CHAMPION
+    if version in last.demotions:
+        return Role.DEMOTED
+    return Role.FORMER if was_champion(last, version) else Role.NONE
+
+
+def rollback(settings: Settings) -> ChampionChange:
     """Demote the champion permanently and promote the one before it; submit nothing.
 
     Raises:
@@ -83,9 +92,43 @@ def rollback(settings: Settings) -> Rollback:
                 f"there is no champion before {champion}" if champion else "there is no champion",
                 "the next nightly run may promote another version",
             )
-        reason = f"rolled back manually: {champion} is demoted and never promoted again"
+        reason = (
+            f"rolled back manually: {champion} is demoted and not promoted again, except by "
+            f"`python -m flows promote --version {champion}`"
+        )
         if registry.promote(before, number, reason, demoted=champion, cause=Demotion.ROLLBACK):
-            return Rollback(namespace=registry.namespace, champion=summarise(registry, before), reason=reason)
+            return ChampionChange(
+                namespace=registry.namespace, champion=summarise(registry, before), reason=reason
+            )
+
+
+def promote(settings: Settings, version: str) -> ChampionChange:
+    """Make a version champion that a person chose, such as one that was rolled back; submit nothing.
+
+    Raises:
+        SettingsError: there is no such version, it is champion already, or the alarm demoted it.
+    """
+    registry = open_registry(settings)
+    if registry.version(version) is None:
+        raise SettingsError(
+            f"--version {version}: there is no such version under {registry.location('versions', version)}",
+            "`python -m flows versions` lists those that exist",
+        )
+    while True:
+        number, champion = registry.champion()
+        if champion == version:
+            raise SettingsError(f"--version {version}: it is the champion already")
+        demotion = registry.demotion(version)
+        if demotion is not None and demotion.cause is Demotion.ALARM:
+            raise SettingsError(
+                f"--version {version}: the alarm demoted it: {demotion.reason}",
+                "its score would raise the alarm again; promote another version",
+            )
+        reason = f"promoted manually instead of {champion}" if champion else "promoted manually"
+        if registry.promote(version, number, reason, chosen=True):
+            return ChampionChange(
+                namespace=registry.namespace, champion=summarise(registry, version), reason=reason
+            )
 
 
 def prune(settings: Settings, keep: int) -> Pruned:

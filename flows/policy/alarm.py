@@ -1,23 +1,26 @@
-"""The alarm: a public score that contradicts the champion before it.
+"""The alarm: a public score that contradicts the champion before it, or the version's own held-out accuracy.
 
 Of d test rows on which two equally good versions differ, the difference of their correct rows has a standard
 deviation of at most √d. A champion whose score is more than four of these lower is a bad one.
+
+If no earlier champion has a score, the score and the held-out accuracy are two independent estimates of one
+share. Four standard errors of their difference, and not less than eight test rows, are allowed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.policy.champions import demotions
 from flows.records import ChampionEntry, Demotion
 
 DEVIATIONS = 4
 """Standard deviations of the difference between two equally good versions that raise the alarm."""
+ROWS_MIN = 8
+"""Test rows by which a score may always be below the held-out accuracy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,22 +43,25 @@ class Alarm:
 
     Attributes:
         version: the champion with the low score.
-        fallback: the champion before it, which is champion again if no later one is; empty if the alarm was
-            acted on already.
+        fallback: the champion before it, which is champion again if no later one is; None if there is none.
         reason: for people.
     """
 
     version: str
-    fallback: str
+    fallback: str | None
     reason: str
 
 
-def recorded_alarm(version: str, champions: Sequence[ChampionEntry]) -> Alarm | None:
-    """Return the alarm by which a version was demoted already; None if it was not."""
-    entry = demotions(champions).get(version)
-    if entry is None or entry.cause is not Demotion.ALARM:
+def recorded_alarm(version: str, demotion: ChampionEntry | None) -> Alarm | None:
+    """Return the alarm by which a version was demoted already; None if it was not.
+
+    Args:
+        version: the version.
+        demotion: the entry that demoted it; None if it is not demoted.
+    """
+    if demotion is None or demotion.cause is not Demotion.ALARM:
         return None
-    return Alarm(version, "", entry.reason)
+    return Alarm(version, demotion.version, demotion.reason)
 
 
 def find_alarm(champion: Scored, before: Scored) -> Alarm | None:
@@ -74,6 +80,36 @@ def find_alarm(champion: Scored, before: Scored) -> Alarm | None:
     )
 
 
-def champion_after(alarm: Alarm, current: str | None) -> str:
+def find_held_out_alarm(
+    champion: Scored, accuracy: float, rows: int, fallback: str | None = None
+) -> Alarm | None:
+    """Compare a champion's public score with its own held-out accuracy; None if it is not too low.
+
+    Args:
+        champion: one without an earlier champion whose score is known.
+        accuracy: on its held-out rows.
+        rows: number of its held-out rows.
+        fallback: the champion before it; None if it is the first one.
+    """
+    tested = len(champion.labels)
+    error = (round((1 - accuracy) * rows) + 2) / (rows + 4)  # so that no error at all is not taken as certain
+    deviation = math.sqrt(error * (1 - error) * (1 / tested + 1 / rows))
+    bound = max(DEVIATIONS * deviation, ROWS_MIN / tested)
+    if not champion.public_score < accuracy - bound:
+        return None
+    after = (
+        "there is no champion until the next promotion"
+        if fallback is None
+        else f"{fallback} is champion again"
+    )
+    return Alarm(
+        champion.version,
+        fallback,
+        f"public score {champion.public_score:.5f} of {champion.version} is more than {bound:.5f} below its "
+        f"accuracy {accuracy:.5f} on {rows} held-out rows; it is not promoted again, and {after}",
+    )
+
+
+def champion_after(alarm: Alarm, current: str | None) -> str | None:
     """Return who is champion after an alarm: a later champion stays, else the one before takes over."""
-    return alarm.fallback if current is None or current == alarm.version else current
+    return alarm.fallback if current == alarm.version else current

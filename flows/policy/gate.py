@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.held_out import HeldOut
-from flows.policy.champions import demotions, was_champion
+from flows.policy.champions import was_champion
 from flows.records import ChampionEntry
-
-if TYPE_CHECKING:
-    from mnist_core import Comparison
 
 
 class Rule(StrEnum):
@@ -39,6 +35,8 @@ class Rule(StrEnum):
     """No row was held out from both."""
     MARGIN = "margin"
     """How its errors compare with the champion's decided."""
+    DRIFT = "drift"
+    """It is worse than an earlier champion, which small steps down have left behind."""
     AGREEMENT = "agreement"
     """Its predictions differ too much from the champion's."""
 
@@ -80,6 +78,18 @@ class Candidate:
     members: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """An earlier champion, on whose level the challengers must stay.
+
+    Attributes:
+        held_out: its predictions for the rows that it was not trained on.
+    """
+
+    version: str
+    held_out: HeldOut
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What the gate decided.
@@ -97,41 +107,50 @@ class Verdict:
     forced: bool = False
 
     def force(self) -> Verdict:
-        """Return the verdict of a person who lets the version pass whatever the rule says."""
-        if self.passed:
+        """Return the verdict of a person who lets the version pass whatever the rule says.
+
+        What was demoted stays so: that a score or a person found it bad is more than the gate knows.
+        """
+        if self.passed or self.rule is Rule.DEMOTED:
             return self
         return Verdict(True, self.rule, f"forced: {self.reason}", forced=True)
 
 
-def standing(version: str, champions: Sequence[ChampionEntry]) -> Verdict | None:
+def standing(version: str, last: ChampionEntry | None, demotion: ChampionEntry | None) -> Verdict | None:
     """Decide about a version that was champion already; None if it never was.
 
     Args:
         version: the one to judge.
-        champions: all champions, the first one first.
+        last: the last entry of the list of champions; None if it is empty.
+        demotion: the entry that demoted the version; None if it is not demoted.
     """
-    if (demotion := demotions(champions).get(version)) is not None:
+    if demotion is not None:
         return Verdict(False, Rule.DEMOTED, demotion.reason)
-    if champions and champions[-1].version == version:
+    if last is not None and last.version == version:
         return Verdict(True, Rule.CHAMPION, "it is the champion")
-    if was_champion(champions, version):
+    if was_champion(last, version):
         return Verdict(True, Rule.CHAMPION, "it was champion; a later version is champion now")
     return None
 
 
 def judge(
-    challenger: Candidate, champion: Candidate | None, limits: Limits, classes: Sequence[str]
+    challenger: Candidate,
+    champion: Candidate | None,
+    limits: Limits,
+    classes: Sequence[str],
+    reference: Reference | None = None,
 ) -> Verdict:
     """Decide whether a challenger may become champion.
 
     It must reach its floor, predict every class, have no more errors than the champion on the rows held out
-    from both, within a margin, and agree with the champion on most test rows.
+    from both, within a margin, nor than an earlier champion, and agree with the champion on most test rows.
 
     Args:
         challenger: the version to judge.
         champion: the champion; None if there is none.
         limits: where the lines are.
         classes: names of the competition's classes, in the order of their numbers.
+        reference: the champion of many promotions ago; None if there is none.
     """
     verdict = _judge_alone(challenger, limits, classes)
     if verdict is not None:
@@ -143,7 +162,7 @@ def judge(
             f"validation accuracy {challenger.valid_accuracy:.4f} reaches the floor {limits.floor:.4f}, "
             "and there is no champion",
         )
-    return _judge_against(challenger, champion, limits)
+    return _judge_against(challenger, champion, limits, reference)
 
 
 def _judge_alone(challenger: Candidate, limits: Limits, classes: Sequence[str]) -> Verdict | None:
@@ -164,28 +183,27 @@ def _judge_alone(challenger: Candidate, limits: Limits, classes: Sequence[str]) 
     return None
 
 
-def _judge_against(challenger: Candidate, champion: Candidate, limits: Limits) -> Verdict:
+def _judge_against(
+    challenger: Candidate, champion: Candidate, limits: Limits, reference: Reference | None
+) -> Verdict:
     name = champion.version
     if challenger.members and challenger.members == champion.members:
         return Verdict(
             False, Rule.UNCHANGED, "none of tonight's members replaces one of the champion's members"
         )
-    compared = _compare_errors(challenger.held_out, champion.held_out)
-    if compared is None:
+    found = _compare_errors(challenger.held_out, champion.held_out, limits)
+    if found is None:
         return Verdict(
             False,
             Rule.NOTHING_IN_COMMON,
             f"no row was held out from both it and champion {name}; train again with --fresh",
         )
-    more = compared.only_b - compared.only_a
-    error = compared.standard_error * compared.n
-    margin = max(limits.margin_errors * error, limits.margin_rows)
-    reason = (
-        f"{abs(more)} errors {'fewer' if more < 0 else 'more'} than champion {name} on {compared.n} rows "
-        f"held out from both (standard error {error:.1f}; up to {margin:.1f} more pass)"
-    )
-    if more > margin:
+    reason = found.reason(f"champion {name}")
+    if not found.within:
         return Verdict(False, Rule.MARGIN, reason)
+    drift = None if reference is None else _compare_errors(challenger.held_out, reference.held_out, limits)
+    if reference is not None and drift is not None and not drift.within:
+        return Verdict(False, Rule.DRIFT, drift.reason(f"the earlier champion {reference.version}"))
     agreement = float((challenger.labels == champion.labels).mean())
     if agreement < limits.agreement:
         return Verdict(
@@ -197,11 +215,46 @@ def _judge_against(challenger: Candidate, champion: Candidate, limits: Limits) -
     return Verdict(True, Rule.MARGIN, reason)
 
 
-def _compare_errors(challenger: HeldOut, champion: HeldOut) -> Comparison | None:
+@dataclass(frozen=True)
+class _Difference:
+    """The errors of a challenger beside another version's, on the rows held out from both.
+
+    Attributes:
+        more: errors that the challenger makes beyond the other's; negative if it makes fewer.
+        rows: that were compared.
+        error: standard error of `more`.
+        margin: how many more errors pass.
+    """
+
+    more: int
+    rows: int
+    error: float
+    margin: float
+
+    @property
+    def within(self) -> bool:
+        return self.more <= self.margin
+
+    def reason(self, other: str) -> str:
+        count = f"{abs(self.more)} errors {'fewer' if self.more < 0 else 'more'}"
+        return (
+            f"{count} than {other} on {self.rows} rows "
+            f"held out from both (standard error {self.error:.1f}; up to {self.margin:.1f} more pass)"
+        )
+
+
+def _compare_errors(challenger: HeldOut, other: HeldOut, limits: Limits) -> _Difference | None:
     """Compare two versions on the rows held out from both; None if there are none."""
     from mnist_core import compare
 
-    rows, here, there = np.intersect1d(challenger.rows, champion.rows, return_indices=True)
+    rows, here, there = np.intersect1d(challenger.rows, other.rows, return_indices=True)
     if not len(rows):
         return None
-    return compare(challenger.predicted[here], champion.predicted[there], challenger.labels[here])
+    found = compare(challenger.predicted[here], other.predicted[there], challenger.labels[here])
+    error = found.standard_error * found.n
+    return _Difference(
+        more=found.only_b - found.only_a,
+        rows=found.n,
+        error=error,
+        margin=max(limits.margin_errors * error, limits.margin_rows),
+    )

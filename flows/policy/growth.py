@@ -43,17 +43,17 @@ def member_number(member: int, night: str, *, size: int, limit: int, per_night: 
 
 
 def grow(
-    before: Sequence[str], tonight: Sequence[str], held_out: Mapping[str, HeldOut], limit: int
+    before: Sequence[str], tonight: Sequence[str], folds: Mapping[str, int | None], limit: int
 ) -> Growth:
     """Choose the members of tonight's ensemble: the champion's, then tonight's, up to the limit.
 
-    Beyond the limit a new member replaces the one of its own fold without which the ensemble makes fewest
-    errors on that fold's rows, if these are not more than with it.
+    Beyond the limit a new member replaces the oldest one of its own fold, whichever of them is better: the
+    held-out rows judge the whole, so they must not choose its parts.
 
     Args:
         before: the champion's members.
         tonight: the members that this night trained.
-        held_out: held-out predictions of all of them, by version.
+        folds: the fold that each of them holds out, by version.
         limit: most members.
     """
     members, notes = list(before), []
@@ -63,31 +63,14 @@ def grow(
         if len(members) < limit:
             members.append(name)
             continue
-        old, note = _find_replaced(name, members, held_out)
-        notes.append(note)
-        if old is not None:
-            members[members.index(old)] = name
+        fold = [old for old in members if folds[old] == folds[name] and old not in tonight]
+        if not fold:
+            notes.append(f"{name} is not used: no earlier member of the full ensemble holds out its fold")
+            continue
+        oldest = min(fold)  # a name begins with its night; of one night the first by name
+        members[members.index(oldest)] = name
+        notes.append(f"{name} replaces {oldest}, the oldest member of its fold")
     return Growth(tuple(members), tuple(notes))
-
-
-def _find_replaced(
-    name: str, members: Sequence[str], held_out: Mapping[str, HeldOut]
-) -> tuple[str | None, str]:
-    """Return the member of a full ensemble that a new one replaces, if any, and why."""
-    rows = set(held_out[name].rows.tolist())
-    fold = [old for old in members if set(held_out[old].rows.tolist()) == rows]
-    if not fold:
-        return None, f"{name} is not used: no member of the full ensemble holds out its fold"
-    errors = _errors(fold, held_out)
-    fewest, old = min((_errors([*(set(fold) - {old}), name], held_out), old) for old in fold)
-    if fewest <= errors:
-        return old, f"{name} replaces {old}: {fewest} errors on its fold instead of {errors}"
-    return None, f"{name} is not used: {fewest} errors on its fold instead of {errors}"
-
-
-def _errors(fold: Sequence[str], held_out: Mapping[str, HeldOut]) -> int:
-    """Return the errors that members of one fold make together on its rows."""
-    return combine([held_out[name] for name in sorted(fold)])[0].errors
 
 
 def combine(members: Sequence[HeldOut]) -> tuple[HeldOut, float | None]:

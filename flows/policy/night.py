@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from flows.policy.gate import Rule
 from flows.records import Decision, NightEntry
 
 
@@ -56,3 +57,33 @@ def version_to_submit(
     if passed:
         return version
     return None if champion_is_submitted else champion
+
+
+def rejections_after(before: NightEntry | None, decision: Decision) -> int:
+    """Return how many nights in a row were rejected, with the one that ends with a decision.
+
+    Args:
+        before: the night before it; None if it is the first one.
+        decision: of the night that ends now.
+    """
+    if decision is not Decision.REJECTED:
+        return 0
+    return 1 + (0 if before is None else before.rejections)
+
+
+def why_unbeaten(rule: Rule, rejections: int, limit: int) -> str:
+    """Return why a person must look at the champion, which nobody replaces; empty if nobody must.
+
+    Args:
+        rule: the one that decided tonight.
+        rejections: nights in a row that were rejected, tonight's included.
+        limit: after so many of them, and again after each so many more, a person must look.
+    """
+    if rejections and rule is Rule.AGREEMENT:
+        return (
+            "tonight's version is as good on the held-out rows, but predicts too many test rows differently: "
+            "it or the champion predicts wrongly"
+        )
+    if rejections and rejections % limit == 0:
+        return f"{rejections} nights in a row were rejected"
+    return ""

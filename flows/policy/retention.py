@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from flows.records import ChampionEntry
+from flows.policy.champions import REFERENCE
 
-KEEP_CHAMPIONS = 30
-"""Number of most recent champions that are not pruned."""
+KEEP_CHAMPIONS = REFERENCE + 1
+"""Number of most recent champions that are not pruned: the gate compares with the oldest of them."""
 
 
 def versions_to_delete(
     written: Mapping[str, float],
-    champions: Sequence[ChampionEntry],
+    champions: Sequence[str],
     members: Mapping[str, Sequence[str]],
     *,
     keep: int,
@@ -24,22 +24,17 @@ def versions_to_delete(
 
     Args:
         written: when each version was written, seconds since the epoch.
-        champions: all champions, the first one first.
+        champions: the last champions, the latest first.
         members: the members of each version that is an ensemble.
         keep: number of most recent versions to keep.
         keep_champions: number of most recent champions to keep.
         before: what was written at this time or later is kept.
     """
     by_time = sorted(written, key=lambda name: (written[name], name))
-    kept = recent_champions(champions, keep_champions) | set(by_time[-keep:])
+    kept = set(champions[:keep_champions]) | set(by_time[-keep:])
     kept |= {name for name, time in written.items() if time >= before}
     kept |= {member for name in kept for member in members.get(name, ())}
     return [name for name in by_time if name not in kept]
-
-
-def recent_champions(champions: Sequence[ChampionEntry], keep: int) -> set[str]:
-    """Return the versions that the last champions are."""
-    return {entry.version for entry in champions[-keep:]}
 
 
 def objects_to_delete(written: Mapping[str, float], named: set[str], *, before: float) -> list[str]:

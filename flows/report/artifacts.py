@@ -63,7 +63,7 @@ def emit_champion_event(event: str, namespace: str, version: str, reason: str) -
     """Emit an event about a champion, on which automations send notifications.
 
     Args:
-        event: `promoted` or `rolled-back`.
+        event: `promoted`, `rolled-back`, or `unbeaten` if a person must look at it.
         namespace: of the registry.
         version: the champion.
         reason: why, for people.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from flows.policy.champions import was_champion
 from flows.records import (
     ChampionResult,
     Decision,
@@ -121,8 +122,7 @@ def read_history(registry: Registry, last: int = LAST) -> list[Entry]:
     """Return the last nights that ended, the oldest first."""
     from mnist_core.evaluation import wilson
 
-    promoted = {champion.version for champion in registry.champions()}
-    demoted = registry.demotions()
+    _, champion = registry.champion_entry()
     rows = registry.spec.test_rows
     entries = []
     for night in registry.nights(last):
@@ -136,8 +136,9 @@ def read_history(registry: Registry, last: int = LAST) -> list[Entry]:
                 decision=night.decision,
                 valid=None if valid is None or interval is None else (valid, *interval),
                 public=None if score is None else (score, *wilson(round(score * rows), rows)),
-                champion=night.version in promoted,
-                demoted=night.version in demoted,
+                champion=night.decision in (Decision.PROMOTED, Decision.DEFERRED)
+                or was_champion(champion, night.version),
+                demoted=champion is not None and night.version in champion.demotions,
             )
         )
     return entries

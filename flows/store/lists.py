@@ -26,6 +26,10 @@ R = TypeVar("R", bound=Record)
 log = logging.getLogger("mnist")
 
 
+class DamagedObjectError(StoreError):
+    """A content-addressed object is missing, or its bytes have changed."""
+
+
 def put_object(store: Store, source: Path | bytes, written: Written | None = None) -> str:
     """Put a content-addressed object; putting it again renews its time.
 
@@ -43,16 +47,16 @@ def get_object(store: Store, digest: str) -> bytes:
     """Return the bytes of a content-addressed object, checked against their digest.
 
     Raises:
-        StoreError: the object is missing or its bytes have changed.
+        DamagedObjectError: the object is missing or its bytes have changed.
     """
     key = f"objects/{digest}"
     data = store.get(key)
+    remedy = "restore it from a backup; without one, train another version with --fresh"
     if data is None:
-        raise StoreError(f"{store.location(key)} is missing", "train its version again with --fresh")
+        raise DamagedObjectError(f"{store.location(key)} is missing", remedy)
     if hashlib.sha256(data).hexdigest() != digest:
-        raise StoreError(
-            f"{store.location(key)} has changed since it was written (its sha256 differs)",
-            "remove it and train its version again with --fresh",
+        raise DamagedObjectError(
+            f"{store.location(key)} has changed since it was written (its sha256 differs)", remedy
         )
     return data
 

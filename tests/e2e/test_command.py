@@ -270,7 +270,7 @@ def test_help_lists_the_commands_and_version_is_printed():
         [sys.executable, "-m", "flows", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    for command in ("nightly", "train", "submit", "status", "versions", "rollback", "prune"):
+    for command in ("nightly", "train", "submit", "status", "versions", "rollback", "promote", "prune"):
         assert command in done.stdout
     done = subprocess.run(
         [sys.executable, "-m", "flows", "--version"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -177,20 +177,45 @@ def test_a_night_run_again_keeps_the_ensemble_it_became_champion_with(small, pub
     assert assemble.fn(run, first.version) == first.version
 
 
-def test_members_that_help_nothing_leave_the_champion(small, publish_members, monkeypatch):
-    """A full ensemble keeps its members where new ones would make more errors, and the night is rejected."""
+def test_the_gate_judges_a_full_ensemble_whose_oldest_members_were_replaced(
+    small, publish_members, monkeypatch
+):
+    """No held-out row chooses the members: worse ones replace the oldest, and the night is rejected."""
     monkeypatch.setitem(ensemble.PRESETS, "fast", ensemble.Recipe(5, ("fast", "fast"), 1))
     monkeypatch.setenv("MNIST_MEMBERS", "5")
-    publish_members(NIGHTS[0], count=5, errors=0)
+    publish_members(NIGHTS[0], count=5, errors=10)
     champion = nightly(NIGHTS[0])
     publish_members(NIGHTS[1], count=5, errors=40)
 
     result = nightly(NIGHTS[1])
 
     assert result.decision == "rejected"
-    assert "none of tonight's members replaces" in result.reason
+    assert f"150 errors more than champion {champion.version}" in result.reason
+    assert not set(small.registry.members_of(result.version)) & set(
+        small.registry.members_of(champion.version)
+    )
     assert result.champion.version == champion.version
     assert len(small.server.submissions()) == 1
+    publish_members(NIGHTS[2], count=5, errors=10)
+    assert nightly(NIGHTS[2]).decision == "promoted"
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "held_out.npz"])
+def test_a_member_that_was_damaged_is_left_out(small, publish_members, caplog, file):
+    """An object of the champion's that is gone or has changed does not end this night and all others."""
+    publish_members(NIGHTS[0])
+    first = nightly(NIGHTS[0])
+    registry = small.registry
+    broken, whole = registry.members_of(first.version)
+    (registry.store.root / "objects" / registry.version(broken).objects[file]).write_bytes(b"changed")
+    publish_members(NIGHTS[1])
+
+    result = nightly(NIGHTS[1], force=True)
+
+    assert result.decision == "promoted"
+    assert registry.members_of(result.version)[0] == whole
+    assert broken not in registry.members_of(result.version)
+    assert f"member {broken} is left out of the ensemble" in caplog.text
 
 
 def test_a_member_is_trained_alone_if_it_is_asked_for(small):

@@ -1,9 +1,12 @@
 """A public score far below an earlier champion's: the alarm, whenever the score comes."""
 
+import numpy as np
 import pytest
 
 from flows.nightly import AlarmError, nightly
 from flows.records import Demotion
+from flows.submit import submit
+from mnist_core.submission import to_csv
 
 NIGHT = "2026-11-23"
 WRONG = 100
@@ -130,5 +133,48 @@ def test_a_low_score_of_an_earlier_champion_is_reported_and_no_rollback_goes_bac
 
     registry = started.registry
     assert registry.champion()[1] == later
-    assert bad in registry.demotions()
+    assert registry.demotion(bad).cause is Demotion.ALARM
     assert registry.fallback() == good
+
+
+def test_a_first_champion_far_below_its_held_out_accuracy_is_demoted(job):
+    """There is nobody to go back to: the namespace has no champion, and the next night is not locked out."""
+    started = job()
+    bad = started.publish()
+    labels = np.arange(started.server.spec.test_rows) % started.server.spec.class_count
+    started.registry.put_predictions(bad, to_csv(labels, started.server.spec))
+
+    for _ in range(2):
+        with pytest.raises(AlarmError, match=f"of {bad} is more than .* held-out rows") as caught:
+            nightly(NIGHT)
+        assert caught.value.result.decision == "failed"
+        assert caught.value.result.champion is None
+
+    assert started.registry.champion() == (2, None)
+    good = started.publish(night="2026-11-24")
+    assert nightly("2026-11-24").decision == "promoted"
+    assert started.registry.champion() == (3, good)
+    assert started.registry.fallback() is None
+
+
+def test_a_score_that_submit_read_is_compared_by_the_next_night_unless_it_is_dry(job, monkeypatch):
+    """The version is not champion any more; a dry run warns, demotes nothing and ends well."""
+    started = job(score_seconds=1.0)
+    started.publish()
+    good = nightly(NIGHT).version
+    bad = publish_bad(started, "2026-11-24", good)
+    monkeypatch.setenv("MNIST_SCORE_WAIT_S", "0")
+    ref = nightly("2026-11-24").submission.ref
+    later = started.publish(night="2026-11-25")
+    assert started.registry.promote(later, 2, "while the score was not out")
+    started.server.scored(ref)
+    submit(bad)
+    assert started.registry.score(bad) is not None
+
+    assert nightly("2026-11-25", dry_run=True).decision == "dry-run"
+    assert started.registry.champion() == (3, later)
+    with pytest.raises(AlarmError, match=f"of {bad}"):
+        nightly("2026-11-25")
+
+    assert started.registry.demotion(bad).cause is Demotion.ALARM
+    assert started.registry.champion() == (4, later)

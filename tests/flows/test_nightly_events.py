@@ -1,10 +1,14 @@
 """The event that a night leaves on Prefect's server, which notifications rest on."""
 
+from uuid import uuid4
+
 import prefect.events
 import pytest
 
 from flows.kaggle.errors import SubmissionRefusedError
 from flows.nightly import nightly
+from flows.ops.automations import Name, automations
+from flows.settings import Settings
 
 NIGHT = "2026-11-23"
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -61,3 +65,44 @@ def test_a_night_whose_submission_is_refused_ends_as_failed(job, events):
         nightly(NIGHT)
 
     assert [payload["decision"] for payload in ends(events)] == ["failed"]
+
+
+def unbeaten(events):
+    """The reasons for which a person must look at the champion."""
+    return [payload["reason"] for name, _, payload in events if name == "mnist.champion.unbeaten"]
+
+
+def test_rejections_in_a_row_are_notified_and_a_good_night_begins_a_new_row(job, events, monkeypatch):
+    """Two are two; with a promotion between them they are not in a row."""
+    monkeypatch.setenv("MNIST_REJECTIONS", "2")
+    started = job()
+    notified = []
+    for day, errors in enumerate((0, 60, 0, 60, 60, 60), 20):
+        started.publish(night=f"2026-11-{day}", errors=errors)
+        nightly(f"2026-11-{day}")
+        notified.append(len(unbeaten(events)))
+
+    assert notified == [0, 0, 0, 0, 1, 1]
+    assert unbeaten(events)[0].startswith("2 nights in a row were rejected: 60 errors more")
+
+
+def test_a_champion_that_only_the_agreement_keeps_is_notified_at_once(job, events):
+    """The challenger is as good on the held-out rows: one of the two predicts wrongly."""
+    started = job()
+    started.publish()
+    good = nightly(NIGHT).version
+    other = started.publish(night="2026-11-24")
+    started.change_predictions(other, good, rows=started.server.spec.test_rows // 10)
+
+    assert nightly("2026-11-24").decision == "rejected"
+
+    [reason] = unbeaten(events)
+    assert "it or the champion predicts wrongly" in reason
+
+
+def test_news_of_the_champion_are_notified():
+    """A promotion, a demotion, and a champion that a person must look at."""
+    [champion] = [entry for entry in automations(Settings(), uuid4(), []) if entry.name == Name.CHAMPION]
+
+    news = ("promoted", "rolled-back", "unbeaten")
+    assert champion.trigger.expect == {f"mnist.champion.{event}" for event in news}

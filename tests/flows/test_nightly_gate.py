@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from flows.nightly import nightly
+from flows.records import Demotion
+from flows.store.base import StoreError
 from mnist_core.submission import to_csv
 
 NIGHT = "2026-11-23"
@@ -97,3 +99,65 @@ def test_the_champion_is_replaced_unless_the_challenger_is_clearly_worse(job, er
     assert result.decision == decision
     assert f"{errors} errors more than champion {champion} on {rows} rows" in result.reason
     assert registry.champion()[1] == (challenger if decision == "promoted" else champion)
+
+
+def test_force_does_not_post_what_a_person_demoted(job):
+    """A deferred version that was rolled back stays rejected, and the champion stays."""
+    started = job()
+    first = started.publish()
+    nightly(NIGHT)
+    started.restart_server(daily_limit=0)
+    bad = started.publish(night="2026-11-24")
+    started.change_predictions(bad, first, rows=2)
+    assert nightly("2026-11-24").decision == "deferred"
+    registry = started.registry
+    assert registry.promote(first, 2, "rolled back", demoted=bad, cause=Demotion.ROLLBACK)
+    started.restart_server(daily_limit=10)
+
+    result = nightly("2026-11-24", force=True)
+
+    assert (result.decision, result.reason) == ("rejected", "rolled back")
+    assert registry.champion() == (3, first)
+    assert registry.submission(bad) is None
+    assert len(started.server.submissions()) == 1
+
+
+def test_steps_down_that_each_pass_are_stopped_together(job):
+    """Eight errors more pass once; eight more again are compared with the first champion, and rejected."""
+    started = job()
+    first = started.publish()
+    nightly(NIGHT)
+    started.publish(night="2026-11-24", errors=8)
+    assert nightly("2026-11-24").decision == "promoted"
+    started.publish(night="2026-11-25", errors=16)
+
+    result = nightly("2026-11-25")
+
+    assert result.decision == "rejected"
+    assert f"16 errors more than the earlier champion {first}" in result.reason
+
+
+def test_a_champion_whose_predictions_were_pruned_is_predicted_again(job):
+    """After a rollback the champion may be a version of which only the bundle is left."""
+    started = job()
+    champion = started.publish()
+    nightly(NIGHT)
+    registry = started.registry
+    registry.store.delete(f"{registry.namespace}/predictions/{champion}.json")
+    started.publish(night="2026-11-24")
+
+    assert nightly("2026-11-24").decision == "promoted"
+    assert registry.predictions(champion) is not None
+
+
+def test_a_champion_that_was_damaged_is_reported_with_the_way_out(job):
+    """Another night cannot repair it; a rollback can."""
+    started = job()
+    champion = started.publish()
+    nightly(NIGHT)
+    registry = started.registry
+    started.publish(night="2026-11-24", errors=1)
+    (registry.store.root / "objects" / registry.version(champion).objects["held_out.npz"]).write_bytes(b"x")
+
+    with pytest.raises(StoreError, match=f"champion {champion} cannot be read: .*flows rollback"):
+        nightly("2026-11-24")

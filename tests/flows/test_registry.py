@@ -249,6 +249,25 @@ def test_a_rollback_goes_back_to_a_champion_that_is_still_there(registry, folder
     assert registry.fallback() is None
 
 
+def test_what_a_run_asks_about_the_champions_reads_a_bounded_number_of_entries(registry, monkeypatch):
+    """After hundreds of promotions the last entry answers; a demotion's reason is one more."""
+    for number in range(300):
+        registry.promote(f"v{number}", number, "better")
+    registry.promote("v299", 300, "too low", demoted="v250", cause=Demotion.ALARM)
+    again = Registry(registry.store, registry.namespace)
+    read, get = [], registry.store.get
+    monkeypatch.setattr(registry.store, "get", lambda key: read.append(key) or get(key))
+
+    assert again.champion() == (301, "v299")
+    assert [again.was_champion(name) for name in ("v298", "never", "v0")] == [True, False, False]
+    assert again.demotion("v250").reason == "too low"
+    assert again.demotion("v249") is None
+    assert again.promote("v300", 301, "better")
+    assert again.demotion("v250").reason == "too low"
+
+    assert len([key for key in read if "/champions/" in key]) == 2
+
+
 def test_the_store_is_opened_again_with_the_same_content(registry, tmp_path):
     """Nothing that was recorded lives in the process alone."""
     registry.promote("a", 0, "first")

@@ -1,9 +1,10 @@
-"""`versions`, `rollback` and `prune`: each on a real store."""
+"""`versions`, `rollback`, `promote` and `prune`: each on a real store."""
 
 import pytest
 
 from flows.ops.status import status
-from flows.ops.versions import Role, prune, rollback, versions
+from flows.ops.versions import Role, promote, prune, rollback, versions
+from flows.records import Demotion
 from flows.settings import SettingsError
 
 SECOND = "2026-11-24"
@@ -71,3 +72,46 @@ def test_prune_counts_what_it_deleted(history):
     done = prune(history.settings, keep=1)
 
     assert done.to_json() == {"namespace": history.registry.namespace, "versions": 0, "objects": 0}
+
+
+def test_promote_undoes_a_rollback(history):
+    """The version is champion again, and not demoted any more; a rollback goes back as before."""
+    first = history.promote()
+    second = history.promote(SECOND)
+    rollback(history.settings)
+
+    done = promote(history.settings, second)
+
+    assert done.champion.version == second
+    assert history.registry.champion() == (4, second)
+    assert history.registry.demotion(second) is None
+    assert rollback(history.settings).champion.version == first
+
+
+def test_promote_refuses_what_the_alarm_demoted_and_what_is_not_there(history):
+    """Nothing changes; the words say why."""
+    first = history.promote()
+    second = history.promote(SECOND)
+    history.registry.promote(first, 2, "public score", demoted=second, cause=Demotion.ALARM)
+
+    for version, words in (
+        (second, "the alarm demoted it: public score"),
+        (first, "it is the champion already"),
+        ("2026-11-25-convnet-00000000", "there is no such version"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            promote(history.settings, version)
+    assert history.registry.champion() == (3, first)
+
+
+def test_a_namespace_without_a_champion_after_an_alarm_is_shown_as_such(history):
+    """`status` and `versions` work, a rollback finds nothing, and a person may promote another version."""
+    first = history.promote()
+    other = history.publish(SECOND)
+    history.registry.promote(None, 1, "public score", demoted=first, cause=Demotion.ALARM)
+
+    assert status(history.settings).champion is None
+    assert [row.role for row in versions(history.settings).versions] == [Role.DEMOTED, Role.NONE]
+    with pytest.raises(SettingsError, match="there is no champion"):
+        rollback(history.settings)
+    assert promote(history.settings, other).champion.version == other

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from flows.policy.alarm import Alarm, Scored, champion_after, find_alarm, recorded_alarm
+from flows.policy.alarm import (
+    Alarm,
+    Scored,
+    champion_after,
+    find_alarm,
+    find_held_out_alarm,
+    recorded_alarm,
+)
 from flows.records import ChampionEntry, Demotion
 
 ROWS = 10_000
@@ -51,18 +58,44 @@ def entry(version, **facts):
 )
 def test_an_alarm_is_recorded_with_its_cause(cause, recorded):
     """A version that a person demoted raised no alarm."""
-    champions = [entry("a"), entry("b"), entry("a", demoted="b", cause=cause)]
-
-    found = recorded_alarm("b", champions)
+    found = recorded_alarm("b", entry("a", demoted="b", cause=cause))
 
     assert (found is not None) is recorded
-    assert recorded_alarm("a", champions) is None
-    assert recorded_alarm("a", []) is None
+    assert recorded_alarm("a", None) is None
 
 
 @pytest.mark.parametrize(
-    ("current", "champion"), [("bad", "before"), ("later", "later"), ("before", "before"), (None, "before")]
+    ("score", "accuracy", "rows", "alarm"),
+    [
+        (0.99, 0.99, 8_400, False),  # a tie
+        (1.0, 0.99, 8_400, False),  # better
+        # p = (84 + 2) / 8,404: 4 · √(p(1 − p)(1/10,000 + 1/8,400)) = 0.00596
+        (0.9841, 0.99, 8_400, False),
+        (0.9840, 0.99, 8_400, True),
+        # no error at all: p = 2 / 8,404, and the bound is 4 · 0.00023 = 0.00091, more than 8 rows
+        (0.9991, 1.0, 8_400, False),
+        (0.9990, 1.0, 8_400, True),
+        # p = 2 / 10,000,004 ≈ 0: 8 of 10,000 rows are allowed
+        (0.99921, 1.0, 10_000_000, False),
+        (0.99919, 1.0, 10_000_000, True),
+        (0.844, 0.960, 300, True),
+        (float("nan"), 0.99, 8_400, False),
+    ],
+)
+def test_a_score_contradicts_the_held_out_accuracy(score, accuracy, rows, alarm):
+    """Beyond four standard errors of the difference, and beyond eight test rows."""
+    found = find_held_out_alarm(scored("first", score), accuracy, rows)
+
+    assert (found is not None) is alarm
+    if found is not None:
+        assert (found.version, found.fallback) == ("first", None)
+        assert f"on {rows} held-out rows" in found.reason
+        assert "no champion until the next promotion" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("current", "champion"), [("bad", "before"), ("later", "later"), ("before", "before"), (None, None)]
 )
 def test_a_later_champion_stays_after_an_alarm(current, champion):
-    """If the bad version is champion, the one before it takes over."""
+    """If the bad version is champion, the one before it takes over; a list without a champion stays so."""
     assert champion_after(Alarm("bad", "before", ""), current) == champion

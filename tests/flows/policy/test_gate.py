@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flows.held_out import HeldOut
-from flows.policy.gate import Candidate, Limits, Rule, judge, standing
+from flows.policy.gate import Candidate, Limits, Reference, Rule, Verdict, judge, standing
 from flows.records import ChampionEntry, Demotion
 
 CLASSES = tuple("0123456789")
@@ -163,6 +163,32 @@ def test_force_passes_what_was_rejected_and_says_so():
     assert passed.force() == passed
 
 
+def test_force_does_not_pass_what_was_demoted():
+    """The alarm or a person knew more of it than the gate; `promote` is the command to undo a rollback."""
+    demoted = Verdict(False, Rule.DEMOTED, "rolled back manually")
+
+    assert demoted.force() == demoted
+
+
+@pytest.mark.parametrize(("wrong", "rule"), [(16, Rule.MARGIN), (17, Rule.DRIFT), (25, Rule.MARGIN)])
+def test_small_steps_down_end_at_the_margin_to_an_earlier_champion(wrong, rule):
+    """Each step is within the champion's margin; together they may not exceed it either."""
+    champion, limits = candidate("champion", wrong=range(16)), replace(LIMITS, margin_errors=0.0)
+    reference = Reference("earlier", held_out(range(8)))
+
+    verdict = judge(candidate(wrong=range(wrong)), champion, limits, CLASSES, reference)
+
+    assert (verdict.passed, verdict.rule) == (wrong == 16, rule)
+    assert ("than the earlier champion earlier on 200 rows" in verdict.reason) is (rule is Rule.DRIFT)
+
+
+def test_an_earlier_champion_without_a_common_row_shows_no_drift():
+    """It was trained on all the challenger's held-out rows; the champion alone decides."""
+    reference = Reference("earlier", held_out(first=ROWS))
+
+    assert judge(candidate(), candidate("champion"), LIMITS, CLASSES, reference).passed
+
+
 def entry(version, **facts):
     """An entry of the list of champions."""
     return ChampionEntry(version=version, reason=f"why {version}", at="2026-11-23T00:00:00+00:00", **facts)
@@ -178,14 +204,15 @@ def entry(version, **facts):
 )
 def test_a_version_that_was_champion_is_not_judged_again(version, passed, rule, reason):
     """It passes, unless it was demoted; then the reason is the demotion's."""
-    champions = [entry("a"), entry("b"), entry("a", demoted="b", cause=Demotion.ALARM), entry("c")]
+    demotion = entry("a", demoted="b", cause=Demotion.ALARM)
+    last = entry("c", before=("a",), demotions={"b": 3})
 
-    verdict = standing(version, champions)
+    verdict = standing(version, last, demotion if version == "b" else None)
 
     assert (verdict.passed, verdict.rule, verdict.reason) == (passed, rule, reason)
 
 
 def test_a_version_that_never_was_champion_is_judged():
     """Nothing is known of it, with champions or without."""
-    assert standing("d", [entry("a")]) is None
-    assert standing("d", []) is None
+    assert standing("d", entry("a"), None) is None
+    assert standing("d", None, None) is None

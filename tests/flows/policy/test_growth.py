@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from flows.held_out import HeldOut
+from flows.policy.champions import REFERENCE
+from flows.policy.gate import Candidate, Limits, Reference, judge
 from flows.policy.growth import combine, grow, member_number
 
 FOLDS = 5
@@ -21,29 +23,79 @@ def held_out(fold, wrong=(), sure=0.9):
 @pytest.mark.parametrize(
     ("before", "tonight", "limit", "members", "note"),
     [
-        ([], ["a"], 5, ["a"], ""),
-        (["a", "b"], ["better"], 5, ["a", "b", "better"], ""),
-        (["a", "b", "c"], ["better"], 3, ["better", "b", "c"], "better replaces a: 1 errors"),
-        (["a", "b", "c"], ["worse"], 3, ["a", "b", "c"], "worse is not used: "),
-        (["a", "b", "c"], ["other"], 3, ["a", "b", "c"], "no member of the full ensemble holds out its fold"),
-        (["a", "b"], ["a"], 2, ["a", "b"], ""),
-        (["d"], ["same"], 1, ["same"], "same replaces d: 1 errors on its fold instead of 1"),
-        (["a", "b"], ["c", "better"], 3, ["better", "b", "c"], "better replaces a"),
+        ("", "4a", 5, "4a", ""),
+        ("1a 1b", "4a", 5, "1a 1b 4a", ""),
+        ("1a 1b 2a", "4a", 3, "4a 1b 2a", "4a replaces 1a"),
+        ("2a 1b 1a", "4a", 3, "2a 1b 4a", "4a replaces 1a"),  # the oldest, wherever it stands
+        ("1b 2b 1a", "4a 4b", 3, "4b 2b 4a", "4b replaces 1b"),
+        ("1b 2b", "4a", 2, "1b 2b", "no earlier member of the full ensemble holds out its fold"),
+        ("1a 1b", "1a", 2, "1a 1b", ""),
+        ("1a 1b", "4b 4a", 3, "4a 1b 4b", "4a replaces 1a"),
     ],
 )
-def test_a_full_ensemble_takes_a_member_only_if_it_is_not_worse(before, tonight, limit, members, note):
-    """Beyond the limit a new one replaces one of its own fold, the one whose loss hurts least."""
-    out = {
-        "a": held_out(0, wrong=[1, 2, 3]), "b": held_out(1), "c": held_out(0, wrong=[1], sure=0.8),
-        "better": held_out(0, wrong=[2]), "worse": held_out(0, wrong=[1, 2, 3, 4, 5], sure=0.99),
-        "other": held_out(2), "d": held_out(3, wrong=[1]), "same": held_out(3, wrong=[2]),
-    }  # fmt: skip
+def test_a_full_ensemble_replaces_the_oldest_member_of_the_fold(before, tonight, limit, members, note):
+    """Beyond the limit a new member replaces one of its own fold, whichever of them is better."""
+    folds = {f"{night}{fold}": ord(fold) for night in range(1, 5) for fold in "ab"}
 
-    growth = grow(before, tonight, out, limit)
+    growth = grow(before.split(), tonight.split(), folds, limit)
 
-    assert list(growth.members) == members
+    assert growth.members == tuple(members.split())
     assert note in " ".join(growth.notes)
     assert bool(growth.notes) is bool(note)
+
+
+def test_of_two_members_of_one_night_the_first_by_name_is_replaced():
+    """A tie is broken the same way on every machine."""
+    folds = dict.fromkeys(["2026-11-23-convnet-b", "2026-11-23-convnet-a", "2026-11-24-convnet-c"], 0)
+
+    growth = grow(["2026-11-23-convnet-b", "2026-11-23-convnet-a"], ["2026-11-24-convnet-c"], folds, 2)
+
+    assert growth.members == ("2026-11-23-convnet-b", "2026-11-24-convnet-c")
+
+
+class Members:
+    """Members that are all equally good: rows are hard or easy for all, and each member errs by chance."""
+
+    rows = 200
+
+    def __init__(self, seed):
+        self.random = np.random.default_rng(seed)
+        self.ease = self.random.normal(1.5, 1.0, FOLDS * self.rows)
+
+    def train(self, fold):
+        """What a new member predicts for its fold; the true class of each row is 0."""
+        rows = np.arange(self.rows) + self.rows * fold
+        right = 1 / (1 + np.exp(-(self.ease[rows] + self.random.normal(0, 1.2, self.rows))))
+        probabilities = np.stack([right, 1 - right], 1).astype(np.float32)
+        return HeldOut(rows, np.zeros(self.rows, np.int64), probabilities)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_in_a_year_of_members_that_do_not_improve_the_held_out_accuracy_does_not_rise(seed):
+    """What is judged on some rows was not chosen by them: its errors are those of chance.
+
+    Members chosen by their held-out rows would make the errors fall by more than half in this year.
+    """
+    members = Members(seed)
+    by_chance = np.mean([combine([members.train(n % FOLDS) for n in range(15)])[0].errors for _ in range(20)])
+    limits = Limits(floor=0, share_min=0, margin_errors=2.0, margin_rows=8, agreement=0)
+    held_out, champions, errors = {}, [], []
+    for night in range(365):
+        before = champions[-1].members if champions else ()
+        tonight = [f"{night:03d}-{fold}" for fold in range(FOLDS)]
+        held_out |= {name: members.train(int(name[-1])) for name in tonight}
+        growth = grow(before, tonight, {name: int(name[-1]) for name in held_out}, 15)
+        whole, _ = combine([held_out[name] for name in growth.members])
+        challenger = Candidate(str(night), 1.0, np.zeros(1, np.int64), whole, growth.members)
+        earlier = champions[-1 - REFERENCE :][:1]
+        reference = Reference(earlier[0].version, earlier[0].held_out) if earlier else None
+        if judge(challenger, champions[-1] if champions else None, limits, ("0",), reference).passed:
+            champions.append(challenger)
+        errors.append(champions[-1].held_out.errors)
+        held_out = {name: held_out[name] for name in champions[-1].members}
+
+    assert len(champions) > 300
+    assert np.mean(errors[-30:]) > by_chance - by_chance**0.5
 
 
 def test_a_row_is_predicted_by_the_members_that_held_it_out():

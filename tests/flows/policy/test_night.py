@@ -4,7 +4,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flows.policy.night import Start, is_finished, superseded_by, version_to_submit
+from flows.policy.gate import Rule
+from flows.policy.night import (
+    Start,
+    is_finished,
+    rejections_after,
+    superseded_by,
+    version_to_submit,
+    why_unbeaten,
+)
 from flows.records import Decision, NightEntry, RunKey
 
 RUN = RunKey(night="2026-11-23", model="convnet", preset="fast")
@@ -67,3 +75,45 @@ OLD, MIDDLE, NEW = (datetime(2026, 11, day, 2, 15, tzinfo=UTC) for day in (24, 2
 def test_a_night_is_skipped_if_a_newer_one_is_due(own, due, expected):
     """Manual runs do not count, nor what somebody cancelled."""
     assert superseded_by(own, due) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "decision", "count"),
+    [
+        (None, Decision.REJECTED, 1),
+        (6, Decision.REJECTED, 7),
+        (6, Decision.PROMOTED, 0),
+        (6, Decision.DEFERRED, 0),
+        (6, Decision.FAILED, 0),
+        (0, Decision.REJECTED, 1),
+    ],
+)
+def test_rejections_in_a_row(before, decision, count):
+    """Whatever replaces the champion, or fails and is reported itself, ends the row."""
+    last = (
+        None
+        if before is None
+        else NightEntry(run=RUN, version="v", decision=Decision.REJECTED, reason="", rejections=before)
+    )
+
+    assert rejections_after(last, decision) == count
+
+
+@pytest.mark.parametrize(
+    ("rule", "rejections", "words"),
+    [
+        (Rule.MARGIN, 6, ""),
+        (Rule.MARGIN, 7, "7 nights in a row were rejected"),
+        (Rule.MARGIN, 8, ""),
+        (Rule.MARGIN, 14, "14 nights in a row"),
+        (Rule.AGREEMENT, 1, "predicts wrongly"),
+        (Rule.AGREEMENT, 0, ""),  # forced
+        (Rule.FIRST, 0, ""),
+    ],
+)
+def test_when_a_person_must_look_at_the_champion(rule, rejections, words):
+    """After each seventh rejection, and whenever nothing but the agreement was missing."""
+    why = why_unbeaten(rule, rejections, 7)
+
+    assert words in why
+    assert bool(why) is bool(words)
