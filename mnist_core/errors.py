@@ -12,6 +12,7 @@ MnistError
 ├── StoreError                  the store cannot be read or written
 │   └── DamagedObjectError      an object is missing or has changed
 ├── CompetitionError            the competition's server refused, failed or could not be reached
+│   ├── NotFoundError           the server has no such submission, file or competition
 │   ├── QuotaSpentError         no submission is left today
 │   ├── SubmissionRefusedError  the server did not accept the file
 │   └── SubmissionUnknownError  the answer to a submission was lost
