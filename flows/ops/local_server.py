@@ -26,6 +26,7 @@ from mnist_core._atomic import atomic_write
 
 START_S, STOP_S = 300, 15
 """Seconds that a process may take to answer, and to end before it is killed."""
+PROC = Path("/proc")
 WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_CLIENT_MAX_RETRIES": "7"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -46,12 +47,13 @@ class Process:
     @classmethod
     def find(cls, pid: int) -> "Process":
         """Return the process that has this number now."""
-        command = ["ps", "-o", "lstart=,stat=", "-p", str(pid)]
-        environment = without_credentials(os.environ) | {"LC_ALL": "C"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        words = done.stdout.split()
-        zombie = bool(words) and words[-1].startswith("Z")
-        return cls(pid, "" if zombie else " ".join(words[:-1]))
+        try:
+            # Field 22, in ticks since the machine was started: no clock that is set later changes it.
+            state, *fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+        except (OSError, ValueError):
+            return cls(pid, "" if PROC.exists() else _began_by_ps(pid))
+        return cls(pid, "" if state in "ZX" else f"{boot} {fields[18]}")
 
     def is_alive(self) -> bool:
         """Return whether it still runs."""
@@ -66,6 +68,15 @@ class Process:
                     os.killpg(self.pid, number)
             while self.is_alive() and time.monotonic() < deadline:
                 time.sleep(0.1)
+
+
+def _began_by_ps(pid: int) -> str:
+    """Return when a process started, on systems without /proc; empty if it has ended."""
+    command = ["ps", "-o", "lstart=,stat=", "-p", str(pid)]
+    environment = without_credentials(os.environ) | {"LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    words = done.stdout.split()
+    return "" if words and words[-1].startswith("Z") else " ".join(words[:-1])
 
 
 @dataclass(frozen=True)

@@ -147,15 +147,15 @@ def _separate_temporary_servers() -> list["subprocess.Popen[Any]"]:
     popen = subprocess.Popen
 
     class Popen(popen):  # type: ignore[misc, valid-type]
-        def __init__(self, args: Any, **options: Any) -> None:
-            if "prefect.server.api.server:create_app" in args:
+        def __init__(self, args: Any, *more: Any, **options: Any) -> None:
+            if isinstance(args, list | tuple) and "prefect.server.api.server:create_app" in args:
                 args = [args[0], "-c", SERVER_THAT_ENDS_WITH_US, *args[3:]]  # instead of -m uvicorn
                 options |= {"start_new_session": True, "stdin": subprocess.PIPE}
                 options["env"] = without_credentials(options.get("env") or os.environ)
                 servers.append(self)
-            super().__init__(args, **options)
+            super().__init__(args, *more, **options)
 
-    subprocess.Popen = Popen  # type: ignore[misc, assignment]
+    subprocess.Popen = Popen  # type: ignore[misc]
     return servers
 
 

@@ -3,9 +3,12 @@
 Needs no Prefect: it reads the store, which is the source of truth, and is safe while a run is under way.
 """
 
+from datetime import UTC, datetime
+
 from flows import lease
 from flows.kaggle.competition import connect, namespace_prefix
 from flows.kaggle.errors import CompetitionError
+from flows.policy.night import seconds_since_the_last
 from flows.records import Decision, LeaseState, NightEntry, Record
 from flows.registry import Registry
 from flows.settings import Settings, SettingsError
@@ -65,6 +68,7 @@ class JobStatus(Record):
     Attributes:
         champion: None before the first one, and after the alarm of a first one.
         nights: the last `NIGHTS` that ended, the latest first.
+        silent_h: hours since a night last ended, if they are more than MNIST_SILENCE_S.
         pending: submissions without a score.
         unknown: the version of which it is unknown whether it was submitted; the next run finds out.
         submitting: the version that a run submits right now.
@@ -74,6 +78,7 @@ class JobStatus(Record):
     namespace: str
     champion: ChampionSummary | None
     nights: list[NightSummary]
+    silent_h: float | None
     pending: list[PendingSubmission]
     unknown: str | None
     submitting: str | None
@@ -94,12 +99,15 @@ def status(settings: Settings) -> JobStatus:
         quota = connect(settings).quota()
     except (CompetitionError, SettingsError) as error:
         quota_error = str(error)
+    nights = registry.nights(NIGHTS)[::-1]
+    silent_s = seconds_since_the_last(nights, datetime.now(UTC))
     return JobStatus(
         namespace=registry.namespace,
         champion=None
         if champion is None or champion.version is None
         else ChampionSummary(**dict(summarise(registry, champion.version)), since=champion.at),
-        nights=[_night(registry, entry) for entry in registry.nights(NIGHTS)[::-1]],
+        nights=[_night(registry, entry) for entry in nights],
+        silent_h=None if silent_s is None or silent_s <= settings.silence_s else round(silent_s / 3600, 1),
         pending=[PendingSubmission(version=made.version, ref=made.ref) for made in registry.unscored()],
         unknown=version if over and state is LeaseState.SENT else None,
         submitting=version if not over and state in (LeaseState.OPEN, LeaseState.SENT) else None,

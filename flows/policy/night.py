@@ -29,6 +29,12 @@ def superseded_by(own: Start, due: Iterable[Start]) -> datetime | None:
     return max(newer, default=None)
 
 
+def seconds_since_the_last(ended: Iterable[NightEntry], now: datetime) -> float | None:
+    """Return for how many seconds no night has ended; None if none has, or its entry has no time."""
+    times = [datetime.fromisoformat(entry.at) for entry in ended if entry.at is not None]
+    return max((now - max(times)).total_seconds(), 0.0) if times else None
+
+
 def is_finished(ended: NightEntry, force: bool) -> bool:
     """Return whether a run that ended before has nothing left to do.
 

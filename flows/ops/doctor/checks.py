@@ -11,7 +11,14 @@ from pathlib import Path
 from flows.ops.doctor.competition import check_credentials, check_quota, check_rules
 from flows.ops.doctor.finding import Finding, Findings, State
 from flows.ops.doctor.machine import check_clock, check_gpu, check_home, check_s3_clock
-from flows.ops.doctor.orchestration import check_api, check_deployments, check_pool, check_schedule
+from flows.ops.doctor.orchestration import (
+    check_api,
+    check_deployments,
+    check_last_night,
+    check_pool,
+    check_runs,
+    check_schedule,
+)
 from flows.ops.doctor.storage import check_store
 from flows.ops.pools import POOLS
 from flows.settings import PREFIX, Settings, SettingsError, read_settings
@@ -48,6 +55,8 @@ CHECKS = (
     *(Check(f"pool {pool}", partial(check_pool, pool), ("home",), needs="Prefect API") for pool in POOLS),
     Check("deployments", check_deployments, ("home",), needs="Prefect API"),
     Check("schedule", check_schedule, ("home",), needs="Prefect API"),
+    Check("runs", check_runs, ("home", "gpu_start_s"), needs="Prefect API"),
+    Check("last night", check_last_night, ("store", "home", "kaggle", "competition", "silence_s")),
     Check("GPU", check_gpu, ("device",)),
     Check("home", check_home, ("home",)),
     Check("clock", check_clock, KAGGLE),

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -12,12 +13,16 @@ from flows.ops.doctor.finding import Finding, Findings, State
 from flows.ops.pools import DEPLOYMENTS
 from flows.ops.prefect_home import running_server
 from flows.ops.server_settings import offer_login
-from flows.settings import Settings
+from flows.ops.status import NIGHTS, open_registry
+from flows.policy.night import seconds_since_the_last
+from flows.settings import Settings, SettingsError
 from mnist_core.errors import MnistError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
 
+STUCK_S = 600.0
+"""Seconds after which a run that is Pending or Cancelling is stuck; on the GPU pool MNIST_GPU_START_S."""
 CALL_S, BUSY_WAIT_S = 8.0, 0.3
 """Seconds that the API may be silent or busy, and the wait before a busy one is asked again."""
 
@@ -50,6 +55,30 @@ def check_schedule(settings: Settings) -> Findings:
         yield _answered(_check_schedule, url)
 
 
+def check_runs(settings: Settings) -> Findings:
+    """Check that no run keeps the place of others without starting or ending."""
+    if url := _api_url(settings):
+        yield _answered(_check_runs, url, settings)
+
+
+def check_last_night(settings: Settings) -> Findings:
+    """Check in the store, which needs no server, that a night has ended lately."""
+    check = "last night"
+    try:
+        silent_s = seconds_since_the_last(open_registry(settings).nights(NIGHTS), datetime.now(UTC))
+    except SettingsError:
+        silent_s = None
+    if silent_s is None:
+        yield Finding.ok(check, "none has ended yet")
+        return
+    found = f"ended {silent_s / 3600:.1f} hours ago"
+    if silent_s <= settings.silence_s or _api_url(settings) is None:  # without a server there is no schedule
+        yield Finding.ok(check, found)
+        return
+    remedy = "check schedule, pools and workers above, and in the UI how the last run ended"
+    yield Finding.failed(check, f"{found} (MNIST_SILENCE_S={settings.silence_s:.0f})", remedy)
+
+
 def _api_url(settings: Settings) -> str | None:
     """Return the API that a run would use: the one set, or the server of `make ui`; None: a temporary one."""
     home = settings.home.absolute() / "prefect"
@@ -64,7 +93,7 @@ def _api_url(settings: Settings) -> str | None:
     return PREFECT_API_URL.value()
 
 
-def _answered(check: Callable[..., Coroutine[Any, Any, Finding]], *arguments: str) -> Finding:
+def _answered(check: Callable[..., Coroutine[Any, Any, Finding]], *arguments: Any) -> Finding:
     """Return what a check finds; while the API is too busy for it, it is repeated.
 
     SQLite locks the whole database while somebody writes, and the API answers 503 to whoever comes then.
@@ -204,3 +233,43 @@ async def _check_schedule(url: str) -> Finding:
 def _when(schedule: Any) -> str:
     cron = getattr(schedule, "cron", None)
     return f"active: {cron} {schedule.timezone or 'UTC'}" if cron else "active"
+
+
+async def _check_runs(url: str, settings: Settings) -> Finding:
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.exceptions import ObjectNotFound
+
+    check, running = "runs", 0
+    async with _connect(url) as client:
+        for name in DEPLOYMENTS:
+            try:
+                deployment = await client.read_deployment_by_name(name)
+            except ObjectNotFound:
+                continue
+            active = {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}
+            wanted = {"deployment_id": {"any_": [deployment.id]}, "state": active}
+            runs = await client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
+            patience_s = settings.gpu_start_s if deployment.work_pool_name == "gpu" else STUCK_S
+            for run in runs:
+                state, stuck_s = _stuck(run)
+                if stuck_s > patience_s:
+                    found = f"{run.name} of {name} is {state} for {stuck_s / 60:.0f} minutes"
+                    return Finding.failed(
+                        check,
+                        f"{found}: its process or machine is gone",
+                        f"`prefect flow-run delete {run.id}` frees its place at once",
+                    )
+            limit = deployment.global_concurrency_limit
+            if limit is not None and limit.active_slots > len(runs):
+                free = f"prefect global-concurrency-limit update {limit.name} --active-slots {len(runs)}"
+                found = f"{name} has {limit.active_slots} of {limit.limit} places taken, by {len(runs)} runs"
+                return Finding.warning(check, found, f"wait five minutes, until they are freed; or `{free}`")
+            running += len(runs)
+    return Finding.ok(check, f"{running} under way, and none that is stuck")
+
+
+def _stuck(run: Any) -> tuple[str, float]:
+    """Return a run's state, and for how many seconds it has neither started nor ended; 0 if it runs."""
+    if run.state is None or run.state.is_running():
+        return "", 0.0
+    return run.state.name, float((datetime.now(UTC) - run.state.timestamp).total_seconds())

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,18 @@ class History:
             )
         )
         return version
+
+    def end_night(self, at: datetime) -> None:
+        """Record a night that ended then."""
+        self.registry.end_night(
+            NightEntry(
+                run=RunKey(night=NIGHT, model="convnet", preset="fast", attempt=1),
+                version=self.publish(),
+                decision=Decision.REJECTED,
+                reason="worse",
+                at=at.isoformat(),
+            )
+        )
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from flows.policy.night import (
     Start,
     is_finished,
     rejections_after,
+    seconds_since_the_last,
     superseded_by,
     version_to_submit,
     why_unbeaten,
@@ -117,3 +118,16 @@ def test_when_a_person_must_look_at_the_champion(rule, rejections, words):
 
     assert words in why
     assert bool(why) is bool(words)
+
+
+def test_silence_counts_from_the_night_that_ended_last():
+    """Whatever their order; entries without a time do not count, and a clock that is behind gives 0."""
+    ended = [
+        NightEntry(run=RUN, version="v", decision=Decision.REJECTED, reason="", at=at and at.isoformat())
+        for at in (MIDDLE, OLD, None)
+    ]
+
+    assert seconds_since_the_last(ended, NEW) == 86400
+    assert seconds_since_the_last(ended, OLD) == 0
+    assert seconds_since_the_last(ended[2:], NEW) is None
+    assert seconds_since_the_last([], NEW) is None

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,8 +18,16 @@ import pytest
 
 from flows.ops.doctor import orchestration
 from flows.ops.doctor.finding import State
-from flows.ops.doctor.orchestration import check_api, check_deployments, check_pool, check_schedule
+from flows.ops.doctor.orchestration import (
+    check_api,
+    check_deployments,
+    check_last_night,
+    check_pool,
+    check_runs,
+    check_schedule,
+)
 from flows.ops.pools import DEPLOYMENTS, POOLS
+from flows.ops.status import status
 from flows.settings import Settings
 from mnist_core.errors import MnistError
 from tests.prefect_api import ask
@@ -200,3 +211,69 @@ def test_without_an_api_manual_runs_are_possible(run, monkeypatch):
 
     assert run(check_api)["Prefect API"].state is State.WARNING
     assert run(partial(check_pool, "gpu")) == run(check_deployments) == run(check_schedule) == {}
+
+
+def slots(api: str) -> int:
+    """The places of the deployment of the night that are taken."""
+    night = ask(api, "/deployments/name/nightly/nightly")
+    return int(night["global_concurrency_limit"]["active_slots"])
+
+
+@pytest.mark.parametrize("state", ["PENDING", "CANCELLING"])
+def test_a_run_that_died_is_named_with_the_command_that_frees_its_place(worked, run, monkeypatch, state):
+    """It holds the only place of the night, and cancelling it changes nothing; the command does."""
+    night = ask(worked, "/deployments/name/nightly/nightly")
+    dead = ask(
+        worked, f"/deployments/{night['id']}/create_flow_run", name="dead", state={"type": "SCHEDULED"}
+    )
+    ask(worked, f"/flow_runs/{dead['id']}/set_state", state={"type": "PENDING"})
+    if state == "CANCELLING":
+        ask(worked, f"/flow_runs/{dead['id']}/set_state", state={"type": state})
+    assert slots(worked) == 1
+    assert run(check_runs)["runs"].found == "1 under way, and none that is stuck"
+    monkeypatch.setattr(orchestration, "STUCK_S", 0.0)
+
+    found = run(check_runs)["runs"]
+
+    assert found.state is State.FAILED
+    assert found.found.startswith(f"dead of nightly/nightly is {state.capitalize()} for 0 minutes")
+    [command] = re.findall("`(.*)`", found.remedy)
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PREFECT_API_URL": worked}
+    subprocess.run(shlex.split(command), env=environment | {"HOME": str(Path.home())}, check=True, timeout=60)
+    assert slots(worked) == 0
+    assert run(check_runs)["runs"].state is State.OK
+
+
+def test_a_place_that_no_run_holds_is_named(worked, run):
+    """A lost lease leaves it taken; the warning has the command that sets it right."""
+    night = ask(worked, "/deployments/name/nightly/nightly")
+    limit = night["global_concurrency_limit"]
+    ask(worked, f"/v2/concurrency_limits/{limit['id']}", "PATCH", active_slots=1)
+
+    found = run(check_runs)["runs"]
+    ask(worked, f"/v2/concurrency_limits/{limit['id']}", "PATCH", active_slots=0)
+
+    assert found.state is State.WARNING
+    assert found.found == "nightly/nightly has 1 of 1 places taken, by 0 runs"
+    assert f"update {limit['name']} --active-slots 0" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("hours", "server", "state"),
+    [(None, True, State.OK), (25, True, State.OK), (27, True, State.FAILED), (27, False, State.OK)],
+)
+def test_a_night_that_has_not_ended_for_26_hours_is_reported(history, run, monkeypatch, hours, server, state):
+    """The store knows, even if Prefect has just been restarted; without a server nothing is scheduled."""
+    if server:
+        monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    else:
+        monkeypatch.delenv("PREFECT_API_URL", raising=False)
+        monkeypatch.delenv("PREFECT_HOME", raising=False)
+    if hours is not None:
+        history.end_night(datetime.now(UTC) - timedelta(hours=hours))
+
+    found = run(check_last_night)["last night"]
+
+    assert found.state is state
+    if hours is not None:
+        assert status(history.settings).silent_h == (hours if hours > 26 else None)
