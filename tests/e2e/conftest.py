@@ -167,12 +167,16 @@ def competition() -> str:
 
 @pytest.fixture(scope="module")
 def installed(
-    tmp_path_factory: pytest.TempPathFactory, seed_practice_home: Callable[..., Path], competition: str
+    tmp_path_factory: pytest.TempPathFactory,
+    seed_practice_home: Callable[..., Path],
+    seed_prefect_home: Callable[..., Path],
+    competition: str,
 ) -> Iterator[Installation]:
     """An installation for a module: short trainings, a low floor, the schedule paused."""
     home = tmp_path_factory.mktemp("installation") / "home"
     practice_home = home / "practice"
     practice_home.mkdir(parents=True)
+    seed_prefect_home(home / "prefect")
     practice = find_or_start(
         seed_practice_home(practice_home, competition),
         PracticeOptions(score_seconds=0.2),

@@ -26,12 +26,13 @@ DECOYS = {
 
 
 @pytest.fixture
-def left_behind(start_practice, s3, tmp_path, tmp_path_factory):
+def left_behind(start_practice, s3, seed_prefect_home, tmp_path, tmp_path_factory):
     """A server, an environment with a home and a bucket, and a function that returns all that a run left."""
     home = tmp_path_factory.mktemp("practice")
     account = {"username": "practice", "key": "0123456789abcdef" * 2, "token": LONG}
     (home / "credentials.json").write_text(json.dumps(account))
     server = start_practice(home, competition=DIGITS_MINI.name)
+    seed_prefect_home(tmp_path / "home" / "prefect")
     env = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
     env |= {
         "HOME": str(tmp_path), "MNIST_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT),
@@ -177,13 +178,14 @@ sys.addaudithook(audit)
 """
 
 
-def test_no_night_unpickles_anything(left_behind, tmp_path):
+def test_no_night_unpickles_anything(left_behind, prefect_api, tmp_path):
     """Python's audit event of each unpickled class: from data to score there is none.
 
     Prefect, torch and fastai may copy objects in memory; nothing is unpickled from a file. The same hook sees
     a class that is unpickled on purpose.
     """
     _, env, _ = left_behind
+    env |= {"PREFECT_API_URL": prefect_api}
     (tmp_path / "night.py").write_text(
         f"{AUDIT}\nsys.argv = ['flows', 'nightly', '--night', '{NIGHT}']\n"
         "from flows.__main__ import main\nmain()\n"

@@ -186,14 +186,16 @@ def wait_for(find: Callable[[], Any], failed: Callable[[], str] = lambda: "it di
 
 
 @pytest.fixture(scope="module")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_server(
+    seed_prefect_home: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """A Prefect server on a database of its own, so that only these tests have runs on it."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    home = tmp_path_factory.mktemp("prefect")
+    home = seed_prefect_home(tmp_path_factory.mktemp("prefect"))
     settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(

@@ -13,7 +13,11 @@ from tests.flows.chaos.trials import ALL, OLD, Trials
 def processes(prefect_api):
     """Child processes of a server that has done the slow imports."""
     context = multiprocessing.get_context("forkserver")
-    modules = ["torch", "flows.nightly", "mnist_core.bundle", "boto3", "tests.flows.chaos.killable"]
+    modules = [
+        "torch", "boto3", "prefect.flow_engine", "prefect.task_engine", "prefect.artifacts",
+        "kagglesdk.competitions.services.competition_api_service",
+        "flows.nightly", "mnist_core.bundle", "mnist_core.evaluation", "tests.flows.chaos.killable",
+    ]  # fmt: skip
     context.set_forkserver_preload(modules)
     return context
 
