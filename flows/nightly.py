@@ -12,11 +12,18 @@ from flows.alarms import Checks, check_score, check_scores, known_alarm, preview
 from flows.caps import capped
 from flows.contest import Contest, challenge_champion
 from flows.kaggle.errors import SubmissionRefusedError, SubmissionUnknownError
+from flows.kaggle.submissions import submission_token
 from flows.ops.schedule import newer_night, skipped
 from flows.parameters import NightlyParameters, takes
 from flows.policy.alarm import Alarm
 from flows.policy.gate import Rule
-from flows.policy.night import is_finished, rejections_after, version_to_submit, why_unbeaten
+from flows.policy.night import (
+    is_due_again,
+    is_finished,
+    rejections_after,
+    version_to_submit,
+    why_unbeaten,
+)
 from flows.records import Decision, NightEntry, RunResult, VersionEntry
 from flows.report import folder
 from flows.report.artifacts import emit_champion_event, emit_night_event, put_history, put_scorecard
@@ -111,24 +118,39 @@ def submit_winner(run: RunContext, contest: Contest) -> Outcome:
         champion_is_submitted=contest.champion is not None
         and run.registry.submission(contest.champion) is not None,
     )
+    again = chosen is None and _is_due_again(run, contest.champion)
+    chosen = contest.champion if again else chosen
     if chosen is None:
         return outcome
     try:
         with run.clocked("submit"):
-            made = submit(chosen)
+            made = submit(chosen, again=again)
     except (SubmissionUnknownError, SubmissionRefusedError) as error:
         failed = replace(outcome, decision=Decision.FAILED, reason=str(error), submitted=chosen)
         record(run, failed, contest.verdict.rule)
         raise
-    outcome = _after_submission(outcome, chosen, made)
+    outcome = _after_submission(outcome, chosen, made, again=again)
     found = None if outcome.submitted is None else check_score(run, outcome.submitted)
     if found is None:
         return outcome
     return replace(outcome, decision=Decision.FAILED, reason=found.reason, alarm=found)
 
 
-def _after_submission(outcome: Outcome, submitted: str, made: RunResult) -> Outcome:
+def _is_due_again(run: RunContext, champion: str | None) -> bool:
+    """Return whether a champion that stays is submitted once more, because the competition may forget it."""
+    if champion is None or not run.settings.repost_days:
+        return False
+    token = submission_token(run.competition.name, run.registry.need_predictions(champion))
+    return is_due_again(run.registry.posted_age(champion, token), run.settings.repost_days)
+
+
+def _after_submission(outcome: Outcome, submitted: str, made: RunResult, *, again: bool) -> Outcome:
     """Return the outcome after a version was submitted, or was not because no submission is left today."""
+    if again and made.submission is not None:
+        words = "submitted again" if made.submission.posted else f"not submitted again: {made.reason}"
+        return replace(
+            outcome, submitted=submitted, reason=f"{outcome.reason}; champion {submitted} was {words}"
+        )
     own = outcome.decision is Decision.PROMOTED
     if made.submission is None:
         if own:

@@ -146,6 +146,9 @@ class SubmitParameters(Parameters):
     version: str | None = parameter(
         "Version", "Version to submit (default: the champion)", form={"pattern": f"^{VERSION}$"}
     )
+    again: bool = flag(
+        "Again", "Submit predictions that were submitted before: once more, at most once on each UTC date"
+    )
 
     @field_validator("version")
     @classmethod

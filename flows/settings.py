@@ -145,6 +145,13 @@ class Settings(BaseSettings):
     score_wait_s: float = Field(
         600.0, ge=0, le=DAY_S, description="Seconds to wait for a score; after that the next run reads it"
     )
+    repost_days: int = Field(
+        0,
+        ge=0,
+        le=3650,
+        description="Days after which a champion that stays is submitted again, because Kaggle forgets "
+        "submissions after two months; 0: never",
+    )
     retry_waits_s: Annotated[list[Annotated[float, Field(ge=0, le=3600)]], NoDecode] = Field(
         [10.0, 60.0, 300.0],
         max_length=20,

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 import time
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from prefect import flow, task
@@ -50,27 +51,42 @@ def run_name() -> str:
 def submit(parameters: SubmitParameters) -> RunResult:
     """Submit a version, unless the competition has these predictions already.
 
-    The format is checked and the same content is submitted once; the gate is not asked, and the champion
-    stays.
+    The format is checked and the same content is submitted once, with `again` once on each UTC date; the gate
+    is not asked, and the champion stays.
     """
     settings = start_flow(parameters)
     with capped(settings.submit_cap_s, "the submission", "MNIST_SUBMIT_CAP_S"):
         workspace = open_workspace(settings)
         reconcile(workspace)
-        return _submit(workspace, choose_version(workspace, parameters.version))
+        day = datetime.now(UTC).date() if parameters.again else None
+        return _submit(workspace, choose_version(workspace, parameters.version), day)
 
 
-def _submit(workspace: Workspace, entry: VersionEntry) -> RunResult:
+def _submit(workspace: Workspace, entry: VersionEntry, day: date | None) -> RunResult:
     """Predict, post and score a version, and report it unless a run that this one is part of does so."""
+    made: Submission | None = None
     with workspace.clocked("predict"):
         predict_version(workspace, entry)
     with workspace.clocked("submit"):
         try:
-            posted = post_and_score(workspace, entry.version)
-            reason = "submitted on request" if posted else "the competition has these predictions already"
+            made = post_and_score(workspace, entry.version, day)
+            reason = "the competition has these predictions already"
+            if day is not None:
+                reason = (
+                    "submitted again on request" if made.posted else "submitted again already on this date"
+                )
+            elif made.posted:
+                reason = "submitted on request"
         except QuotaSpentError as error:
-            posted, reason = False, str(error)
-    result = summarise(workspace.registry, entry, reason=reason, seconds=workspace.seconds, posted=posted)
+            reason = str(error)
+    result = summarise(
+        workspace.registry,
+        entry,
+        reason=reason,
+        seconds=workspace.seconds,
+        posted=made is not None and made.posted,
+        ref=None if made is None else made.ref,
+    )
     if not is_child():
         show(read_scorecard(workspace.registry, result, entry))
     return result
@@ -115,18 +131,23 @@ def predict_version(workspace: Workspace, version: VersionEntry) -> None:
     registry.put_predictions(version.version, submission.to_csv(labels, data.spec))
 
 
-def post_and_score(workspace: Workspace, version: str) -> bool:
+def post_and_score(workspace: Workspace, version: str, day: date | None = None) -> Submission:
     """Post a version's predictions once, and wait for their score; the registry keeps both.
 
+    Args:
+        workspace: of the version's namespace.
+        version: the version.
+        day: the UTC date, to post what was posted on an earlier day once more.
+
     Returns:
-        Whether they were posted now, rather than found on the server's list.
+        The submission, and whether it was posted now, rather than found.
 
     Raises:
         QuotaSpentError: nothing was posted, today's submissions are used up.
         SubmissionRefusedError: the submission ended as ERROR.
     """
-    made = _post.with_options(**retries(workspace.settings))(workspace, version)
-    scored = _read_score(workspace, version, made.ref, workspace.settings.score_wait_s)
+    made = _post.with_options(**retries(workspace.settings))(workspace, version, day)
+    scored = _read_score(workspace, version, made.ref, workspace.settings.score_wait_s, made.posted)
     _check_description(made, scored)
     if scored is not None and scored.status is Status.ERROR:
         raise SubmissionRefusedError(
@@ -136,7 +157,7 @@ def post_and_score(workspace: Workspace, version: str) -> bool:
                 ref=made.ref, status=Status.ERROR, public_score=None, posted=made.posted
             ),
         )
-    return made.posted
+    return made
 
 
 def _check_description(made: Submission, scored: Submission | None) -> None:
@@ -154,20 +175,22 @@ def _check_description(made: Submission, scored: Submission | None) -> None:
 
 
 @task(name="post", cache_policy=NO_CACHE, persist_result=False)
-def _post(workspace: Workspace, version: str) -> Submission:
+def _post(workspace: Workspace, version: str, day: date | None) -> Submission:
     """Post a version's predictions, unless they are on the server's list or were recorded before."""
     csv = workspace.registry.need_predictions(version)
     submission.read_csv(csv, workspace.competition.spec)
-    token = submission_token(workspace.competition.name, csv)
+    token = submission_token(workspace.competition.name, csv, day)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "submission.csv"
         path.write_bytes(csv)
-        while (made := _post_with_lease(workspace, version, token, path)) is None:
+        while (made := _post_with_lease(workspace, version, token, path, day)) is None:
             pass
     return made
 
 
-def _post_with_lease(workspace: Workspace, version: str, token: str, csv: Path) -> Submission | None:
+def _post_with_lease(
+    workspace: Workspace, version: str, token: str, csv: Path, day: date | None
+) -> Submission | None:
     """Post while holding the lease; None if the lease was lost before anything was sent."""
     acquired = _acquire_lease(workspace, version, token)
     try:
@@ -175,7 +198,7 @@ def _post_with_lease(workspace: Workspace, version: str, token: str, csv: Path) 
         if known is not None:  # also if the server no longer has it
             made = Submission(ref=known.ref, message=known.message, status=Status.PENDING)
         else:
-            made = workspace.competition.submit_once(csv, version, acquired)
+            made = workspace.competition.submit_once(csv, version, acquired, day)
         log.info("%s submission %d for %s", "posted" if made.posted else "found", made.ref, version)
         _record_submission(workspace, version, token, made, acquired)
     except LeaseLostError:
@@ -284,10 +307,12 @@ def read_scores(workspace: Workspace) -> list[str]:
     return [made.version for made in unscored]
 
 
-def _read_score(workspace: Workspace, version: str, ref: int, wait_s: float) -> Submission | None:
+def _read_score(
+    workspace: Workspace, version: str, ref: int, wait_s: float, posted: bool = False
+) -> Submission | None:
     """Return the submission with its score; None if the server cannot say it: the next run asks again."""
     try:
-        return _score(workspace, version, ref, wait_s)
+        return _score(workspace, version, ref, wait_s, posted)
     except NotFoundError:
         log.warning("the competition does not list submission %d of %s; its score is not known", ref, version)
     except CompetitionError as error:
@@ -298,9 +323,17 @@ def _read_score(workspace: Workspace, version: str, ref: int, wait_s: float) -> 
 
 
 @task(name="score", cache_policy=NO_CACHE, persist_result=False)
-def _score(workspace: Workspace, version: str, ref: int, wait_s: float) -> Submission:
-    """Return the submission; how it ended is recorded once that is known."""
-    known = workspace.registry.score(version)
+def _score(workspace: Workspace, version: str, ref: int, wait_s: float, posted: bool) -> Submission:
+    """Return the submission; how it ended is recorded once that is known.
+
+    Args:
+        workspace: of the version's namespace.
+        version: the version.
+        ref: of the submission.
+        wait_s: how long to wait for the end.
+        posted: whether it was posted now: then an end that is known is that of an earlier one.
+    """
+    known = None if posted else workspace.registry.score(version)
     if known is not None:
         return Submission(ref=ref, message="", **known.model_dump(exclude={"version"}))
     scored = workspace.competition.wait_for_score(ref, wait_s)

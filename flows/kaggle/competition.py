@@ -4,6 +4,7 @@ kaggle.com and the practice server are called in the same way; they differ by ad
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -83,9 +84,15 @@ class Competition:
         """Return one submission as the server has it now."""
         return self.client.submission(ref)
 
-    def submit_once(self, csv: Path, title: str, turn: Turn | None = None) -> Submission:
+    def newest_counting(self) -> Submission | None:
+        """Return the team's newest submission that has a score; None if there is none."""
+        return submissions.newest_counting(self.client)
+
+    def submit_once(
+        self, csv: Path, title: str, turn: Turn | None = None, day: date | None = None
+    ) -> Submission:
         """Post a submission, or return the one of the same content; see `submissions.submit_once`."""
-        return submissions.submit_once(self.client, csv, title, turn, self.look_again_s)
+        return submissions.submit_once(self.client, csv, title, turn, self.look_again_s, day)
 
     def wait_for_score(self, ref: int, timeout_s: float) -> Submission:
         """Return a submission once it is scored; see `submissions.wait_for_score`."""

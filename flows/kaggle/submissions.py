@@ -8,6 +8,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from mnist_core.errors import MnistError
 log = logging.getLogger("mnist")
 LOOK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits before the list of submissions is asked again after an unclear answer."""
+LOST_D, WARN_D = 60, 50
+"""Days after which Kaggle no longer counts a submission to a competition of this kind, and when to say so."""
 POLL_S, POLL_GROWTH, POLL_MAX_S = 0.25, 1.5, 15.0
 """The first wait between two looks at a score, its growth, and the longest."""
 
@@ -51,9 +54,16 @@ class Alone:
         """Do nothing."""
 
 
-def submission_token(competition: str, csv: bytes) -> str:
-    """Return what marks a submission's description: 24 hex digits of sha256 over competition and content."""
-    return "mnist-nightly:" + hashlib.sha256(competition.encode() + b"\0" + csv).hexdigest()[:24]
+def submission_token(competition: str, csv: bytes, day: date | None = None) -> str:
+    """Return what marks a submission's description: 24 hex digits of sha256 over competition and content.
+
+    Args:
+        competition: its name.
+        csv: the content.
+        day: the UTC date of a submission that repeats an earlier one, which is marked by both.
+    """
+    digest = hashlib.sha256(competition.encode() + b"\0" + csv).hexdigest()[:24]
+    return f"mnist-nightly:{digest}" + (f"-{day.isoformat()}" if day else "")
 
 
 def team_submissions(client: Client, until: int | None = None) -> Iterator[Submission]:
@@ -88,12 +98,30 @@ def find(client: Client, token: str, until: int | None = None) -> Submission | N
     return next((s for s in team_submissions(client, until) if token in s.message), None)
 
 
+def newest_counting(client: Client) -> Submission | None:
+    """Return the team's newest submission that has a score, as the server lists it; None if there is none."""
+    return next((submission for submission in team_submissions(client) if submission.counts), None)
+
+
+def age_of(submission: Submission, now: datetime | None = None) -> timedelta | None:
+    """Return how long ago a submission was posted, by this machine's clock; None if the server does not say.
+
+    It decides nothing: it is for people.
+    """
+    if not submission.at:
+        return None
+    posted = datetime.fromisoformat(submission.at)
+    posted = posted if posted.tzinfo else posted.replace(tzinfo=UTC)
+    return (now or datetime.now(UTC)) - posted
+
+
 def submit_once(
     client: Client,
     csv: Path,
     title: str,
     turn: Turn | None = None,
     look_again_s: Sequence[float] = LOOK_AGAIN_S,
+    day: date | None = None,
 ) -> Submission:
     """Post a submission, or return the one of the same content that the server already has.
 
@@ -103,6 +131,7 @@ def submit_once(
             server that cuts descriptions leaves it.
         turn: the right to submit; once it is lost nothing is sent.
         look_again_s: waits before the list is asked again after an unclear answer.
+        day: the UTC date, to post what was posted on an earlier day once more.
 
     Raises:
         QuotaSpentError: today's submissions are used up.
@@ -110,7 +139,7 @@ def submit_once(
         CompetitionError: it was refused, or the upload failed; nothing was created.
     """
     turn = turn or Alone()
-    token = submission_token(client.competition, csv.read_bytes())
+    token = submission_token(client.competition, csv.read_bytes(), day)
     newest: int | None = None  # on the list now: what is posted from here on is listed before it
     for listed in team_submissions(client):
         newest = newest or listed.ref

@@ -6,8 +6,9 @@ Needs no Prefect: it reads the store, which is the source of truth, and is safe 
 from datetime import UTC, datetime
 
 from flows import lease
-from flows.kaggle.competition import connect, namespace_prefix
+from flows.kaggle.competition import Competition, connect, namespace_prefix
 from flows.kaggle.errors import CompetitionError
+from flows.kaggle.submissions import LOST_D, WARN_D, age_of
 from flows.policy.night import seconds_since_the_last
 from flows.records import Decision, LeaseState, NightEntry, Record
 from flows.registry import Registry
@@ -62,11 +63,26 @@ class PendingSubmission(Record):
     ref: int
 
 
+class CountingSubmission(Record):
+    """The team's newest submission that has a score, as the competition lists it.
+
+    Attributes:
+        days: since it was posted, by this machine's clock; None if the competition does not say.
+        remedy: what to do if it is about to be forgotten.
+    """
+
+    ref: int
+    public_score: float
+    days: int | None
+    remedy: str | None = None
+
+
 class JobStatus(Record):
     """How the job stands.
 
     Attributes:
         champion: None before the first one, and after the alarm of a first one.
+        counting: None if there is none, or if the competition could not be asked.
         nights: the last `NIGHTS` that ended, the latest first.
         silent_h: hours since a night last ended, if they are more than MNIST_SILENCE_S.
         pending: submissions without a score.
@@ -82,6 +98,7 @@ class JobStatus(Record):
     pending: list[PendingSubmission]
     unknown: str | None
     submitting: str | None
+    counting: CountingSubmission | None = None
     quota: int | None = None
     quota_error: str | None = None
 
@@ -94,9 +111,11 @@ def status(settings: Settings) -> JobStatus:
     over = last.age_s >= lease.LEASE_S or last.holder_has_ended
     state = None if last.entry is None else last.entry.state
     version = None if last.entry is None else last.entry.version
-    quota, quota_error = None, None
+    counting, quota, quota_error = None, None, None
     try:
-        quota = connect(settings).quota()
+        competition = connect(settings)
+        quota = competition.quota()
+        counting = newest_counting(competition)
     except (CompetitionError, SettingsError) as error:
         quota_error = str(error)
     nights = registry.nights(NIGHTS)[::-1]
@@ -111,9 +130,26 @@ def status(settings: Settings) -> JobStatus:
         pending=[PendingSubmission(version=made.version, ref=made.ref) for made in registry.unscored()],
         unknown=version if over and state is LeaseState.SENT else None,
         submitting=version if not over and state in (LeaseState.OPEN, LeaseState.SENT) else None,
+        counting=counting,
         quota=quota,
         quota_error=quota_error,
     )
+
+
+def newest_counting(competition: Competition) -> CountingSubmission | None:
+    """Return the team's newest submission that has a score; None if there is none."""
+    newest = competition.newest_counting()
+    if newest is None or newest.public_score is None:
+        return None
+    age = age_of(newest)
+    days = None if age is None else max(0, age.days)
+    remedy = None
+    if days is not None and days >= WARN_D:
+        remedy = (
+            f"Kaggle stops counting submissions after {LOST_D} days: `python -m flows submit --again` "
+            "submits the champion once more, or let nights do so with MNIST_REPOST_DAYS"
+        )
+    return CountingSubmission(ref=newest.ref, public_score=newest.public_score, days=days, remedy=remedy)
 
 
 def open_registry(settings: Settings) -> Registry:

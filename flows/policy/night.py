@@ -93,3 +93,13 @@ def why_unbeaten(rule: Rule, rejections: int, limit: int) -> str:
     if rejections and rejections % limit == 0:
         return f"{rejections} nights in a row were rejected"
     return ""
+
+
+def is_due_again(age_s: float | None, repost_days: int) -> bool:
+    """Return whether a champion that stays is submitted again.
+
+    Args:
+        age_s: seconds since it was submitted last, by the store's clock; None if that is unknown.
+        repost_days: after how many days it is due; 0: never.
+    """
+    return repost_days > 0 and age_s is not None and age_s >= repost_days * 86400

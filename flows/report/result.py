@@ -29,6 +29,7 @@ def summarise(
     night: str | None = None,
     decision: Decision | None = None,
     posted: bool = False,
+    ref: int | None = None,
 ) -> RunResult:
     """Return the result of a command, for people and for machines.
 
@@ -40,7 +41,11 @@ def summarise(
         night: the run's; the version's if it is not given.
         decision: None of `train` and `submit`.
         posted: whether this command posted the version's submission.
+        ref: of the submission that it made or found; else the version's first one.
     """
+    submission = _submission(registry, version.version, posted)
+    if submission is not None and ref is not None:
+        submission = submission.model_copy(update={"ref": ref})
     return RunResult(
         night=night or version.night,
         model=version.model,
@@ -48,7 +53,7 @@ def summarise(
         valid_accuracy=version.valid_accuracy,
         decision=decision,
         reason=reason,
-        submission=_submission(registry, version.version, posted),
+        submission=submission,
         champion=_champion(registry),
         seconds={step: seconds[step] for step in STEPS if step in seconds},
     )

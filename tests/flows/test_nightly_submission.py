@@ -1,6 +1,7 @@
 """Nights and the competition's server: quota, refusals, lost answers, late scores, other runs."""
 
 import logging
+import os
 import threading
 import time
 
@@ -97,6 +98,28 @@ def test_a_score_that_is_not_out_is_pending_and_read_by_the_next_run(job, monkey
     again = nightly(NIGHT)
     assert again.submission.status == "COMPLETE"
     assert again.champion.public_score == again.submission.public_score > 0.5
+
+
+def test_a_champion_that_nobody_beats_is_submitted_again_after_the_set_days(job, monkeypatch):
+    """With MNIST_REPOST_DAYS a rejected night posts the champion once more, and the next one does not."""
+    started = job()
+    monkeypatch.setenv("MNIST_REPOST_DAYS", "30")
+    champion = started.publish()
+    assert nightly(NIGHT).submission.posted
+    for night in ("2026-11-24", "2026-11-25", "2026-11-26"):
+        started.publish(night=night, errors=60)
+    assert nightly("2026-11-24").decision == "rejected"
+    assert len(started.server.submissions()) == 1
+    [record] = started.registry.store.root.glob(f"*/*/*/submissions/{champion}.json")
+    os.utime(record, (1, 1))
+
+    result = nightly("2026-11-25")
+
+    assert (result.decision, result.champion.version) == ("rejected", champion)
+    assert result.reason.endswith(f"champion {champion} was submitted again")
+    assert len(started.server.submissions()) == 2
+    assert "again" not in nightly("2026-11-26").reason
+    assert len(started.server.submissions()) == 2
 
 
 def test_a_score_that_cannot_be_read_is_pending(job, monkeypatch):

@@ -1,8 +1,12 @@
 """The flow `submit`: a version without the gate, at most once per content."""
 
+from datetime import datetime
+
 import pytest
 
 from flows import lease
+from flows.kaggle.errors import SubmissionUnknownError
+from flows.kaggle.submissions import submission_token
 from flows.records import Status, Submission
 from flows.run import Workspace
 from flows.settings import SettingsError
@@ -171,3 +175,45 @@ def test_the_list_is_asked_again_when_it_fails_while_a_lost_answer_is_looked_for
     started.server.fault("web-page", rpc="ListSubmissions")
 
     assert submit(version).submission.posted
+
+
+def test_again_posts_the_same_predictions_once_on_each_date(job, monkeypatch):
+    """The token has the date: the same day finds it, a later one posts, and the first one stays recorded."""
+    started = job()
+    version = started.publish()
+    first = submit(version)
+    days = iter([1, 1, 2])
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(2026, 12, next(days), 12, tzinfo=tz)
+
+    monkeypatch.setattr("flows.submit.datetime", Clock)
+    results = [submit(version, again=True) for _ in range(3)]
+
+    assert [result.submission.posted for result in results] == [True, False, True]
+    assert results[0].reason == "submitted again on request"
+    assert results[1].reason == "submitted again already on this date"
+    assert results[0].submission.ref == results[1].submission.ref != first.submission.ref
+    assert results[2].submission.public_score == first.submission.public_score
+    assert started.registry.submission(version).ref == first.submission.ref
+    tokens = [entry["description"].split()[0] for entry in started.server.submissions()]
+    base = submission_token(started.competition.name, started.registry.predictions(version))
+    assert tokens == [f"{base}-2026-12-02", f"{base}-2026-12-01", base]
+    assert not submit(version).submission.posted
+
+
+def test_a_lost_answer_to_a_repeated_submission_is_reconciled(job, monkeypatch):
+    """It is found by its own token, not taken for the first submission of the same predictions."""
+    started = job()
+    version = started.publish()
+    submit(version)
+    monkeypatch.setattr("flows.kaggle.competition.Competition.look_again_s", (0.1,))
+    started.server.fault("late-list", seconds=1)
+    started.server.fault("lost-reply")
+    with pytest.raises(SubmissionUnknownError):
+        submit(version, again=True)
+
+    assert not submit(version, again=True).submission.posted
+    assert len(started.server.submissions()) == 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from flows.ops.doctor.competition import check_credentials, check_quota, check_rules
+from flows.ops.doctor.competition import check_counting, check_credentials, check_quota, check_rules
 from flows.ops.doctor.finding import Finding, Findings, State
 from flows.ops.doctor.machine import check_clock, check_gpu, check_home, check_s3_clock
 from flows.ops.doctor.orchestration import (
@@ -50,6 +50,7 @@ CHECKS = (
     Check("credentials", check_credentials, KAGGLE),
     Check("rules", check_rules, KAGGLE, needs="credentials"),
     Check("quota", check_quota, KAGGLE, needs="rules"),
+    Check("leaderboard", check_counting, KAGGLE, needs="rules"),
     Check("store", check_store, ("store", "home")),
     Check("Prefect API", check_api, ("home",)),
     *(Check(f"pool {pool}", partial(check_pool, pool), ("home",), needs="Prefect API") for pool in POOLS),

@@ -5,6 +5,7 @@ from flows.kaggle.competition import connect
 from flows.kaggle.credentials import Credentials, credentials_for
 from flows.kaggle.session import quota_returns
 from flows.ops.doctor.finding import Finding, Findings
+from flows.ops.status import newest_counting
 from flows.settings import Settings
 
 CALL_S = 8.0
@@ -41,6 +42,20 @@ def check_quota(settings: Settings) -> Findings:
     else:
         remedy = f"wait: the quota returns at {quota_returns()}, and a later run submits the champion"
         yield Finding.warning("quota", "no submission left today", remedy)
+
+
+def check_counting(settings: Settings) -> Findings:
+    """Check how old the newest submission is that counts: Kaggle forgets those of more than two months."""
+    found = newest_counting(connect(_impatient(settings)))
+    if found is None:
+        yield Finding.ok("leaderboard", "no submission has a score yet")
+        return
+    age = "of unknown age" if found.days is None else f"{found.days} days old"
+    words = f"the newest submission with a score is {age} ({found.public_score:.5f})"
+    if found.remedy:
+        yield Finding.warning("leaderboard", words, found.remedy)
+    else:
+        yield Finding.ok("leaderboard", words)
 
 
 def _impatient(settings: Settings) -> Settings:

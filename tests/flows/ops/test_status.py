@@ -1,14 +1,17 @@
 """`status`: how the job stands, read from a real store."""
 
 import os
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from flows import lease
-from flows.ops.status import PendingSubmission, status
+from flows.ops.status import PendingSubmission, newest_counting, status
 from flows.ops.versions import prune, rollback, versions
-from flows.records import Decision
+from flows.records import Decision, Submission
 from flows.settings import SettingsError
+from mnist_core.submission import to_csv
 
 SECOND = "2026-11-24"
 
@@ -82,3 +85,29 @@ def test_the_namespace_is_the_one_written_to_last(history):
     os.utime(registry.store.root / other / "champions" / "000001.json", (1, 1))
 
     assert versions(history.settings).namespace == registry.namespace
+
+
+@pytest.mark.parametrize(("days", "warns"), [(0, False), (49, False), (50, True), (70, True)])
+def test_a_submission_that_kaggle_will_forget_is_a_warning(days, warns):
+    """From 50 days on the remedy says how to submit again; Kaggle counts two months."""
+    posted = (datetime.now(UTC) - timedelta(days=days, hours=1)).replace(tzinfo=None)
+    newest = Submission(ref=7, message="", status="COMPLETE", public_score=0.99, at=posted.isoformat())
+
+    found = newest_counting(SimpleNamespace(newest_counting=lambda: newest))
+
+    assert (found.ref, found.public_score, found.days) == (7, 0.99, days)
+    assert bool(found.remedy) is warns
+    assert not warns or "submit --again" in found.remedy
+
+
+def test_status_has_the_newest_submission_that_counts(job):
+    """One without a score, or refused, does not count."""
+    started = job()
+    started.publish()
+    good = started.server.submit(to_csv([3] * started.server.spec.test_rows, started.server.spec))
+    started.server.scored(good.json()["ref"])
+    started.server.scored(started.server.submit(b"ImageId,Label\n").json()["ref"])
+
+    found = status(started.settings).counting
+
+    assert (found.ref, found.days, found.remedy) == (good.json()["ref"], 0, None)

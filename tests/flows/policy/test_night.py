@@ -7,6 +7,7 @@ import pytest
 from flows.policy.gate import Rule
 from flows.policy.night import (
     Start,
+    is_due_again,
     is_finished,
     rejections_after,
     seconds_since_the_last,
@@ -131,3 +132,14 @@ def test_silence_counts_from_the_night_that_ended_last():
     assert seconds_since_the_last(ended, OLD) == 0
     assert seconds_since_the_last(ended[2:], NEW) is None
     assert seconds_since_the_last([], NEW) is None
+
+
+@pytest.mark.parametrize(
+    ("age_days", "repost_days", "due"),
+    [(None, 30, False), (29.9, 30, False), (30, 30, True), (400, 30, True), (400, 0, False), (0, 0, False)],
+)
+def test_when_a_champion_is_submitted_again(age_days, repost_days, due):
+    """After the set number of days since it was submitted last; never if that is 0, or the age is unknown."""
+    age_s = None if age_days is None else age_days * 86400
+
+    assert is_due_again(age_s, repost_days) is due

@@ -1,11 +1,14 @@
 """Checks of the competition's server, against a real practice server."""
 
+from datetime import timedelta
+
 import pytest
 
 from flows.kaggle.errors import CompetitionError
-from flows.ops.doctor.competition import check_credentials, check_quota, check_rules
+from flows.ops.doctor.competition import check_counting, check_credentials, check_quota, check_rules
 from flows.ops.doctor.finding import Finding, State
 from flows.settings import SettingsError
+from mnist_core.submission import to_csv
 
 
 def test_a_server_that_accepts_the_account(job, run):
@@ -84,3 +87,16 @@ def test_a_server_that_is_down_is_an_error_with_a_remedy(job, run):
         run(check_credentials)
 
     assert "the server is up" in caught.value.remedy
+
+
+def test_the_newest_submission_that_counts_is_shown_with_its_age(job, run, monkeypatch):
+    """Old ones are a warning: Kaggle forgets them after two months."""
+    started = job()
+    assert run(check_counting)["leaderboard"].found == "no submission has a score yet"
+    good = to_csv([3] * started.server.spec.test_rows, started.server.spec)
+    started.server.scored(started.server.submit(good).json()["ref"])
+    assert run(check_counting)["leaderboard"].state is State.OK
+
+    monkeypatch.setattr("flows.ops.status.age_of", lambda _: timedelta(days=55))
+    found = run(check_counting)["leaderboard"]
+    assert (found.state, "55 days old" in found.found) == (State.WARNING, True)
