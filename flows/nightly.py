@@ -12,7 +12,6 @@ from flows.alarms import Checks, check_score, check_scores, known_alarm, preview
 from flows.caps import capped
 from flows.contest import Contest, challenge_champion
 from flows.kaggle.errors import SubmissionRefusedError, SubmissionUnknownError
-from flows.kaggle.submissions import submission_token
 from flows.ops.schedule import newer_night, skipped
 from flows.parameters import NightlyParameters, takes
 from flows.policy.alarm import Alarm
@@ -31,7 +30,7 @@ from flows.report.result import read_history, read_scorecard, summarise, summari
 from flows.report.scorecard import PICTURES, Scorecard
 from flows.report.terminal import show
 from flows.run import RunContext, open_run, run_key, run_name, start_flow
-from flows.submit import reconcile, submit
+from flows.submit import posted_age, reconcile, submit
 from flows.train import train_missing
 from mnist_core.errors import MnistError
 
@@ -140,8 +139,7 @@ def _is_due_again(run: RunContext, champion: str | None) -> bool:
     """Return whether a champion that stays is submitted once more, because the competition may forget it."""
     if champion is None or not run.settings.repost_days:
         return False
-    token = submission_token(run.competition.name, run.registry.need_predictions(champion))
-    return is_due_again(run.registry.posted_age(champion, token), run.settings.repost_days)
+    return is_due_again(posted_age(run, champion), run.settings.repost_days)
 
 
 def _after_submission(outcome: Outcome, submitted: str, made: RunResult, *, again: bool) -> Outcome:

@@ -5,7 +5,7 @@ objects/<sha256>                                   files of all versions, conten
     versions/<version>.json                        a trained version; its files lie in objects/
     predictions/<version>.json                     its labels for the test file; the first ones are kept
     submissions/<version>.json, scores/<version>.json
-    contents/<token>.json                          the submission of a content, whichever version it was
+    contents/<token>.json, contents/<token>/<date>.json   the submission of a content, and its repetitions
     champions/000001.json                          numbered list: the highest number is current
     attempts/<run>/000001.json                     numbered list: which attempt a run is at
     trained/<run>/000001.json                      which version that attempt trained
@@ -327,22 +327,12 @@ class Registry:
     def put_submission(self, version: str, content: str, ref: int, message: str) -> None:
         """Record a version's submission, and that its content, by its token, has one."""
         entry = SubmissionEntry(version=version, ref=ref, message=message)
-        self._put_first("contents", _content_name(content), entry)
+        self._put_first("contents", content.rpartition(":")[2].replace("-", "/", 1), entry)
         self._put_first("submissions", version, entry)
 
     def submission_of(self, content: str) -> SubmissionEntry | None:
         """Return the submission of a content, by its token, whichever version it was made for."""
-        return self._get(SubmissionEntry, "contents", _content_name(content))
-
-    def posted_age(self, version: str, content: str) -> float | None:
-        """Return for how many seconds the newest submission of a version is known, by the store's clock.
-
-        Args:
-            version: the version.
-            content: the token of its predictions, without a date.
-        """
-        again = sorted(self.store.keys(f"{self.namespace}/contents/{_content_name(content)}/"))  # by date
-        return self.store.age(again[-1] if again else self._key("submissions", version))
+        return self._get(SubmissionEntry, "contents", content.rpartition(":")[2].replace("-", "/", 1))
 
     def unscored(self) -> list[SubmissionEntry]:
         """Return the submissions whose end is not known yet, by version."""
@@ -473,8 +463,3 @@ class Registry:
             self.store.delete(self._key("trained", entry.run.key))
         for kind in ("predictions", "versions"):
             self.store.delete(self._key(kind, name))
-
-
-def _content_name(token: str) -> str:
-    """Return the name of a content's entry, by its token: its digest, and `/` its date if it has one."""
-    return token.rpartition(":")[2].replace("-", "/", 1)

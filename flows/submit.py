@@ -289,6 +289,14 @@ def _was_posted(workspace: Workspace, sent: LeaseEntry) -> bool:
     return True
 
 
+def posted_age(workspace: Workspace, version: str) -> float | None:
+    """Return for how many seconds the newest submission of a version is known, by the store's clock."""
+    registry = workspace.registry
+    token = submission_token(workspace.competition.name, registry.need_predictions(version))
+    again = sorted(registry.store.keys(f"{registry.namespace}/contents/{token.rpartition(':')[2]}/"))  # dates
+    return registry.store.age(again[-1] if again else f"{registry.namespace}/submissions/{version}.json")
+
+
 # Scores
 
 
