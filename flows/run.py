@@ -17,6 +17,7 @@ from flows.kaggle.competition import Competition, connect
 from flows.kaggle.download import Data
 from flows.kaggle.errors import SubmissionUnknownError
 from flows.lease import Watch
+from flows.ops.heartbeat import keep_alive
 from flows.parameters import Parameters, RunParameters
 from flows.records import RunKey
 from flows.registry import Registry
@@ -88,6 +89,8 @@ def start_flow(parameters: Parameters) -> Settings:
         raise SettingsError(
             "a scheduled run needs MNIST_KAGGLE", "set it to `live` for kaggle.com, or to `practice`"
         )
+    if run is not None and run.deployment_id is not None:
+        keep_alive(run)
     return settings
 
 

@@ -6,8 +6,16 @@ import time
 
 import pytest
 
+from mnist_core.spec import DIGIT_RECOGNIZER
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 NIGHT = "/deployments/name/nightly/nightly"
+
+
+@pytest.fixture(scope="module")
+def competition() -> str:
+    """The large competition: a training of 900 epochs does not end."""
+    return DIGIT_RECOGNIZER.name
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -15,7 +23,7 @@ def short_leases(installed):
     """A server whose leases expire after 30 s, unless the run renews them for another 300 s."""
     installed.environment |= {
         "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "30",
-        "MNIST_EPOCHS": "1000",
+        "MNIST_EPOCHS": "900",
     }
     installed.down()
     installed.up()

@@ -14,6 +14,7 @@ from flows.ops.doctor.machine import check_clock, check_gpu, check_home, check_s
 from flows.ops.doctor.orchestration import (
     check_api,
     check_deployments,
+    check_events,
     check_last_night,
     check_pool,
     check_runs,
@@ -53,6 +54,7 @@ CHECKS = (
     Check("leaderboard", check_counting, KAGGLE, needs="rules"),
     Check("store", check_store, ("store", "home")),
     Check("Prefect API", check_api, ("home",)),
+    Check("Prefect events", check_events, ("home",), needs="Prefect API"),
     *(Check(f"pool {pool}", partial(check_pool, pool), ("home",), needs="Prefect API") for pool in POOLS),
     Check("deployments", check_deployments, ("home",), needs="Prefect API"),
     Check("schedule", check_schedule, ("home",), needs="Prefect API"),

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from flows.ops.doctor.finding import Finding, Findings, State
 from flows.ops.pools import DEPLOYMENTS
 from flows.ops.prefect_home import running_server
-from flows.ops.server_settings import offer_login
+from flows.ops.server_settings import GIVEN, bypass_proxy, offer_login
 from flows.ops.status import NIGHTS, open_registry
 from flows.policy.night import seconds_since_the_last
 from flows.settings import Settings, SettingsError
@@ -35,6 +35,27 @@ def check_api(settings: Settings) -> Findings:
         yield Finding.warning("Prefect API", "not set: a run starts a temporary one", remedy)
     else:
         yield _answered(_check_version, url)
+
+
+def check_events(settings: Settings) -> Findings:
+    """Check that events, heartbeats among them, reach the server over a WebSocket."""
+    url = _api_url(settings)
+    if url is None:
+        return
+    from prefect.settings import temporary_settings
+
+    from flows.ops.heartbeat import events_fault
+
+    with temporary_settings(_address(url)):
+        fault = events_fault()
+    if fault is None:
+        yield Finding.ok("Prefect events", "a WebSocket opens")
+        return
+    yield Finding.warning(
+        "Prefect events",
+        f"blocked, so that heartbeats are sent over HTTP, and notifications may be missed: {fault}",
+        "let the proxy pass WebSockets (nginx: the headers Upgrade and Connection), or set NO_PROXY",
+    )
 
 
 def check_pool(pool: str, settings: Settings) -> Findings:
@@ -81,6 +102,7 @@ def check_last_night(settings: Settings) -> Findings:
 
 def _api_url(settings: Settings) -> str | None:
     """Return the API that a run would use: the one set, or the server of `make ui`; None: a temporary one."""
+    bypass_proxy()  # as everything that we start does
     home = settings.home.absolute() / "prefect"
     if url := running_server(home):
         offer_login(home, url)
@@ -118,14 +140,9 @@ async def _connect(url: str) -> "AsyncIterator[PrefectClient]":
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
-    from prefect.settings import (
-        PREFECT_API_REQUEST_TIMEOUT,
-        PREFECT_API_URL,
-        PREFECT_CLIENT_MAX_RETRIES,
-        temporary_settings,
-    )
+    from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-    once = {PREFECT_API_URL: url, PREFECT_API_REQUEST_TIMEOUT: CALL_S, PREFECT_CLIENT_MAX_RETRIES: 0}
+    once = _address(url) | {PREFECT_API_REQUEST_TIMEOUT: CALL_S, PREFECT_CLIENT_MAX_RETRIES: 0}
     where = _without_user(url)
     try:
         with temporary_settings(once):
@@ -145,6 +162,14 @@ async def _connect(url: str) -> "AsyncIterator[PrefectClient]":
             f"{where}: no answer ({type(error).__name__})",
             "start its server (`make ui`, or in the cloud the service `server`), or check PREFECT_API_URL",
         ) from None
+
+
+def _address(url: str) -> dict[Any, Any]:
+    """Return Prefect's settings for an API; its login may be newer than what Prefect has read."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+
+    login = os.environ.get(GIVEN)
+    return {PREFECT_API_URL: url} | ({} if login is None else {PREFECT_API_AUTH_STRING: login})
 
 
 def _without_user(url: str) -> str:
