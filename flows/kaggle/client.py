@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.kaggle.errors import CompetitionError
-from flows.kaggle.session import Session
+from flows.kaggle.session import Session, one_line
 from flows.records import Record, Status, Submission
 from mnist_core.progress import Progress
 
@@ -256,6 +256,6 @@ def _submission(raw: Any) -> Submission:
         message=raw.description or "",
         status=Status(str(getattr(raw.status, "name", raw.status)).upper().rpartition(".")[2]),
         public_score=float(raw.public_score) if raw.public_score not in (None, "") else None,
-        error=raw.error_description or "",
+        error=one_line(raw.error_description or ""),
         at=raw.date.isoformat() if raw.date else "",
     )

@@ -10,7 +10,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +126,7 @@ class Downloads:
         self._check_room(listed)
         # The folder is kept between tries: the client resumes a download that was cut.
         archive = self._client.download(self.folder / "partial", progress)
-        data = self._unpack(archive)
+        data = self._unpack(archive, {file.name: file.size for file in listed})
         with atomic_write(self.folder / "current.json") as file:
             file.write(json.dumps(_Current(digest=data.digest, listed=listed).to_json()).encode())
         archive.unlink(missing_ok=True)
@@ -141,11 +141,11 @@ class Downloads:
             problem = f"{self.folder}: less than {needed // 1_000_000} MB free"
             raise CompetitionError(problem, "free disk space there, or set MNIST_HOME to another disk")
 
-    def _unpack(self, archive: Path) -> Data:
+    def _unpack(self, archive: Path, sizes: Mapping[str, int]) -> Data:
         """Move the files of a zip to the folder that their digest names; remove a zip that is bad."""
         unpacked = Path(tempfile.mkdtemp(dir=self.folder, prefix="unpack-"))
         try:
-            _unzip(archive, unpacked, self._spec.files)
+            _unzip(archive, unpacked, {name: sizes[name] for name in self._spec.files})
             digest = data_digest(unpacked, self._spec)
             folder = self._data_folder(digest)
             shutil.rmtree(folder, ignore_errors=True)  # files that were changed, or they would have been kept
@@ -161,20 +161,42 @@ class Downloads:
         return self.folder / digest[:NAME_DIGITS]
 
 
-def _unzip(archive: Path, folder: Path, names: tuple[str, ...]) -> None:
-    """Unpack the files of these names from a zip that has all of them and no path that leaves its folder."""
+def _unzip(archive: Path, folder: Path, sizes: Mapping[str, int]) -> None:
+    """Unpack some files from a zip that has all of them and no path that leaves its folder.
+
+    Args:
+        archive: the zip.
+        folder: where they go.
+        sizes: of each file in bytes, as the server lists it; a larger one is refused before it is unpacked.
+    """
     try:
         with zipfile.ZipFile(archive) as bundle:
             for name in bundle.namelist():
                 if name.startswith(("/", "\\")) or ".." in Path(name.replace("\\", "/")).parts:
                     raise _bad_zip(archive, f"the path {name!r} leaves the folder")
-            for name in names:
+            for name, size in sizes.items():
                 if name not in bundle.namelist():
                     raise _bad_zip(archive, f"{name} is missing")
+                _check_member(archive, bundle.getinfo(name), size)
                 with bundle.open(name) as source, (folder / name).open("xb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)  # reading to the end checks the CRC
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
         raise CompetitionError(f"{archive}: {error}", "it was removed, run again", retryable=True) from None
+
+
+def _check_member(archive: Path, member: zipfile.ZipInfo, size: int) -> None:
+    """Check that a file of a zip can be unpacked, and to no more bytes than the server lists.
+
+    Raises:
+        CompetitionError: it cannot; the message names it.
+    """
+    if member.flag_bits & 1:
+        raise _bad_zip(archive, f"{member.filename} is encrypted")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _bad_zip(archive, f"{member.filename} is compressed by method {member.compress_type}")
+    if member.file_size > size:  # and reading stops there
+        found = f"{member.file_size:,} bytes instead of the {size:,} that the server lists"
+        raise _bad_zip(archive, f"{member.filename} unpacks to {found}")
 
 
 def _bad_zip(archive: Path, fault: str) -> CompetitionError:

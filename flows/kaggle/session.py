@@ -136,7 +136,7 @@ class Session:
 
     def _clean(self, words: str) -> str:
         """Return words of the server or of the client on one line, shortened, and without our credentials."""
-        return self._credentials.redact(" ".join(words.split()))[:300]
+        return one_line(self._credentials.redact(words))
 
     def _remedy(self, status: int) -> str:
         if status == 401:
@@ -217,6 +217,12 @@ def quota_returns(now: datetime | None = None) -> str:
     """Return when Kaggle's daily quota returns: its days are UTC."""
     now = now or datetime.now(UTC)
     return f"{(now + timedelta(days=1)).date().isoformat()} 00:00 UTC"
+
+
+def one_line(words: str) -> str:
+    """Return up to 300 characters of a server's words, on one line and without control characters."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in words)
+    return " ".join(printable.split())[:300]
 
 
 def _server_words(response: requests.Response | None) -> str:

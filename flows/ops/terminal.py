@@ -3,18 +3,19 @@
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from flows.records import Record
 
 
-def show(record: Record) -> list[Table | str]:
+def show(record: Record) -> list[Table | Text]:
     """Return one line for each value of a record, and one table for each list of records."""
-    lines: list[Table | str] = []
+    lines: list[Table | Text] = []
     for name, value in record:
         if isinstance(value, list):
             lines += [_table(name, value)] if value else []
         elif value is not None:
-            lines.append(f"[bold]{_words(name)}[/bold]  {_text(value)}")
+            lines.append(Text.assemble((_words(name), "bold"), "  ", _text(value)))
     return lines
 
 
@@ -25,7 +26,8 @@ def _table(title: str, rows: list[Record]) -> Table:
     for name in shown:
         table.add_column(name.split("_")[0], no_wrap=name == "version", overflow="fold")
     for row in rows:
-        table.add_row(*(_text(getattr(row, name)) for name in shown))
+        # Text and not a string: a server's words may look like markup.
+        table.add_row(*(Text(_text(getattr(row, name))) for name in shown))
     return table
 
 

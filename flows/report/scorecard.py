@@ -1,5 +1,6 @@
 """The scorecard of a run: its rows, and as markdown."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -97,7 +98,7 @@ class Scorecard:
         Args:
             pictures: by name as in `PICTURES`, where each is: a file, or a data URI.
         """
-        rows = [f"| {name} | {value} |" for name, value in self.rows() if name != "seconds"]
+        rows = [f"| {name} | {_escaped(value)} |" for name, value in self.rows() if name != "seconds"]
         if self.submission is not None:
             rows.append(f"| on Kaggle | {self.submission.markdown} |")
         rows.append(f"| manifest | {self.manifest.markdown} |")
@@ -111,3 +112,8 @@ class Scorecard:
                 *shown,
             ]
         )  # fmt: skip
+
+
+def _escaped(value: str) -> str:
+    """Return a text as it stands in a table of a page: a server's words may look like markup."""
+    return re.sub(r"([\\|<\[\]`])", r"\\\1", value)

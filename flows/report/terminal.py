@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
+from rich.text import Text
 
 from flows.report.scorecard import Scorecard
 
@@ -58,8 +59,8 @@ def show(card: Scorecard, folder: Path | None = None) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in card.rows():
-        table.add_row(name, value)
+        table.add_row(name, Text(value))  # not a string: a server's words may look like markup
     if folder is not None:
-        table.add_row("report", str(folder))
+        table.add_row("report", Text(str(folder)))
     console().print()
     console().print(table)

@@ -113,24 +113,36 @@ def test_a_download_that_is_cut_is_resumed(job):
         ("missing", "train.csv is missing"),
         ("cut", "zip"),
         ("crc", "CRC"),
+        ("bomb", "train.csv unpacks to 300,000,000 bytes instead of the"),
+        ("encrypted", "train.csv is encrypted"),
+        ("bzip2", "train.csv is compressed by method 12"),
+        ("method 99", "train.csv is compressed by method 99"),
     ],
 )
 def test_a_bad_zip_is_refused(job, monkeypatch, fault, words):
-    """A zip that leaves its folder, misses a file, is cut or has a wrong CRC gives no data and no trace."""
+    """A zip that leaves its folder, misses a file, is cut, is a bomb or cannot be read gives no data."""
     competition = job().competition
     files = competition.spec.files
 
     def bad_download(_client, folder, _progress):
         archive = folder / "bad.zip"
         archive.parent.mkdir(parents=True)
-        with zipfile.ZipFile(archive, "w") as bundle:
+        method = {"bomb": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2}.get(fault, zipfile.ZIP_STORED)
+        with zipfile.ZipFile(archive, "w", method) as bundle:
             for file in files[1:] if fault == "missing" else files:
-                bundle.writestr(file, f"content of {file}\n" * 50)
+                bomb = fault == "bomb" and file == "train.csv"
+                bundle.writestr(file, bytes(300_000_000) if bomb else f"content of {file}\n" * 50)
             if fault == "../train.csv":
                 bundle.writestr("../train.csv", "evil")
         data = archive.read_bytes()
         if fault == "cut":
             archive.write_bytes(data[:-30])
+        if fault in ("encrypted", "method 99"):  # in the entry of the table at the end, and before the file
+            offset, value = {"encrypted": (8, 1), "method 99": (10, 99)}[fault]
+            entry, data = data.index(b"PK\1\2"), bytearray(data)
+            for at in (entry + offset, offset - 2):
+                data[at] = value
+            archive.write_bytes(data)
         if fault == "crc":
             archive.write_bytes(data.replace(b"content of test.csv", b"content of TEST.csv", 1))
         return archive

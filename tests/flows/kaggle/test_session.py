@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from flows.kaggle.client import Client
 from flows.kaggle.credentials import Credentials
 from flows.kaggle.errors import CompetitionError
-from flows.kaggle.session import Session, quota_returns
+from flows.kaggle.session import Session, one_line, quota_returns
 from flows.lease import LeaseLostError
 from mnist_core.spec import DIGITS_MINI
 
@@ -186,3 +186,8 @@ def _server_that_answers(status: bytes) -> Iterator[str]:
 def test_the_quota_returns_at_midnight_utc():
     """Kaggle's days are UTC: the quota of a day returns with the next one."""
     assert quota_returns(datetime(2026, 12, 31, 23, 59, tzinfo=UTC)) == "2027-01-01 00:00 UTC"
+
+
+def test_a_servers_words_are_one_line_without_control_characters():
+    """They reach a terminal and a log: line breaks and escape sequences would be taken for our own."""
+    assert one_line("a\r\nb \x1b[31mc\x00\u202e " + "d" * 400) == ("a b [31mc " + "d" * 400)[:300]

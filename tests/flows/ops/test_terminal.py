@@ -55,3 +55,23 @@ def test_a_table_of_versions_fits_80_columns():
     assert name in text
     assert max(map(len, text.splitlines())) <= 80
     assert "model" not in text
+
+
+def test_words_that_look_like_markup_are_shown_as_they_are():
+    """A server's message with brackets is neither an error of the terminal nor a style."""
+    said = "[/x] [bold red]quota[/bold red] [link=file:///etc]"
+    row = VersionRow(
+        version="v",
+        model=said,
+        preset=said,
+        valid_accuracy=None,
+        public_score=None,
+        submission=None,
+        role=Role.CHAMPION,
+    )
+    record = JobStatus(
+        namespace="a", champion=None, nights=[], pending=[], unknown=None, submitting=None, quota_error=said
+    )
+
+    assert f"quota error  {said}" in printed(record)
+    assert "[/x]" in printed(VersionList(namespace="a/b/c", versions=[row]))

@@ -1,5 +1,7 @@
 """The scorecard's rows and its page, from records alone."""
 
+from dataclasses import replace
+
 from flows.records import (
     ChampionResult,
     Decision,
@@ -10,6 +12,7 @@ from flows.records import (
     VersionEntry,
 )
 from flows.report.scorecard import Link, Scorecard
+from flows.report.terminal import show
 
 RUN = RunKey(night="2026-11-23", model="convnet", preset="fast")
 
@@ -72,3 +75,16 @@ def test_the_page_links_the_manifest_and_shows_the_pictures_that_there_are():
     assert "| train | 1.2 |" in page
     assert "![Confusion](confusion.png)" in page
     assert "hardest.png" not in page
+
+
+def test_words_that_look_like_markup_stay_words(capsys):
+    """A server's message breaks no table, makes no link and brings no HTML into the page."""
+    scorecard = card()
+    said = "a | b <img src=x> [here](https://example.org)"
+    scorecard = replace(scorecard, result=scorecard.result.model_copy(update={"reason": said}))
+
+    page = scorecard.markdown({})
+
+    assert "a \\| b \\<img src=x> \\[here\\](https://example.org)" in page
+    show(replace(scorecard, result=scorecard.result.model_copy(update={"reason": "[/x]"})))
+    assert "[/x]" in capsys.readouterr().err
