@@ -94,7 +94,7 @@ class JobStatus(Record):
     namespace: str
     champion: ChampionSummary | None
     nights: list[NightSummary]
-    silent_h: float | None
+    silent_h: float | None = None
     pending: list[PendingSubmission]
     unknown: str | None
     submitting: str | None
