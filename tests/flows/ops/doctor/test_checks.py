@@ -85,8 +85,8 @@ def test_a_check_that_hangs_is_abandoned(found, monkeypatch):
     [
         ("MNIST_MODLE", "convnet", set()),
         ("MNIST_PRESET", "slow", set()),
-        ("MNIST_STORE", "s3://", {"store", "clock, S3"}),
-        ("MNIST_KAGGLE", "kaggle", {"credentials", "rules", "quota", "leaderboard", "clock"}),
+        ("MNIST_STORE", "s3://", {"store", "last night", "clock, S3"}),
+        ("MNIST_KAGGLE", "kaggle", {"credentials", "rules", "quota", "leaderboard", "last night", "clock"}),
         ("MNIST_RETRY_WAITS_S", "soon", set()),
     ],
 )
