@@ -102,17 +102,15 @@ def test_the_champion_is_replaced_unless_the_challenger_is_clearly_worse(job, er
 
 
 def test_force_does_not_post_what_a_person_demoted(job):
-    """A deferred version that was rolled back stays rejected, and the champion stays."""
+    """A version that was rolled back before it was submitted stays rejected, and the champion stays."""
     started = job()
     first = started.publish()
     nightly(NIGHT)
-    started.restart_server(daily_limit=0)
     bad = started.publish(night="2026-11-24")
     started.change_predictions(bad, first, rows=2)
-    assert nightly("2026-11-24").decision == "deferred"
     registry = started.registry
+    assert registry.promote(bad, 1, "deferred")
     assert registry.promote(first, 2, "rolled back", demoted=bad, cause=Demotion.ROLLBACK)
-    started.restart_server(daily_limit=10)
 
     result = nightly("2026-11-24", force=True)
 
@@ -126,9 +124,9 @@ def test_steps_down_that_each_pass_are_stopped_together(job):
     """Eight errors more pass once; eight more again are compared with the first champion, and rejected."""
     started = job()
     first = started.publish()
-    nightly(NIGHT)
-    started.publish(night="2026-11-24", errors=8)
-    assert nightly("2026-11-24").decision == "promoted"
+    second = started.publish(night="2026-11-24", errors=8)
+    for number, version in enumerate((first, second)):
+        assert started.registry.promote(version, number, "")
     started.publish(night="2026-11-25", errors=16)
 
     result = nightly("2026-11-25")
@@ -141,9 +139,8 @@ def test_a_champion_whose_predictions_were_pruned_is_predicted_again(job):
     """After a rollback the champion may be a version of which only the bundle is left."""
     started = job()
     champion = started.publish()
-    nightly(NIGHT)
     registry = started.registry
-    registry.store.delete(f"{registry.namespace}/predictions/{champion}.json")
+    assert registry.promote(champion, 0, "")
     started.publish(night="2026-11-24")
 
     assert nightly("2026-11-24").decision == "promoted"
@@ -154,8 +151,8 @@ def test_a_champion_that_was_damaged_is_reported_with_the_way_out(job):
     """Another night cannot repair it; a rollback can."""
     started = job()
     champion = started.publish()
-    nightly(NIGHT)
     registry = started.registry
+    assert registry.promote(champion, 0, "")
     started.publish(night="2026-11-24", errors=1)
     (registry.store.root / "objects" / registry.version(champion).objects["held_out.npz"]).write_bytes(b"x")
 
