@@ -40,6 +40,8 @@ app = typer.Typer(
 
 ORIGINAL = {"resnet18": ("origin",)}
 """Presets that keep their own split of the rows (`holdout.ORIGIN`), beside those of the registry."""
+SURE = 0.9
+"""Probability below which `predict` says that it is not sure."""
 LIMIT = 1000
 """Most digits side by side, or below each other, on a sheet."""
 
@@ -214,6 +216,9 @@ def predict(
 
     model = open_model(bundle)
     name, probabilities = model.manifest.model, model.predict(digit[None])[0]
+    second, first = probabilities.argsort()[-2:]
+    if probabilities[first] < SURE:
+        _log(f"not sure: {SPEC.classes[first]} or {SPEC.classes[second]}")
     if as_json:
         result = {
             "digit": int(probabilities.argmax()),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from mnist_core.errors import DataError
+from mnist_core.ink import FAINTEST, border_of, box_of, find_ink
 from mnist_core.picture_files import open_picture, upright
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
@@ -27,7 +28,7 @@ Source: Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database, yann.lecun.com
 """
 
 
-_EDGE = 1024  # pixels of the longer side beyond which a picture is reduced before anything is computed
+_EDGE = 512  # pixels of the longer side beyond which a picture is reduced before anything is computed
 
 
 def to_pil(digit: NDArray[np.uint8], spec: CompetitionSpec = DIGIT_RECOGNIZER) -> Image.Image:
@@ -48,9 +49,10 @@ def to_fastai(digit: NDArray[np.uint8], spec: CompetitionSpec = DIGIT_RECOGNIZER
 def from_image(image: Image.Image, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> NDArray[np.uint8]:
     """Return any picture of one digit as MNIST would have it, uint8 (28, 28): 0 background, 255 full ink.
 
-    The background is what most of the border shows, and the ink is what differs from it, so white on black,
-    black on white and ink on a transparent background are the same digit. The ink is cropped, fitted into
-    20 × 20 with its aspect kept, and centred by mass, as MNIST was made (`MARGIN`). A picture that is like
+    On plain paper the background is what most of the border shows, and the ink is what differs from it, so
+    white on black, black on white and ink on a transparent background are the same digit. In a photograph the
+    ink is found in spite of shadows, lines and frames (`ink`). It is cropped, fitted into 20 × 20 with its
+    aspect kept, and centred by mass, as MNIST was made (`MARGIN`). A picture that is like
     this already, 28 × 28 and white on black, is returned bit for bit; its negative gives the same.
 
     Args:
@@ -59,13 +61,13 @@ def from_image(image: Image.Image, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> 
         spec: the shape of a picture.
 
     Raises:
-        DataError: the picture is blank, or its mode has no colours.
+        DataError: the picture is blank, shows two digits, or its mode has no colours.
     """
     grey = _grey(upright(image))
     for digit in (grey, 255 - grey):
         if _is_like_mnist(digit, spec):
             return digit
-    return _fit_and_centre(_ink(grey), spec)
+    return _fit_and_centre(find_ink(grey), spec)
 
 
 def read_image(file: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> NDArray[np.uint8]:
@@ -111,13 +113,14 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
     visible = alpha > 127
     if not visible.any():
         return alpha
-    rows, columns = _box(visible)
+    rows, columns = box_of(visible)
     least, most = np.percentile(grey[visible], [2, 98])
     if visible[rows, columns].mean() < 0.6 or most - least < 64:
         return alpha  # ink of one colour on a transparent background: its shape is what can be seen
     # A card with a digit on it, on a transparent background: continue the card's own colour to the border.
     inner = np.array(Image.fromarray(visible.astype(np.uint8)).filter(ImageFilter.MinFilter(3)), bool)
-    background = np.median(grey[visible & ~inner])
+    edge = visible & ~inner
+    background = np.median(grey[edge] if edge.any() else border_of(grey))
     return np.rint(background + (grey - background) * (alpha / 255)).astype(np.uint8)
 
 
@@ -133,31 +136,18 @@ def _is_like_mnist(grey: NDArray[np.uint8], spec: CompetitionSpec) -> bool:
     All 70,000 digits of MNIST are: one has ink of 18 pixels, 19 of 19, and each centre of mass is within half
     a pixel of the middle.
     """
-    if grey.shape != spec.shape or np.median(_border(grey)) > 25 or grey.max() < 128:
+    if grey.shape != spec.shape or np.median(border_of(grey)) > 25 or grey.max() < 128:
         return False
-    rows, columns = _box(grey > 25)
+    rows, columns = box_of(grey > 25)
     edge = max(rows.stop - rows.start, columns.stop - columns.start)
     fit = min(spec.shape) - 2 * MARGIN
     middle = np.array(spec.shape) / 2
     return fit - 2 <= edge <= fit and bool((abs(_centre_of_mass(grey) - middle) < 1).all())
 
 
-def _ink(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return how much each pixel differs from the background that the border shows, 0..1, without noise."""
-    border = _border(grey).astype(np.float32)
-    background = np.median(border)
-    noise = 3 * 1.4826 * np.median(abs(border - background))  # three standard deviations of the background
-    lighter = np.maximum(grey - (background + noise), 0, dtype=np.float32)
-    darker = np.maximum((background - noise) - grey, 0, dtype=np.float32)
-    ink = lighter if (lighter**2).sum() > (darker**2).sum() else darker
-    if ink.max() < 16:
-        raise DataError("the picture is blank: nothing stands out from its background")
-    return ink / ink.max()
-
-
 def _fit_and_centre(ink: NDArray[np.float32], spec: CompetitionSpec) -> NDArray[np.uint8]:
     """Return ink 0..1 (height, width) cropped, fitted into 20 × 20, and centred by mass in 28 × 28."""
-    rows, columns = _box(ink > 0.1)
+    rows, columns = box_of(ink > FAINTEST)
     tall, wide = rows.stop - rows.start, columns.stop - columns.start
     scale = (min(spec.shape) - 2 * MARGIN) / max(tall, wide)
     size = (max(1, round(wide * scale)), max(1, round(tall * scale)))
@@ -174,16 +164,6 @@ def _fit_and_centre(ink: NDArray[np.float32], spec: CompetitionSpec) -> NDArray[
     digit = np.zeros(spec.shape, np.uint8)
     digit[top : top + size[1], left : left + size[0]] = np.rint(small * 255)
     return digit
-
-
-def _border(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
-
-
-def _box(there: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return rows and columns of the smallest box around all that is True; at least one value must be."""
-    rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _centre_of_mass(ink: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float64]:

@@ -143,6 +143,7 @@ def test_predict_prints_the_digit_and_a_bar_for_each_class(cli, bundle, net, tmp
     done = cli("predict", bundle, tmp_path / "three.png")
 
     assert done.code == 0
+    assert ("not sure: " in done.err) == (probabilities.max() < 0.9)
     best = probabilities.argmax()
     lines = done.out.splitlines()
     assert "three.png" in done.out.replace("\n", "")

@@ -260,3 +260,10 @@ def test_a_folder_is_not_a_picture(tmp_path):
     """A folder in place of a picture is an error."""
     with pytest.raises(DataError, match="is a folder"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["12", "7 7", "88"])
+def test_two_digits_are_refused(text):
+    """A network would read two digits as one of ten; the message says that there are two."""
+    with pytest.raises(DataError, match="shows two digits, it seems; cut out one of them"):
+        from_image(drawn(text, (600, 300), 150, ground=255, ink=0))
