@@ -1,10 +1,13 @@
 """A version against the champion: judged by the gate, and promoted if it passes."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.ensemble import assemble, trained_keys
+from flows.kaggle.errors import CompetitionError
+from flows.kaggle.submissions import MARK
 from flows.policy import champions, gate
 from flows.policy.gate import Verdict
 from flows.records import ChampionEntry, Demotion, VersionEntry
@@ -49,6 +52,8 @@ def challenge_champion(
     """
     while True:
         number, champion = run.registry.champion()
+        if number == 0:
+            warn_of_another_store(run)
         version = challenger(run, champion)
         with run.clocked("predict"):
             predict_version(run, version)
@@ -61,6 +66,23 @@ def challenge_champion(
             return contest
         if promote(run, contest, number, checked):
             return contest
+
+
+def warn_of_another_store(run: RunContext) -> None:
+    """Warn if the competition has submissions of this job, and its store knows no champion of them.
+
+    A store is named relative to the working directory unless MNIST_STORE says otherwise, and a new one is
+    empty. It is not refused: after new data of the competition, or a lost store, nights must go on.
+    """
+    with contextlib.suppress(CompetitionError):  # the next call says so
+        found = run.competition.find(MARK)
+        if found is not None:
+            log.warning(
+                "the competition has submission %d of this job, but there is no champion in %s: if another "
+                "store was used before, stop and set MNIST_STORE to it",
+                found.ref,
+                run.registry.store.location(run.registry.namespace),
+            )
 
 
 def challenger(run: RunContext, champion: str | None) -> VersionEntry:

@@ -20,6 +20,8 @@ from flows.records import Status, Submission, SubmissionResult
 from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")
+MARK = "mnist-nightly:"
+"""How the token of every submission of this job begins."""
 LOOK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits before the list of submissions is asked again after an unclear answer."""
 LOST_D, WARN_D = 60, 50
@@ -63,7 +65,7 @@ def submission_token(competition: str, csv: bytes, day: date | None = None) -> s
         day: the UTC date of a submission that repeats an earlier one, which is marked by both.
     """
     digest = hashlib.sha256(competition.encode() + b"\0" + csv).hexdigest()[:24]
-    return f"mnist-nightly:{digest}" + (f"-{day.isoformat()}" if day else "")
+    return f"{MARK}{digest}" + (f"-{day.isoformat()}" if day else "")
 
 
 def team_submissions(client: Client, until: int | None = None) -> Iterator[Submission]:

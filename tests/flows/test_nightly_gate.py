@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from flows.kaggle.submissions import MARK
 from flows.nightly import nightly
 from flows.records import Demotion
 from flows.store.base import StoreError
@@ -158,3 +159,19 @@ def test_a_champion_that_was_damaged_is_reported_with_the_way_out(job):
 
     with pytest.raises(StoreError, match=f"champion {champion} cannot be read: .*flows rollback"):
         nightly("2026-11-24")
+
+
+def test_an_empty_store_beside_submissions_of_this_job_is_a_warning(job, caplog):
+    """Another working directory is another store: the night says where its own one is, and goes on."""
+    started = job()
+    caplog.set_level("INFO", "mnist")
+    started.server.submit(b"ImageId,Label\n", "a submission by hand")
+    started.publish()
+    nightly(NIGHT, dry_run=True)
+    assert str(started.registry.store.root.absolute()) in caplog.text
+    assert "another store" not in caplog.text
+
+    started.server.submit(b"ImageId,Label\n", f"{MARK}0123 a version of another store")
+    nightly(NIGHT, dry_run=True)
+
+    assert "another store was used before" in caplog.text
