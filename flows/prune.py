@@ -1,13 +1,19 @@
 """Delete old versions of a namespace, and objects that no version of the store names."""
 
+import re
 import time
+from pathlib import Path
 
+from flows.nights import ENTRY, Nights
 from flows.ownership import claim_store
 from flows.policy import retention
 from flows.policy.champions import recent
-from flows.records import PruneResult
+from flows.records import PredictionsEntry, PruneResult, VersionEntry
 from flows.registry import Registry
+from flows.store.base import Store
+from flows.store.lists import get_record, names_of
 
+DIGEST = re.compile(r"[0-9a-f]{64}")
 PRUNE_AGE_S = 24 * 3600.0
 """What is younger is not pruned: a run that is not finished may need it."""
 
@@ -34,7 +40,8 @@ def prune(
     """
     claim_store(registry.store)
     before = time.time() - min_age_s
-    objects = registry.objects()  # listed before the versions: what is written later is not in it
+    # Listed before the versions: what is written later is not among them.
+    objects = names_of(registry.store, "objects/", DIGEST)
     written = registry.versions_written()
     versions = {name: registry.version(name) for name in written}
     members = {name: entry.members for name, entry in versions.items() if entry is not None}
@@ -42,8 +49,9 @@ def prune(
         written, _recent(registry), members, keep=keep, keep_champions=keep_champions, before=before
     )
     deleted = [name for name in old if _delete_version(registry, name, keep_champions)]
-    unnamed = retention.objects_to_delete(objects, registry.objects_named(), before=before)
+    unnamed = retention.objects_to_delete(objects, _objects_named(registry.store), before=before)
     count = sum(registry.store.delete(f"objects/{digest}", before) for digest in unnamed)
+    Nights(registry.store, registry.namespace).delete_old()
     registry.store.delete_partials(before)
     return PruneResult(versions=len(deleted), objects=count)
 
@@ -60,3 +68,17 @@ def _recent(registry: Registry) -> list[str]:
     """Return the last champions, the latest first."""
     _, last = registry.champion_entry()
     return [] if last is None else recent(last)
+
+
+def _objects_named(store: Store) -> set[str]:
+    """Return the digests that a version or its predictions name, in any namespace of the store."""
+    named: set[str] = set()
+    for key in store.keys(""):
+        if not ENTRY.fullmatch(Path(key).name):
+            continue
+        kind = Path(key).parent.name  # an entry that is gone was deleted by another prune
+        if kind == "versions" and (version := get_record(store, key, VersionEntry)):
+            named.update(version.objects.values())
+        if kind == "predictions" and (predictions := get_record(store, key, PredictionsEntry)):
+            named.add(predictions.submission)
+    return named

@@ -322,6 +322,7 @@ class NightEntry(Record):
         alarm: whether the decision is `failed` because of an alarm.
         seconds: by step.
         at: when it ended, UTC, ISO 8601.
+        numbers: at which numbers the lists of its namespace were then.
         rejections: nights in a row that were rejected, this one included.
     """
 
@@ -336,7 +337,22 @@ class NightEntry(Record):
     alarm: bool = False
     seconds: dict[str, float] = {}
     at: str | None = None
+    numbers: dict[str, int] = {}
     rejections: int = 0
+
+
+class History(Record):
+    """The last nights, and what is still to be known of the submissions.
+
+    Attributes:
+        nights: how they ended, the oldest night first and those of a night as they ended.
+        scores: public score by version, of those of these nights; None if it ended without one.
+        unscored: submissions whose end is not known yet, by version.
+    """
+
+    nights: tuple[NightEntry, ...] = ()
+    scores: dict[str, float | None] = {}
+    unscored: tuple[SubmissionEntry, ...] = ()
 
 
 class PruneResult(Record):

@@ -11,12 +11,14 @@ objects/<sha256>                                   files of all versions, conten
     trained/<run>/000001.json                      which version that attempt trained
     trained/<run>/000001/01.json                   and which its first member of an ensemble
     assembled/<run>/000001/000001.json             numbered list: which ensemble its members made
+    history/000001.json                            numbered list: the last nights (flows/nights.py)
     nights/<run>/000001/000001.json                numbered list: how that attempt ended
     leases/000001.json                             numbered list: who submits (flows/lease.py)
 """
 
 import logging
 import re
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import TypeVar
 
 from flows import held_out
 from flows.held_out import HeldOut
+from flows.nights import ENTRY, MOMENT_S, Nights
 from flows.policy import champions
 from flows.records import (
     VERSION,
@@ -43,11 +46,13 @@ from flows.records import (
 from flows.store.base import Store, StoreError
 from flows.store.lists import (
     append,
+    delete_record,
     get_object,
     get_record,
     last_number,
     latest,
     names_of,
+    place_object,
     put_object,
     put_record,
 )
@@ -57,9 +62,6 @@ from mnist_core.progress import Progress
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
 log = logging.getLogger("mnist")
-ENTRY = re.compile(rf"{VERSION}\.json")
-END = re.compile(r"\d{4}-\d\d-\d\d/.+/\d{6}/\d{6}\.json")
-DIGEST = re.compile(r"[0-9a-f]{64}")
 R = TypeVar("R", bound=Record)
 
 
@@ -78,6 +80,8 @@ class Registry:
     def __init__(self, store: Store, namespace: str) -> None:
         self.store = store
         self.namespace = namespace
+        self._nights = Nights(store, namespace)
+        self._champion_until = 0.0  # by the monotonic clock
         self._champions: dict[int, ChampionEntry] = {}  # by number
 
     @property
@@ -120,6 +124,7 @@ class Registry:
 
     def open_attempt(self, run: RunKey, fresh: bool) -> RunKey:
         """Return the key with the attempt that this run is at; with `fresh` the next one is opened."""
+        self._nights.recall(run.night)
         prefix = f"{self.namespace}/attempts/{run.name}/"
         while True:
             number = last_number(self.store, prefix)
@@ -132,30 +137,19 @@ class Registry:
 
     def night(self, run: RunKey) -> NightEntry | None:
         """Return how this run ended; None while it has not."""
-        return self._latest(NightEntry, "nights", run.key)[1]
+        return self._nights.ended(run)
 
     def end_night(self, entry: NightEntry) -> None:
         """Record how a run ended; the last entry counts, and of two at once the first is kept."""
-        prefix = f"{self.namespace}/nights/{entry.run.key}/"
-        append(self.store, prefix, last_number(self.store, prefix), entry)
+        self._nights.end(entry)
 
     def nights(self, last: int | None = None) -> list[NightEntry]:
-        """Return how the runs ended, the oldest night first and those of a night as they ended.
+        """Return how the last runs ended (default: all), the oldest night first."""
+        return self._nights.last(last)
 
-        Args:
-            last: how many to return, the latest ones.
-        """
-        prefix = f"{self.namespace}/nights/"
-        ends = {}
-        for name, written in names_of(self.store, prefix, END).items():  # of an attempt the last one counts
-            run = name.rpartition("/")[0]
-            ends[run] = (run.partition("/")[0], written, prefix + name)
-        entries = []
-        for _, _, key in sorted(ends.values())[-(last or 0) :]:
-            entry = get_record(self.store, key, NightEntry)
-            if entry is not None:
-                entries.append(entry)
-        return entries
+    def recent_scores(self) -> dict[str, float | None]:
+        """Return the public scores of the last nights' versions."""
+        return self._nights.scores()
 
     # Versions
 
@@ -189,13 +183,15 @@ class Registry:
             if progress is not None:
                 progress(done, total, "")
 
-        files = {path.name: put_object(self.store, path, advance) for path in paths}
+        placed = {path: place_object(self.store, path, advance) for path in paths}
+        files = {path.name: digest for path, (digest, _) in placed.items()}
         # The manifest's model: a member of an ensemble is a convnet.
         version = f"{run.night}-{manifest.model}-{files[WEIGHTS][:8]}"
         facts = {**manifest.to_json(), "version": version, "run": run.to_json(), "objects": files}
         entry = self.put_version(VersionEntry.from_json(facts, self.location("versions", version)))
-        for path in paths:  # a prune may have met an old object of the same bytes just before it was renewed
-            if not self.store.exists(f"objects/{files[path.name]}"):
+        for path, (digest, is_new) in placed.items():
+            # A prune may have met an old object of the same bytes just before it was renewed.
+            if not is_new and not self.store.exists(f"objects/{digest}"):
                 put_object(self.store, path)
         if not entry.members:
             return self.put_trained(run, version)
@@ -288,7 +284,8 @@ class Registry:
 
     def file(self, version: VersionEntry, name: str) -> bytes | None:
         """Return a file of a version, unchecked; None if it is not in the store."""
-        return self.store.get(f"objects/{version.objects[name]}")
+        digest = version.objects[name]
+        return self.store.objects.get(digest) or self.store.get(f"objects/{digest}")
 
     def held_out(self, version: str) -> HeldOut:
         """Return a version's held-out predictions, checked against their digest."""
@@ -328,6 +325,7 @@ class Registry:
         """Record a version's submission, and that its content, by its token, has one."""
         entry = SubmissionEntry(version=version, ref=ref, message=message)
         self._put_first("contents", content.rpartition(":")[2].replace("-", "/", 1), entry)
+        self._nights.add_submission(entry)
         self._put_first("submissions", version, entry)
 
     def submission_of(self, content: str) -> SubmissionEntry | None:
@@ -336,8 +334,7 @@ class Registry:
 
     def unscored(self) -> list[SubmissionEntry]:
         """Return the submissions whose end is not known yet, by version."""
-        names = sorted(self._written("submissions").keys() - self._written("scores").keys())
-        return [entry for name in names if (entry := self.submission(name)) is not None]
+        return self._nights.unscored()
 
     def score(self, version: str) -> Score | None:
         """Return how a version's submission ended; None while that is not known."""
@@ -355,8 +352,15 @@ class Registry:
         return number, None if entry is None else entry.version
 
     def champion_entry(self) -> tuple[int, ChampionEntry | None]:
-        """Return number and entry of the list's last one; (0, None) if it is empty."""
-        number = last_number(self.store, f"{self.namespace}/champions/")
+        """Return number and entry of the list's last one; (0, None) if it is empty.
+
+        A step of a run asks several times: what was read a moment ago is not read again.
+        """
+        prefix = f"{self.namespace}/champions/"
+        if time.monotonic() >= self._champion_until:
+            last_number(self.store, prefix)
+            self._champion_until = time.monotonic() + MOMENT_S
+        number = self.store.seen.get(prefix, 0)
         return number, self._champion_at(number)
 
     def _champion_at(self, number: int) -> ChampionEntry | None:
@@ -422,6 +426,7 @@ class Registry:
             chosen=chosen,
             checked=checked,
         )
+        self._champion_until = 0.0
         return append(self.store, f"{self.namespace}/champions/", after, entry)
 
     def fallback(self) -> str | None:
@@ -430,36 +435,15 @@ class Registry:
 
     # What `prune` needs
 
-    def objects(self) -> dict[str, float]:
-        """Return when each object of the store was last put, by digest."""
-        return names_of(self.store, "objects/", DIGEST)
-
     def versions_written(self) -> dict[str, float]:
         """Return when each version was published, by name."""
-        return self._written("versions")
-
-    def _written(self, kind: str) -> dict[str, float]:
-        """Return when each entry of a kind was written that has a version's name, by that name."""
-        names = names_of(self.store, f"{self.namespace}/{kind}/", ENTRY)
+        names = names_of(self.store, f"{self.namespace}/versions/", ENTRY)
         return {name.removesuffix(".json"): written for name, written in names.items()}
-
-    def objects_named(self) -> set[str]:
-        """Return the digests that a version or its predictions name, in any namespace of the store."""
-        named: set[str] = set()
-        for key in self.store.keys(""):
-            if not ENTRY.fullmatch(Path(key).name):
-                continue
-            kind = Path(key).parent.name  # an entry that is gone was deleted by another prune
-            if kind == "versions" and (version := get_record(self.store, key, VersionEntry)):
-                named.update(version.objects.values())
-            if kind == "predictions" and (predictions := get_record(self.store, key, PredictionsEntry)):
-                named.add(predictions.submission)
-        return named
 
     def delete_version(self, name: str) -> None:
         """Delete a version and its predictions, so that its run could train it again."""
         entry = self.version(name)
         if entry is not None and self.version_of(entry.run) == name:
-            self.store.delete(self._key("trained", entry.run.key))
+            delete_record(self.store, self._key("trained", entry.run.key))
         for kind in ("predictions", "versions"):
-            self.store.delete(self._key(kind, name))
+            delete_record(self.store, self._key(kind, name))

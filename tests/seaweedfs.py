@@ -23,7 +23,7 @@ IDENTITY = {
     "credentials": [{"accessKey": "testing", "secretKey": "testing"}],
     "actions": ["Admin", "Read", "Write", "List", "Tagging"],
 }
-HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
+NOT_PASSED_ON = {"connection", "transfer-encoding", "keep-alive", "date", "server"}
 
 
 class SeaweedFS:
@@ -113,7 +113,7 @@ class SeaweedFS:
             content = answer.read()
         finally:
             connection.close()
-        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP]
+        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in NOT_PASSED_ON]
         start_response(f"{answer.status} {answer.reason}", kept)
         return [content]
 

@@ -130,9 +130,9 @@ def read_history(registry: Registry, last: int = LAST) -> list[Entry]:
     _, champion = registry.champion_entry()
     rows = registry.spec.test_rows
     entries = []
+    scores = registry.recent_scores()
     for night in registry.nights(last):
-        scored = registry.score(night.version)
-        score = None if scored is None else scored.public_score
+        score = scores.get(night.version)
         valid, interval = night.valid_accuracy, night.valid_interval
         entries.append(
             Entry(

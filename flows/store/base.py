@@ -35,10 +35,14 @@ class Store(Protocol):
     """Where objects are kept, by keys such as `champions/000001.json`. Each call may raise `StoreError`.
 
     Attributes:
-        seen: the highest number of each numbered list that this process has met, by the list's prefix.
+        seen: the highest number of each numbered list that was met, by the list's prefix.
+        records: the records that were read or written, by key: they never change.
+        objects: small objects that were read or written, by digest.
     """
 
     seen: dict[str, int]
+    records: dict[str, bytes]
+    objects: dict[str, bytes]
 
     def prepare(self) -> None:
         """Refuse a store that does not honour create-only; the first write does so at the latest."""
@@ -52,10 +56,13 @@ class Store(Protocol):
         """
         ...
 
-    def upload(self, key: str, file: BinaryIO, written: Written | None = None) -> None:
+    def upload(self, key: str, file: BinaryIO, written: Written | None = None) -> bool:
         """Write a content-addressed object, from the file's position to its end.
 
         If the object exists, its time is renewed.
+
+        Returns:
+            Whether it surely did not exist.
         """
         ...
 
@@ -67,7 +74,7 @@ class Store(Protocol):
         """Return whether there is such an object."""
         ...
 
-    def names(self, prefix: str, after: str = "") -> "Page":
+    def names(self, prefix: str, after: str = "") -> Page:
         """Return a page of the names below a prefix that sort after another one, by their bytes.
 
         Args:

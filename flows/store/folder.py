@@ -31,6 +31,8 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.seen: dict[str, int] = {}
+        self.records: dict[str, bytes] = {}
+        self.objects: dict[str, bytes] = {}
 
     @classmethod
     def check(cls, address: str) -> None:
@@ -57,13 +59,15 @@ class Folder:
                 return self.get(key) == data
         return True
 
-    def upload(self, key: str, file: BinaryIO, written: Written | None = None) -> None:
+    def upload(self, key: str, file: BinaryIO, written: Written | None = None) -> bool:
         """Write a content-addressed object; one that exists is replaced by the same bytes."""
+        is_new = not self.exists(key)
         with self._explained(key), atomic_write(self._ready(key), sync=True) as target:
             while chunk := file.read(CHUNK_BYTES):
                 target.write(chunk)
                 if written is not None:
                     written(len(chunk))
+        return is_new
 
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes, or None if there is no such object."""

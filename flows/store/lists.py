@@ -19,6 +19,7 @@ from flows.store.base import Store, StoreError, Written
 
 FORMAT = 2
 """Of the records in a store; another format is refused, not misread."""
+SMALL_BYTES, SMALL_OBJECTS = 1 << 20, 16
 DIGITS = 6
 NAME = re.compile(rf"\d{{{DIGITS}}}\.json")
 """Of an entry of a numbered list."""
@@ -36,11 +37,18 @@ def put_object(store: Store, source: Path | bytes, written: Written | None = Non
     Returns:
         Its sha256 in hex, by which `get_object` finds it.
     """
+    return place_object(store, source, written)[0]
+
+
+def place_object(store: Store, source: Path | bytes, written: Written | None = None) -> tuple[str, bool]:
+    """Put a content-addressed object; return its sha256 in hex, and whether it is surely a new object."""
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
-        store.upload(f"objects/{digest}", file, written)
-    return digest
+        is_new = store.upload(f"objects/{digest}", file, written)
+    if isinstance(source, bytes):
+        _remember(store, digest, source)
+    return digest, is_new
 
 
 def get_object(store: Store, digest: str) -> bytes:
@@ -49,6 +57,8 @@ def get_object(store: Store, digest: str) -> bytes:
     Raises:
         DamagedObjectError: the object is missing or its bytes have changed.
     """
+    if digest in store.objects:
+        return store.objects[digest]
     key = f"objects/{digest}"
     data = store.get(key)
     remedy = "restore it from a backup; without one, train another version with --fresh"
@@ -58,13 +68,26 @@ def get_object(store: Store, digest: str) -> bytes:
         raise DamagedObjectError(
             f"{store.location(key)} has changed since it was written (its sha256 differs)", remedy
         )
+    _remember(store, digest, data)
     return data
+
+
+def _remember(store: Store, digest: str, data: bytes) -> None:
+    """Keep the last small objects at hand: a run reads predictions and pictures several times."""
+    if len(data) <= SMALL_BYTES:
+        store.objects[digest] = data
+        while len(store.objects) > SMALL_OBJECTS:
+            del store.objects[next(iter(store.objects))]
 
 
 def put_record(store: Store, key: str, record: Record) -> bool:
     """Put a record as a JSON object with its format and its writer; return False if the key is taken."""
     entry = {**record.to_json(), "format": FORMAT, "writer": uuid.uuid4().hex}
-    return store.put(key, (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode())
+    data = (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode()
+    written = store.put(key, data)
+    if written:
+        store.records[key] = data
+    return written
 
 
 def get_record(store: Store, key: str, kind: type[R]) -> R | None:
@@ -74,7 +97,7 @@ def get_record(store: Store, key: str, kind: type[R]) -> R | None:
         StoreError: the object is not JSON, or of another format.
         RecordError: one of its fields is missing or wrong.
     """
-    data = store.get(key)
+    data = store.records.get(key) or store.get(key)
     if data is None:
         return None
     where = store.location(key)
@@ -89,7 +112,9 @@ def get_record(store: Store, key: str, kind: type[R]) -> R | None:
             "it was changed from outside, or written by another version of this program: use that version, "
             "or set MNIST_STORE to a new store",
         )
-    return kind.from_json(value, where)
+    record = kind.from_json(value, where)
+    store.records[key] = data
+    return record
 
 
 def last_number(store: Store, prefix: str) -> int:
@@ -106,7 +131,7 @@ def last_number(store: Store, prefix: str) -> int:
         middle = low + step if high is None else low if high - low <= size else (low + high) // 2
         found, further = _highest(store, prefix, middle)
         if found > middle:
-            low, more, step = found, further, 2 * step
+            low, more, step = found, further, 4 * step
         elif middle == low:
             break
         else:
@@ -142,6 +167,18 @@ def append(store: Store, prefix: str, after: int, record: Record) -> bool:
     if written:
         store.seen[prefix] = after + 1
     return written
+
+
+def delete_record(store: Store, key: str) -> bool:
+    """Delete a record; return whether there was one."""
+    store.records.pop(key, None)
+    return store.delete(key)
+
+
+def delete_old(store: Store, prefix: str, keep: int) -> None:
+    """Delete all but the last entries of a list of which only the last one is read."""
+    for name in list(names_of(store, prefix, NAME))[:-keep]:
+        delete_record(store, prefix + name)
 
 
 def names_of(store: Store, prefix: str, pattern: re.Pattern[str]) -> dict[str, float]:

@@ -16,6 +16,8 @@ ATTEMPTS = 5
 """Of a request, in all; boto3 waits between them, up to 20 s."""
 CONFLICT_WAITS_S = (0.1, 0.3, 1.0, 3.0)
 """Before a put is repeated that S3 refused because another one was under way (409)."""
+ONE_PART_BYTES = 8 << 20
+"""Largest object that is uploaded in one request."""
 MESSAGE = 300
 """Longest text of a server that an error repeats, in characters."""
 RETRYABLE = {409, 429, 500, 502, 503, 504}
@@ -77,6 +79,8 @@ class Bucket:
         self.name = name
         self.prefix = f"{prefix}/" if prefix else ""
         self.seen: dict[str, int] = {}
+        self.records: dict[str, bytes] = {}
+        self.objects: dict[str, bytes] = {}
         self._ready = False
         with self._explained(""):
             self._s3 = boto3.Session().client(
@@ -143,11 +147,19 @@ class Bucket:
                     time.sleep(wait_s)
         raise AssertionError
 
-    def upload(self, key: str, file: BinaryIO, written: Written | None = None) -> None:
+    def upload(self, key: str, file: BinaryIO, written: Written | None = None) -> bool:
         """Write a content-addressed object; a large one goes up in parts, some at once."""
         self.prepare()
+        start = file.tell()
+        data = file.read(ONE_PART_BYTES + 1)
+        if len(data) <= ONE_PART_BYTES and self._create(key, data):
+            if written is not None:
+                written(len(data))
+            return True
+        file.seek(start)
         with self._explained(key):
             self._s3.upload_fileobj(file, self.name, self.prefix + key, Callback=written)
+        return False
 
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes, or None if there is no such object."""

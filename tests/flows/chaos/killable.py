@@ -26,7 +26,7 @@ UNEXPECTED = 3
 """Exit status of a run that ended with an error that is not one of ours."""
 STORE_CALLS = ("put", "upload", "get", "keys", "delete")
 DISK_CALLS = ("link", "fsync", "replace")
-KINDS = "objects|versions|trained|predictions|submissions|scores|champions|attempts|nights|leases"
+KINDS = "objects|versions|trained|predictions|submissions|scores|champions|attempts|nights|leases|history"
 LEASE_S = 1.5
 """After how long a dead run's lease has expired, so that its next run need not wait for minutes."""
 CHANGED_ROWS = 10
