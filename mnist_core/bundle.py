@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mnist_core._atomic import atomic_write
-from mnist_core.errors import BundleError, DataError, ModelError
+from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.images import to_fastai
 from mnist_core.manifest import (
     LEARNER,
@@ -140,6 +140,8 @@ def to_onnx(net: Network) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
     try:
         (found,) = onnxruntime.InferenceSession(content.getvalue()).run(None, {"pixels": pixels})
+    except MnistError:  # the caller's, such as the end of its time
+        raise
     except Exception as error:
         raise ModelError(
             f"{net.name}: its ONNX graph does not run for another number of digits ({error})",

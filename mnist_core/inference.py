@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_core.cores import cores
-from mnist_core.errors import BundleError, DataError
+from mnist_core.errors import BundleError, DataError, MnistError
 from mnist_core.manifest import ONNX, WEIGHTS, Manifest, read_manifest, read_unchanged
 from mnist_core.models.base import find
 from mnist_core.progress import Progress
@@ -165,6 +165,8 @@ def _open_session(folder: Path, manifest: Manifest) -> InferenceSession:
     options.intra_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except MnistError:  # the caller's, such as the end of its time
+        raise
     except Exception as error:  # its errors have no common base
         raise BundleError(
             f"{folder / ONNX} cannot be opened by ONNX Runtime {onnxruntime.__version__} "

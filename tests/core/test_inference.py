@@ -15,7 +15,7 @@ import torch
 from mnist_core.__main__ import main
 from mnist_core.bundle import export
 from mnist_core.digits import write_csv
-from mnist_core.errors import BundleError, DataError
+from mnist_core.errors import BundleError, DataError, MnistError
 from mnist_core.inference import BACKENDS, open_model, pick_backend, predict
 from mnist_core.models import convnet
 from mnist_core.models.base import build
@@ -371,3 +371,17 @@ def test_an_error_is_one_line(competition, monkeypatch, capsys, spoil, message):
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_an_error_of_the_caller_stays_what_it_is(bundle, monkeypatch):
+    """A run whose time is over while a graph is opened is not told that the graph is damaged."""
+
+    def overdue(*_args, **_options):
+        raise MnistError("the night took too long")
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", overdue)
+
+    with pytest.raises(MnistError, match="too long") as caught:
+        open_model(bundle, "onnxruntime")
+
+    assert not isinstance(caught.value, BundleError)
