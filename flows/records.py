@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mnist_core.errors import MnistError
 from mnist_core.manifest import BundleFile
@@ -125,6 +125,10 @@ class RunKey(Record):
         return "/".join([self.name, f"{self.attempt:06d}", *member])
 
 
+FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+"""Name of a file, and no path: a changed record cannot have a file written outside of a reader's folder."""
+
+
 class VersionEntry(Record):
     """What the store knows of a version: the facts of its bundle's manifest that flows read.
 
@@ -149,7 +153,7 @@ class VersionEntry(Record):
 
     version: str
     run: RunKey
-    objects: dict[str, str]
+    objects: dict[FileName, str]
     model: str
     files: dict[str, BundleFile] = {}
     night: str

@@ -36,7 +36,6 @@ from flows.records import (
     NightEntry,
     PredictionsEntry,
     Record,
-    RecordError,
     RunKey,
     Score,
     SubmissionEntry,
@@ -264,18 +263,9 @@ class Registry:
         return () if entry is None else entry.members
 
     def fetch(self, version: str, folder: Path, *names: str) -> None:
-        """Copy files of a version (without `names`, all) into a folder, each checked against its digest.
-
-        Raises:
-            RecordError: the version's record names a file that would not lie in the folder.
-        """
+        """Copy files of a version (without `names`, all) into a folder, each checked against its digest."""
         objects = self.need_version(version).objects
         for name in names or tuple(objects):
-            if name != Path(name).name:
-                raise RecordError(
-                    f"{self.location('versions', version)}: {name!r} is not the name of a file",
-                    "the record was changed: find out who can write to the store",
-                )
             (folder / name).write_bytes(get_object(self.store, objects[name]))
 
     def read(self, version: VersionEntry, name: str) -> bytes:
