@@ -23,6 +23,7 @@ from flows.policy.night import (
     version_to_submit,
     why_unbeaten,
 )
+from flows.prune import prune_after_night
 from flows.records import Decision, NightEntry, RunResult, VersionEntry
 from flows.report import folder
 from flows.report.artifacts import emit_champion_event, emit_night_event, put_history, put_scorecard
@@ -79,6 +80,7 @@ def nightly(parameters: NightlyParameters) -> RunResult | State[RunResult]:
             return report(run, Outcome(contest.version, Decision.DRY_RUN, contest.verdict.reason))
         outcome = submit_winner(run, contest)
         record(run, outcome, contest.verdict.rule)
+        prune_after_night(run.registry, settings.keep_versions)
         return report(run, outcome, checks.alarms)
 
 

@@ -1,5 +1,6 @@
 """Delete old versions of a namespace, and objects that no version of the store names."""
 
+import logging
 import re
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ from flows.records import PredictionsEntry, PruneResult, VersionEntry
 from flows.registry import Registry
 from flows.store.base import Store
 from flows.store.lists import get_record, names_of
+from mnist_core.errors import MnistError
 
+log = logging.getLogger("mnist")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PRUNE_AGE_S = 24 * 3600.0
 """What is younger is not pruned: a run that is not finished may need it."""
@@ -54,6 +57,24 @@ def prune(
     Nights(registry.store, registry.namespace).delete_old()
     registry.store.delete_partials(before)
     return PruneResult(versions=len(deleted), objects=count)
+
+
+def prune_after_night(registry: Registry, keep: int) -> None:
+    """Prune the store that a night has ended in, if nights delete there; a failure is a warning.
+
+    Args:
+        registry: of the night's namespace.
+        keep: number of most recent versions to keep; 0: all.
+    """
+    if not keep or not registry.store.nights_prune:
+        return
+    try:
+        gone = prune(registry, keep)
+    except MnistError as error:
+        log.warning("old versions stay: %s", error)
+        return
+    if gone.versions or gone.objects:
+        log.info("pruned %d old versions and %d objects", gone.versions, gone.objects)
 
 
 def _delete_version(registry: Registry, name: str, keep_champions: int) -> bool:

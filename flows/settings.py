@@ -186,6 +186,13 @@ class Settings(BaseSettings):
     keep_reports: int = Field(
         90, ge=1, le=10_000, description="Number of nights whose reports are kept in the home"
     )
+    keep_versions: int = Field(
+        30,
+        ge=0,
+        le=100_000,
+        description="Number of latest versions that a night leaves in a folder store (0: all); champions of "
+        "the last 30 promotions and their members stay too",
+    )
     notify: str | None = Field(
         None,
         pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",

@@ -35,11 +35,13 @@ class Store(Protocol):
     """Where objects are kept, by keys such as `champions/000001.json`. Each call may raise `StoreError`.
 
     Attributes:
+        nights_prune: whether a night deletes old versions when it ends; in S3 their role need not permit it.
         seen: the highest number of each numbered list that was met, by the list's prefix.
         records: the records that were read or written, by key: they never change.
         objects: small objects that were read or written, by digest.
     """
 
+    nights_prune: bool
     seen: dict[str, int]
     records: dict[str, bytes]
     objects: dict[str, bytes]

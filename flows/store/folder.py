@@ -27,6 +27,7 @@ class Folder:
     """
 
     address = "a folder"
+    nights_prune = True
 
     def __init__(self, root: Path) -> None:
         self.root = root

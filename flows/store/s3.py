@@ -69,6 +69,7 @@ class Bucket:
     """
 
     address = "`s3://bucket/prefix`"
+    nights_prune = False
     read_timeout_s: float = 60
     page_keys: int = 1000
 

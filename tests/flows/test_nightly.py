@@ -8,6 +8,7 @@ import pytest
 
 from flows.kaggle.errors import CompetitionError
 from flows.nightly import nightly
+from flows.ownership import MARKER
 from flows.settings import SettingsError
 from flows.store.base import StoreError
 from mnist_core.errors import BundleError
@@ -76,6 +77,7 @@ def test_scratch_is_rejected_beside_a_convnet_champion(job, monkeypatch):
     assert f"more than champion {champion}" in result.reason
     assert result.submission is None
     assert started.registry.champion() == (1, champion)
+    assert started.registry.store.exists(MARKER)  # a night ends with a prune
     assert len(started.server.submissions()) == 1
 
 

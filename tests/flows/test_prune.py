@@ -6,11 +6,12 @@ import time
 import pytest
 
 from flows.ownership import MARKER
-from flows.prune import prune
+from flows.prune import prune, prune_after_night
 from flows.records import PruneResult, RunKey
 from flows.registry import Registry
 from flows.store.base import StoreError
 from flows.store.lists import put_object
+from flows.store.open import open_store
 from mnist_core._atomic import PART
 
 
@@ -130,3 +131,33 @@ def test_files_that_come_later_do_not_stop_prune(registry, publish):
 
     assert prune(registry, 1) == PruneResult(versions=1, objects=2)
     assert other.exists()
+
+
+def test_a_night_prunes_a_folder_when_it_ends(registry, publish):
+    """A store is bounded without anybody's care: all but the last versions go, unless all are to stay."""
+    names = [publish(day) for day in range(1, 6)]
+
+    prune_after_night(registry, 0)
+    assert registry.versions() == names
+    prune_after_night(registry, 2)
+    assert registry.versions() == names[-2:]
+
+
+def test_a_night_does_not_fail_because_it_cannot_prune(registry, publish, caplog):
+    """Files of others, or an error of the store, are a warning: the night has ended well."""
+    publish(1), publish(2)
+    (registry.store.root / "thesis.tex").write_text("")
+
+    prune_after_night(registry, 1)
+
+    assert len(registry.versions()) == 2
+    assert "old versions stay: nothing is deleted" in caplog.text
+
+
+def test_a_night_deletes_nothing_from_a_bucket(s3, registry):
+    """There it may have no right to, and one that reads all keys would cost it many requests."""
+    store = open_store(f"s3://{s3.bucket}/store")
+
+    prune_after_night(Registry(store, registry.namespace), 1)
+
+    assert s3.requests == []
