@@ -161,3 +161,11 @@ def test_a_folder_has_no_console_and_this_machines_clock(folder):
 def test_free_bytes_of_a_folder_that_does_not_exist_yet_are_its_disks(tmp_path):
     """The disk is that of the nearest folder that exists."""
     assert free_bytes(tmp_path / "not" / "yet") == pytest.approx(free_bytes(tmp_path), rel=0.1)
+
+
+def test_a_reader_who_may_not_write_learns_no_age(folder, monkeypatch):
+    """`status` of another user works: the age of an object is unknown to it."""
+    folder.put("a/x", b"x")
+    monkeypatch.setattr("pathlib.Path.touch", lambda *_args, **_options: os.open("/nowhere/x", os.O_RDONLY))
+
+    assert folder.age("a/x") is None
