@@ -97,6 +97,7 @@ deployments: setup ## create pools, deployments and automations on the server th
 
 e2e: setup ## test deployed runs on real servers and workers, with faults: 15 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "slow or not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/core tests/flows -m slow $(ARGS)
 
 month: setup ## run 30 deployed nights, with exhausted quotas, faults, rejections and alarms among them
 	$(BIN)/python -m tests.bench.month $(ARGS)

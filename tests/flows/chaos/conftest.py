@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnist_core import load, predict, read_test
-from tests.flows.chaos.trials import ALL, OLD, Trials
+from tests.flows.chaos.trials import OLD, SEAWEEDFS, Trials
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def labels(bundle, unpacked, tmp_path_factory):
     return path
 
 
-@pytest.fixture(params=["folder", "moto", *(["seaweedfs"] if ALL else [])])
+@pytest.fixture(params=["folder", "moto", SEAWEEDFS])
 def trials(request, job, processes, labels, prefect_api, monkeypatch):
     """A competition with one champion that has its score; trials copy its store, to a folder or to S3."""
     started = job(daily_limit=1_000_000)

@@ -20,7 +20,7 @@ def nights_of(count: int, same: bool) -> list[str]:
 
 
 @one_or_many
-@pytest.mark.parametrize("count", [2, 5] if ALL else [3])
+@pytest.mark.parametrize("count", [2, 5] if ALL else [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_nights_at_once_take_turns(trials, count, same):
     """Nights that run at once on one store, whichever night they are: each content is submitted once.
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from flows.kaggle.submissions import submission_token
 from flows.records import Demotion, RunKey, VersionEntry
 from flows.registry import Registry
@@ -19,6 +21,7 @@ from tests.flows.chaos.killable import Kill, Outcome, Start, run_nightly
 
 ALL = os.environ.get("CHAOS") == "all"
 """Whether `make chaos` runs the tests, which takes every call and every fault instead of a sample."""
+SEAWEEDFS = pytest.param("seaweedfs", marks=[] if ALL else [pytest.mark.slow])
 OLD, TONIGHT = "2026-11-22", "2026-11-23"
 PASSED_ON = ("MNIST_", "KAGGLE_", "AWS_", "PREFECT_", "HTTPS_", "NO_PROXY")
 """How the names of the variables begin that a run gets from its test."""
