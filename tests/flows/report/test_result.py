@@ -12,15 +12,17 @@ def test_the_history_is_read_from_the_registry(tmp_path):
     """Nights, scores and champions as they were put: with intervals, the alarm's version demoted."""
     registry = Registry(Folder(tmp_path), "practice/digit-recognizer/abc")
     for night, score in (("2026-11-23", 0.99), ("2026-11-24", 0.9)):
-        version = f"{night}-convnet-1"
+        version = f"{night}-convnet-00000001"
         run = RunKey(night=night, model="convnet", preset="fast")
         facts = {"valid_accuracy": 0.98, "valid_interval": (0.97, 0.985)}
+        registry.put_submission(version, f"mnist-nightly:{night}", 7, "")
         registry.end_night(
             NightEntry(run=run, version=version, decision=Decision.PROMOTED, reason="", **facts)
         )
         registry.put_score(Score(version=version, status=Status.COMPLETE, public_score=score))
         registry.promote(version, registry.champion()[0], "")
-    registry.promote("2026-11-23-convnet-1", 2, "", demoted="2026-11-24-convnet-1", cause=Demotion.ALARM)
+    first, second = (f"{night}-convnet-00000001" for night in ("2026-11-23", "2026-11-24"))
+    registry.promote(first, 2, "", demoted=second, cause=Demotion.ALARM)
 
     first, second = read_history(registry)
 
