@@ -260,8 +260,10 @@ def test_a_content_has_one_submission_whichever_version_it_was_made_for(registry
 @pytest.mark.parametrize("name", ["../../x", "2026-11-23-convnet-0123456/", "/etc/passwd", "x", ""])
 def test_a_path_is_not_a_versions_name(registry, name):
     """Nothing outside of the versions is read by the name of one."""
-    (registry.store.root / "x.json").parent.mkdir(parents=True)
-    (registry.store.root / "x.json").write_text("{}")
+    versions = registry.store.root / registry.namespace / "versions"
+    versions.mkdir(parents=True)
+    for folder in (versions, versions.parents[1]):
+        (folder / "x.json").write_text("{}")
 
     assert registry.version(name) is None
 
