@@ -1,10 +1,8 @@
 """An ensemble grows night by night: the champion's members and tonight's, assembled and published."""
 
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import task
@@ -16,6 +14,7 @@ from flows.policy.growth import Growth, combine, grow, member_number
 from flows.publish import publish
 from flows.records import RunKey, VersionEntry
 from flows.run import RunContext
+from flows.scratch import scratch_folder
 from flows.store.lists import DamagedObjectError
 from mnist_core.errors import MnistError
 from mnist_core.manifest import MANIFEST, WEIGHTS
@@ -129,10 +128,10 @@ def _read(run: RunContext, version: VersionEntry) -> _Member:
     from mnist_core import load
 
     read = HeldOut.from_bytes(run.registry.read(version, held_out.FILE))
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder(run.settings.home) as scratch:
         for name in (MANIFEST, WEIGHTS):
-            (Path(scratch) / name).write_bytes(run.registry.read(version, name))
-        return _Member(read, load(Path(scratch))[0])
+            (scratch / name).write_bytes(run.registry.read(version, name))
+        return _Member(read, load(scratch)[0])
 
 
 def _members_of_night(run: RunContext) -> list[VersionEntry]:

@@ -5,7 +5,6 @@ import hashlib
 import logging
 import os
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
@@ -18,6 +17,7 @@ from flows.parameters import SEED_MAX
 from flows.records import RunKey
 from flows.report.progress import progress
 from flows.run import RunContext
+from flows.scratch import scratch_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +58,7 @@ def publish(
     evaluation = evaluate(probabilities, labels, run.data.spec)
     hardest = evaluation.hardest[:HARDEST]
     captions = error_captions(labels[hardest], probabilities[hardest], run.data.spec.classes)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with scratch_folder(run.settings.home) as folder:
         held_out.save(folder)
         sheet(pixels[hardest], columns=8, scale=3, captions=captions).save(folder / "hardest.png")
         confusion_picture(evaluation.confusion, run.data.spec.classes).save(folder / "confusion.png")

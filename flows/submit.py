@@ -1,7 +1,6 @@
 """The flow that submits: a version, its predictions, the check, one post, the score. Runs on the CPU pool."""
 
 import logging
-import tempfile
 import time
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from flows.report.progress import progress
 from flows.report.result import read_scorecard, summarise
 from flows.report.terminal import show
 from flows.run import Workspace, is_child, open_workspace, retries, start_flow
+from flows.scratch import scratch_folder
 from flows.settings import SettingsError
 from flows.store.base import StoreError
 from mnist_core import submission
@@ -122,9 +122,9 @@ def predict_version(workspace: Workspace, version: VersionEntry) -> None:
 
     digits = read_test(data.test_csv, data.spec, rows=data.spec.test_rows)
     backend = pick_backend(version.files)
-    with tempfile.TemporaryDirectory() as scratch:
-        registry.fetch(version.version, Path(scratch), "manifest.json", BACKENDS[backend])
-        model = open_model(Path(scratch), backend)
+    with scratch_folder(workspace.settings.home) as scratch:
+        registry.fetch(version.version, scratch, "manifest.json", BACKENDS[backend])
+        model = open_model(scratch, backend)
     with progress(f"predict {len(digits):,} digits") as advance:
         labels = model.predict(digits.pixels, progress=advance).argmax(1)
     log.info("predicted %s digits of %s with %s", f"{len(digits):,}", version.version, backend)
@@ -180,8 +180,8 @@ def _post(workspace: Workspace, version: str, day: date | None) -> Submission:
     csv = workspace.registry.need_predictions(version)
     submission.read_csv(csv, workspace.competition.spec)
     token = submission_token(workspace.competition.name, csv, day)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "submission.csv"
+    with scratch_folder(workspace.settings.home) as scratch:
+        path = scratch / "submission.csv"
         path.write_bytes(csv)
         while (made := _post_with_lease(workspace, version, token, path, day)) is None:
             pass

@@ -111,6 +111,10 @@ class Store(Protocol):
         """Delete what killed writers left incomplete before a time; no other call shows it."""
         ...
 
+    def expiry(self) -> str | None:
+        """Return what deletes objects by their age, for people; None if nothing is known to."""
+        ...
+
     def remove_empty(self, prefix: str) -> None:
         """Remove what remains of a prefix whose objects were all deleted; do nothing if there are some."""
         ...

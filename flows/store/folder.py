@@ -135,6 +135,10 @@ class Folder:
                     if PARTIAL.fullmatch(path.name) and path.stat().st_mtime < before:
                         path.unlink()
 
+    def expiry(self) -> str | None:
+        """Return None: nothing deletes files by their age."""
+        return None
+
     def remove_empty(self, prefix: str) -> None:
         """Remove the folder of a prefix if it is empty."""
         with suppress(OSError):

@@ -241,7 +241,40 @@ class Bucket:
         return True
 
     def delete_partials(self, before: float) -> None:
-        """Do nothing: the bucket's own lifecycle rule ends unfinished uploads."""
+        """End the uploads in parts that killed writers began before a time, if that is permitted."""
+        with self._optional(), self._explained(""):
+            pages = self._s3.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.name, Prefix=f"{self.prefix}objects/"
+            )
+            for upload in [upload for page in pages for upload in page.get("Uploads", ())]:
+                if upload["Initiated"].timestamp() < before:
+                    self._s3.abort_multipart_upload(
+                        Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+
+    def expiry(self) -> str | None:
+        """Return the rule of the bucket that deletes current objects below the prefix by their age."""
+        rules: list[dict[str, Any]] = []
+        with self._optional(), self._explained(""):
+            rules = self._s3.get_bucket_lifecycle_configuration(Bucket=self.name).get("Rules", [])
+        for rule in rules:
+            chosen = rule.get("Filter", rule)
+            prefix = chosen.get("And", chosen).get("Prefix", "")
+            expires = {"Days", "Date"} & rule.get("Expiration", {}).keys()
+            overlaps = prefix.startswith(self.prefix) or self.prefix.startswith(prefix)
+            if rule.get("Status") == "Enabled" and expires and overlaps:
+                return f"rule {rule.get('ID', 'without a name')} of bucket {self.name}"
+        return None
+
+    @staticmethod
+    @contextmanager
+    def _optional() -> Iterator[None]:
+        """Pass over a call that the server does not have, or that the role does not permit."""
+        try:
+            yield
+        except StoreError as error:
+            if error.retryable:
+                raise
 
     def remove_empty(self, prefix: str) -> None:
         """Do nothing: a prefix exists only as long as an object has it."""

@@ -16,7 +16,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "store" {
   bucket = aws_s3_bucket.store.id
   rule {
     apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256" # as the job asks for; an own key costs $1 a month and another permission
+      sse_algorithm = "AES256" # S3's default; an own key costs $1 a month and another permission
     }
   }
 }

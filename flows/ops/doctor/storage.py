@@ -24,6 +24,10 @@ def check_store(settings: Settings) -> Findings:
         yield _attempt("store: create-only", lambda: _create_only(store, key))
     yield _attempt("store: list", lambda: _list(store, key if is_written else None))
     yield from _delete(store, key, is_written)
+    if is_written and (rule := store.expiry()):
+        found = f"{rule} deletes objects by their age: champions and leases would begin again"
+        remedy = "let the rule delete noncurrent versions only; `prune` deletes what is not needed"
+        yield Finding.failed("store: lifecycle", found, remedy)
 
 
 def _attempt(name: str, step: Callable[[], Finding]) -> Finding:

@@ -1,6 +1,7 @@
 """A store in S3, over HTTP: faults and habits of servers, pages and error messages."""
 
 import io
+import time
 
 import pytest
 
@@ -168,6 +169,23 @@ def test_a_gateway_that_repeats_a_put_does_not_make_our_own_entry_anothers(bucke
 
     assert append(bucket, "list/", 0, VersionRef(version="mine"))
     assert s3.faults == []
+
+
+def test_uploads_that_killed_writers_began_are_ended(bucket, s3):
+    """Such parts are invisible and cost money; those of a living writer, and of others, stay."""
+    for key in ("some/prefix/objects/x", "another/y"):
+        s3.client.create_multipart_upload(Bucket=s3.bucket, Key=key)
+
+    def uploads():
+        return [u["Key"] for u in s3.client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads", ())]
+
+    before = time.time() - 60 if s3.name == "seaweedfs" else 0  # moto says 2010 of every upload
+    bucket.delete_partials(before)
+    assert sorted(uploads()) == ["another/y", "some/prefix/objects/x"]
+    bucket.delete_partials(time.time() + 60)
+    assert uploads() == ["another/y"]
+    s3.faults += ["403"]
+    bucket.delete_partials(time.time() + 60)
 
 
 REGION = "<Region>eu-central-1</Region>"

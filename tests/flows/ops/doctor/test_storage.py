@@ -68,3 +68,27 @@ def test_a_store_that_overwrites_is_refused(run, bucket, keys):
     assert found["store: write"].state is State.FAILED
     assert "two runs could both submit" in found["store: write"].remedy
     assert keys() == [f"store/{PROBE}"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_found"),
+    [
+        ({"Expiration": {"Days": 90}, "Filter": {"Prefix": ""}}, True),
+        ({"Expiration": {"Days": 90}, "Filter": {"Prefix": "store/kaggle"}}, True),
+        ({"Expiration": {"Days": 90}, "Filter": {"Prefix": "logs/"}}, False),
+        ({"Expiration": {"Days": 90}, "Filter": {"Prefix": ""}, "Status": "Disabled"}, False),
+        ({"NoncurrentVersionExpiration": {"NoncurrentDays": 30}, "Filter": {"Prefix": ""}}, False),
+    ],
+)
+def test_a_bucket_that_deletes_by_age_is_found(run, bucket, rule, is_found):
+    """A rule for current objects would take the list of champions away; one for old versions of them not."""
+    bucket.client.put_bucket_lifecycle_configuration(
+        Bucket=bucket.bucket,
+        LifecycleConfiguration={"Rules": [{"ID": "ninety", "Status": "Enabled", **rule}]},
+    )
+
+    found = run(check_store)
+
+    assert ("store: lifecycle" in found) is is_found
+    if is_found:
+        assert "rule ninety" in found["store: lifecycle"].found
