@@ -4,14 +4,12 @@
 """
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
@@ -19,64 +17,17 @@ import typer
 
 from flows.ops.daemon import start_daemon, without_credentials
 from flows.ops.pools import POOLS, QUIET, ROOT, DeploymentError, prepare, run
-from flows.ops.prefect_home import answers
+from flows.ops.prefect_home import answers, is_busy, status_of
+from flows.ops.processes import Process, is_alive, process_file, read_processes
 from flows.ops.server_settings import GIVEN, bypass_proxy, login_file, make_login, server_variables
 from flows.settings import read_settings
 from mnist_core._atomic import atomic_write
 
-START_S, STOP_S = 300, 15
-"""Seconds that a process may take to answer, and to end before it is killed."""
-PROC = Path("/proc")
+START_S = 300
+"""Seconds that a process may take to answer."""
 WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "3", "PREFECT_CLIENT_MAX_RETRIES": "7"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process that `start` started.
-
-    Attributes:
-        pid: its number, and that of its group.
-        began: when it started, which tells it from a later process with the same number; empty: it has ended.
-    """
-
-    pid: int
-    began: str
-
-    @classmethod
-    def find(cls, pid: int) -> "Process":
-        """Return the process that has this number now."""
-        try:
-            # Field 22, in ticks since the machine was started: no clock that is set later changes it.
-            state, *fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-            boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
-        except (OSError, ValueError):
-            return cls(pid, "" if PROC.exists() else _began_by_ps(pid))
-        return cls(pid, "" if state in "ZX" else f"{boot} {fields[18]}")
-
-    def is_alive(self) -> bool:
-        """Return whether it still runs."""
-        return bool(self.began) and Process.find(self.pid) == self
-
-    def end(self) -> None:
-        """End it with its group. Prefect's worker does not always stop when asked, so it may be killed."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            deadline = time.monotonic() + STOP_S
-            if self.is_alive():
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.pid, number)
-            while self.is_alive() and time.monotonic() < deadline:
-                time.sleep(0.1)
-
-
-def _began_by_ps(pid: int) -> str:
-    """Return when a process started, on systems without /proc; empty if it has ended."""
-    command = ["ps", "-o", "lstart=,stat=", "-p", str(pid)]
-    environment = without_credentials(os.environ) | {"LC_ALL": "C"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    words = done.stdout.split()
-    return "" if words and words[-1].startswith("Z") else " ".join(words[:-1])
 
 
 @dataclass(frozen=True)
@@ -94,18 +45,9 @@ class LocalServer:
         """The file with the API's address; absent while `start` has not started a server here."""
         return self.home / "ui-url"
 
-    def processes(self) -> dict[str, Process]:
-        """Return the processes that were started: `server`, and each worker by its pool."""
-        try:
-            recorded = json.loads((self.home / "processes.json").read_text())
-            return {name: Process(**process) for name, process in recorded.items()}
-        except (OSError, ValueError, TypeError):
-            return {}
-
     def is_alive(self, name: str) -> bool:
         """Return whether the server or a worker runs."""
-        process = self.processes().get(name)
-        return process is not None and process.is_alive()
+        return is_alive(self.home, name)
 
     def start(self, name: str, variables: dict[str, str], *arguments: str) -> None:
         """Start `prefect …` as a daemon and record its process; variables that are set already win."""
@@ -117,22 +59,23 @@ class LocalServer:
             environment=variables
             | (without_credentials(os.environ) if name == "server" else dict(os.environ)),
         )
-        recorded = self.processes() | {name: Process.find(started.pid)}
-        with atomic_write(self.home / "processes.json") as file:
+        recorded = read_processes(self.home) | {name: Process.find(started.pid)}
+        with atomic_write(process_file(self.home)) as file:
             file.write(json.dumps({key: asdict(process) for key, process in recorded.items()}).encode())
 
     def end(self, name: str) -> None:
         """End the server or a worker, if it runs."""
-        process = self.processes().get(name)
+        process = read_processes(self.home).get(name)
         if process is not None:
             process.end()
 
     def end_all(self) -> None:
         """End workers and server and forget them."""
         self.url_file.unlink(missing_ok=True)
-        for name in sorted(self.processes(), key="server".__eq__):  # the server last: workers sign off there
+        started = read_processes(self.home)
+        for name in sorted(started, key="server".__eq__):  # the server last: workers sign off there
             self.end(name)
-        (self.home / "processes.json").unlink(missing_ok=True)
+        process_file(self.home).unlink(missing_ok=True)
 
 
 @app.command()
@@ -172,7 +115,9 @@ def stop() -> None:
 
 
 def _start_server(server: LocalServer, url: str, port: int) -> None:
-    """Start the server, unless it answers already.
+    """Start the server, unless it answers already and asks for the login.
+
+    One that asks for none, or for another one, is ended with its workers, which cannot log in to the new one.
 
     Raises:
         DeploymentError: it does not start, or another one has the port.
@@ -182,7 +127,9 @@ def _start_server(server: LocalServer, url: str, port: int) -> None:
             raise DeploymentError(
                 f"port {port} is used by another server", "choose another port with `make ui UI_PORT=…`"
             )
-        return
+        if asks_for(url, os.environ[GIVEN]):
+            return
+        server.end_all()
     if server.url_file.exists() and server.url_file.read_text() == url:
         server.end("server")  # only it: the workers wait for the next one, and so do their runs
     else:
@@ -196,6 +143,14 @@ def _start_server(server: LocalServer, url: str, port: int) -> None:
             raise DeploymentError("the server does not start", f"read {server.home / 'server.log'}")
         time.sleep(0.3)
     server.url_file.write_text(url)
+
+
+def asks_for(url: str, login: str) -> bool:
+    """Return whether a server refuses to answer without this login, as far as it can say that now."""
+    without, with_it = status_of(url), status_of(url, login)
+    return (is_busy(without) or without == HTTPStatus.UNAUTHORIZED) and (
+        is_busy(with_it) or with_it == HTTPStatus.OK
+    )
 
 
 async def _pause_schedule(pause: bool, marker: Path) -> bool:

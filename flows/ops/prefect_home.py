@@ -3,6 +3,7 @@
 Variables that are set already win: PREFECT_HOME and PREFECT_API_URL are used as they are.
 """
 
+import base64
 import contextlib
 import importlib.util
 import os
@@ -10,16 +11,23 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from flows.ops.daemon import without_credentials
+from flows.ops.processes import is_alive
 from flows.ops.server_settings import bypass_proxy, offer_login, temporary_server
 from flows.settings import Settings, SettingsError
 
+PRINT_API = "from prefect.settings import Settings; print(Settings().api.url or '')"
+"""Python code that prints the API that Prefect would use."""
 STOP_S = 8
 """Seconds after which a stopped run that has not ended yet is ended."""
 
@@ -69,8 +77,9 @@ def prepare_prefect(settings: Settings) -> None:
     if (url := running_server(home / "prefect")) is not None:
         offer_login(home / "prefect", url)
         defaults["PREFECT_API_URL"] = url
-    elif not {"PREFECT_API_URL", "PREFECT_HOME"} & os.environ.keys():
-        replace_unusable_database(home / "prefect" / "prefect.db")
+    elif chosen_api(defaults) is None:
+        if "PREFECT_HOME" not in os.environ:  # another home's database is not ours to rename
+            replace_unusable_database(home / "prefect" / "prefect.db")
         defaults |= temporary_server()
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -88,8 +97,42 @@ def create_writable(folder: Path) -> None:
     probe.unlink()
 
 
+def chosen_api(defaults: Mapping[str, str]) -> str | None:
+    """Return the API that Prefect's own settings name: a variable, profile or file; None if none does.
+
+    A process of its own reads files, because Prefect keeps what it reads when it is imported.
+
+    Args:
+        defaults: variables that this process will set unless they are set.
+    """
+    variables = defaults | os.environ
+    if url := variables.get("PREFECT_API_URL"):
+        return url
+    files = ("prefect.toml", "pyproject.toml", ".env", Path(variables["PREFECT_HOME"]) / "profiles.toml")
+    if "PREFECT_PROFILES_PATH" not in variables and not any(_mentions_prefect(Path(file)) for file in files):
+        return None
+    command = [sys.executable, "-c", PRINT_API]
+    environment = without_credentials(variables)
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    return done.stdout.decode().strip() or None
+
+
+def _mentions_prefect(file: Path) -> bool:
+    try:
+        text = file.read_bytes().lower()
+    except OSError:
+        return False
+    return any(words in text for words in (b"prefect_", b"[api]", b"tool.prefect"))
+
+
 def running_server(prefect_home: Path) -> str | None:
-    """Return the API of the server that `make ui` started in this home, or None if none answers."""
+    """Return the API of the server that `make ui` started in this home, or None if none answers.
+
+    Its process must run: after a reboot, something else may answer at its address, such as a port-forward to
+    the server in the cloud, which must get neither the runs nor the login of this home.
+    """
+    if not is_alive(prefect_home, "server"):
+        return None
     try:
         url = (prefect_home / "ui-url").read_text().strip()
     except (OSError, ValueError):
@@ -99,12 +142,37 @@ def running_server(prefect_home: Path) -> str | None:
 
 def answers(url: str) -> bool:
     """Return whether a Prefect API on this machine answers at a URL that ends in `/api`."""
+    return _status(f"{url}/health", timeout_s=2) == HTTPStatus.OK
+
+
+def status_of(url: str, login: str | None = None) -> int | None:
+    """Return the HTTP status with which a Prefect API on this machine tells its version; None: no answer.
+
+    Args:
+        url: ends in `/api`.
+        login: `user:password`; None: it is asked without one.
+    """
+    return _status(f"{url}/admin/version", login=login)
+
+
+def is_busy(status: int | None) -> bool:
+    """Return whether a server did not answer, or could not: it is down, starting, or has too much to do."""
+    return (
+        status is None or status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    )
+
+
+def _status(url: str, *, login: str | None = None, timeout_s: float = 5) -> int | None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
+    if login is not None:
+        opener.addheaders = [("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")]
     try:
-        with opener.open(f"{url}/health", timeout=2):
-            return True
-    except (OSError, ValueError):
-        return False
+        with opener.open(url, timeout=timeout_s) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, ValueError, HTTPException):
+        return None
 
 
 # Stopping

@@ -79,6 +79,8 @@ def make_login(prefect_home: Path) -> str:
 def offer_login(prefect_home: Path, url: str) -> None:
     """Let Prefect's client log in to the server of `make ui`, unless PREFECT_API_URL names another server.
 
+    A login that is set already stays.
+
     Args:
         prefect_home: of that server; it has its login.
         url: of its API.
@@ -86,7 +88,7 @@ def offer_login(prefect_home: Path, url: str) -> None:
     ours, chosen = urlsplit(url), urlsplit(os.environ.get("PREFECT_API_URL") or url)
     same = chosen.port == ours.port and chosen.hostname in LOOPBACK
     if same and (found := read_login(prefect_home)) is not None:
-        os.environ[GIVEN] = found
+        os.environ.setdefault(GIVEN, found)
 
 
 def bypass_proxy() -> None:

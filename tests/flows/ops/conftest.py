@@ -1,9 +1,12 @@
 """A store that nightly runs have written to, made without running any."""
 
+import base64
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,37 @@ class History:
                 at=at.isoformat(),
             )
         )
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Start a server that plays a Prefect API on loopback; returns its address, which ends in `/api`.
+
+    `serve(status)`: gives each request the status `status(login)`; the login is None if it has none.
+    """
+    servers = []
+
+    def start(status: Callable[[str | None], int]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                given = self.headers.get("Authorization")
+                code = status(None if given is None else base64.b64decode(given.split()[1]).decode())
+                self.send_response(200 if self.path.endswith("/health") else code)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Leave the terminal alone."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/api"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture

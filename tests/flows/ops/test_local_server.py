@@ -1,72 +1,60 @@
-"""The processes of `make ui`, which later commands must find again."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""`make ui` on a machine on which something answers at its address already."""
 
 import pytest
 
 from flows.ops import local_server
-from flows.ops.local_server import Process
+from flows.ops.local_server import LocalServer, asks_for
+from flows.ops.pools import DeploymentError
+from flows.ops.processes import Process
+from flows.ops.server_settings import GIVEN
+
+LOGIN = "mnist:its-login"
 
 
-@pytest.fixture
-def process():
-    """A process that waits until its input ends."""
-    started = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield started
-    started.kill()
-    started.wait(30)
+@pytest.mark.parametrize(
+    ("without", "with_it", "asks"),
+    [
+        (401, 200, True),
+        (200, 200, False),  # it asks for no login, as before there was one
+        (401, 401, False),  # it asks for another one
+        (503, 200, True),  # too busy to say
+        (401, 503, True),
+    ],
+)
+def test_a_server_is_asked_whether_it_asks_for_the_login(serve, without, with_it, asks):
+    """Both without the login and with it; one that cannot answer now is left alone."""
+    url = serve(lambda login: with_it if login == LOGIN else without)
+
+    assert asks_for(url, LOGIN) is asks
 
 
-@pytest.fixture
-def proc(monkeypatch, tmp_path):
-    """A /proc with one process, 7; sets its start and the boot."""
-    monkeypatch.setattr(local_server, "PROC", tmp_path)
-    (tmp_path / "7").mkdir()
-    (tmp_path / "sys/kernel/random").mkdir(parents=True)
-
-    def write(start: int, boot: str = "boot-1", state: str = "S") -> Process:
-        fields = [state, *map(str, range(4, 22)), str(start), "23"]
-        (tmp_path / "7" / "stat").write_text(f"7 (a) name (with) S 1) {' '.join(fields)}\n")
-        (tmp_path / "sys/kernel/random/boot_id").write_text(f"{boot}\n")
-        return Process.find(7)
-
-    return write
-
-
-def test_a_process_is_found_until_it_ends(process):
-    """A killed process that nobody has waited for yet counts as ended."""
-    found = Process.find(process.pid)
-    assert found.is_alive()
-    assert (
-        found.began.split()[1] == Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+@pytest.mark.parametrize(("status", "kept"), [(401, True), (200, False)], ids=["asks", "asks for none"])
+def test_a_running_server_that_asks_for_no_login_is_replaced(serve, monkeypatch, tmp_path, status, kept):
+    """`make ui` after an update leaves no open server, and no worker that cannot log in to the new one."""
+    url = serve(lambda login: 200 if login == LOGIN else status)
+    server = LocalServer(tmp_path)
+    done: list[str] = []
+    server.url_file.write_text(url)
+    monkeypatch.setenv(GIVEN, LOGIN)
+    monkeypatch.setattr(local_server, "is_alive", lambda _home, _name: True)
+    monkeypatch.setattr(
+        local_server, "read_processes", lambda _home: {name: Process(0, name) for name in ("server", "cpu")}
     )
+    monkeypatch.setattr(Process, "end", lambda process: done.append(process.began))
+    monkeypatch.setattr(LocalServer, "start", lambda _server, name, *_: done.append(f"start {name}"))
 
-    process.kill()
-    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-        pass
+    local_server._start_server(server, url, 4200)
 
-    assert not found.is_alive()
-    process.wait(30)
-    assert not Process.find(process.pid).is_alive()
-
-
-def test_a_clock_that_is_set_does_not_lose_a_process(proc, monkeypatch):
-    """Ticks and boot tell it from a later one with its number; the time of day is not asked."""
-    found = proc(4711)
-    monkeypatch.setenv("PATH", "/nowhere")  # no `ps`, whose start moves with the clock
-
-    assert proc(4711) == found
-    assert found.is_alive()
-    assert proc(4712) != found
-    assert proc(4711, boot="boot-2") != found
-    assert not proc(4711, state="Z").is_alive()
+    assert done[:2] == ([] if kept else ["cpu", "server"])
+    assert done[-1:] == ([] if kept else ["start server"])
 
 
-def test_without_proc_the_start_is_asked_of_ps(process, monkeypatch, tmp_path):
-    """Such as on macOS."""
-    monkeypatch.setattr(local_server, "PROC", tmp_path / "missing")
+def test_a_server_of_somebody_else_is_not_ended(serve, tmp_path, monkeypatch):
+    """Its port is named, with the way out."""
+    url = serve(lambda _login: 200)
+    monkeypatch.setenv(GIVEN, LOGIN)
 
-    assert Process.find(process.pid).is_alive()
-    assert not Process.find(2**22 + 1).is_alive()
+    with pytest.raises(DeploymentError, match="UI_PORT"):
+        local_server._start_server(LocalServer(tmp_path), url, 4200)
+
+    assert list(tmp_path.iterdir()) == []

@@ -1,9 +1,12 @@
 """Prefect's home and database on this machine, before Prefect is imported."""
 
 import contextlib
+import json
+import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from flows.ops.prefect_home import (
     replace_unusable_database,
     running_server,
 )
+from flows.ops.processes import Process
 
 
 def write_revision(path: Path, revision: str) -> None:
@@ -74,12 +78,28 @@ def test_a_missing_database_is_not_created(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def record_server(prefect_home: Path, url: str, process: Process) -> None:
+    """Write what `make ui` leaves in a home."""
+    (prefect_home / "ui-url").write_text(url)
+    (prefect_home / "processes.json").write_text(json.dumps({"server": asdict(process)}))
+
+
 def test_a_server_that_does_not_answer_is_not_used(tmp_path):
-    """The address of a server that has ended, and a file that holds no address, count as none."""
+    """An address at which nothing answers, and a file that holds no address, count as none."""
     for content in ("http://127.0.0.1:9/api", "not an address"):
-        (tmp_path / "ui-url").write_text(content)
+        record_server(tmp_path, content, Process.find(os.getpid()))
 
         assert running_server(tmp_path) is None
+
+
+def test_what_answers_at_the_address_of_an_ended_server_is_not_used(tmp_path, serve):
+    """After a reboot it may be the port-forward to the cloud's server, which answers its health check."""
+    url = serve(lambda _login: 200)
+    record_server(tmp_path, url, Process(os.getpid(), "another-boot 1"))
+    assert running_server(tmp_path) is None
+
+    record_server(tmp_path, url, Process.find(os.getpid()))
+    assert running_server(tmp_path) == url
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):

@@ -74,6 +74,44 @@ def test_a_server_that_somebody_chose_gets_no_login_of_ours(environment):
     assert not {GIVEN, ASKED} & os.environ.keys()
 
 
+def test_a_temporary_server_in_another_home_of_prefect_asks_for_a_login_too(environment, tmp_path):
+    """PREFECT_HOME says where its database is, not who may use it; a database there is never renamed."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "prefect.db").write_bytes(b"damaged" * 1000)
+    os.environ["PREFECT_HOME"] = str(other)
+
+    prepare_prefect(read_settings())
+
+    assert os.environ["PREFECT_HOME"] == str(other)
+    assert os.environ["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "none"
+    assert len(os.environ[ASKED]) > 30
+    assert os.environ[GIVEN] == os.environ[ASKED]
+    assert (other / "prefect.db").exists()
+
+
+def test_a_server_that_a_profile_names_gets_no_login_of_ours(environment, tmp_path):
+    """Prefect's client uses that one, so no temporary server starts."""
+    (tmp_path / "profiles.toml").write_text(
+        'active = "work"\n[profiles.work]\nPREFECT_API_URL = "https://prefect.example.org/api"\n'
+    )
+    os.environ["PREFECT_HOME"] = str(tmp_path)
+
+    prepare_prefect(read_settings())
+
+    assert not {GIVEN, ASKED, "PREFECT_API_URL"} & os.environ.keys()
+
+
+def test_a_login_that_is_set_is_never_replaced(environment, tmp_path):
+    """Whatever listens on the port of `make ui`, a login that a person or `make deploy` set is for that."""
+    make_login(tmp_path)
+    os.environ |= {"PREFECT_API_URL": URL, GIVEN: "mnist:the-clouds"}
+
+    offer_login(tmp_path, URL)
+
+    assert os.environ[GIVEN] == "mnist:the-clouds"
+
+
 @pytest.mark.parametrize("chosen", [None, URL, "http://localhost:4200/api"])
 def test_the_login_of_make_ui_is_found_in_the_home(environment, tmp_path, chosen):
     """Commands log in by themselves, also if the address was set as the guide says."""
