@@ -2,7 +2,6 @@
 
 import logging
 import re
-import time
 from pathlib import Path
 
 from flows.nights import ENTRY, Nights
@@ -42,7 +41,7 @@ def prune(
         StoreError: the store holds files of others, and was not marked as ours before.
     """
     claim_store(registry.store)
-    before = time.time() - min_age_s
+    before = registry.store.now() - min_age_s
     # Listed before the versions: what is written later is not among them.
     objects = names_of(registry.store, "objects/", DIGEST)
     written = registry.versions_written()
@@ -86,8 +85,8 @@ def _delete_version(registry: Registry, name: str, keep_champions: int) -> bool:
 
 
 def _recent(registry: Registry) -> list[str]:
-    """Return the last champions, the latest first."""
-    _, last = registry.champion_entry()
+    """Return the last champions, the latest first, those of a moment ago included."""
+    _, last = registry.champion_entry(fresh=True)
     return [] if last is None else recent(last)
 
 

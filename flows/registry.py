@@ -341,13 +341,14 @@ class Registry:
         number, entry = self.champion_entry()
         return number, None if entry is None else entry.version
 
-    def champion_entry(self) -> tuple[int, ChampionEntry | None]:
+    def champion_entry(self, *, fresh: bool = False) -> tuple[int, ChampionEntry | None]:
         """Return number and entry of the list's last one; (0, None) if it is empty.
 
-        A step of a run asks several times: what was read a moment ago is not read again.
+        A step of a run asks several times: what was read a moment ago is not read again, unless it must be
+        `fresh`.
         """
         prefix = f"{self.namespace}/champions/"
-        if time.monotonic() >= self._champion_until:
+        if fresh or time.monotonic() >= self._champion_until:
             last_number(self.store, prefix)
             self._champion_until = time.monotonic() + MOMENT_S
         number = self.store.seen.get(prefix, 0)

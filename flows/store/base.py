@@ -64,7 +64,7 @@ class Store(Protocol):
         If the object exists, its time is renewed.
 
         Returns:
-            Whether it surely did not exist.
+            Whether it is new by a clock that is never set, so that no prune takes it for old.
         """
         ...
 
@@ -101,6 +101,10 @@ class Store(Protocol):
 
         Both moments are read from the store's own clock, so no other clock matters.
         """
+        ...
+
+    def now(self) -> float:
+        """Return the time by the store's own clock, as `keys` gives it; other clocks may be wrong."""
         ...
 
     def delete(self, key: str, before: float = math.inf) -> bool:

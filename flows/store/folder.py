@@ -61,14 +61,17 @@ class Folder:
         return True
 
     def upload(self, key: str, file: BinaryIO, written: Written | None = None) -> bool:
-        """Write a content-addressed object; one that exists is replaced by the same bytes."""
-        is_new = not self.exists(key)
+        """Write a content-addressed object; one that exists is replaced by the same bytes.
+
+        Returns:
+            False: this machine's clock may be set, and a prune take any object for old.
+        """
         with self._explained(key), atomic_write(self._ready(key), sync=True) as target:
             while chunk := file.read(CHUNK_BYTES):
                 target.write(chunk)
                 if written is not None:
                     written(len(chunk))
-        return is_new
+        return False
 
     def get(self, key: str) -> bytes | None:
         """Return an object's bytes, or None if there is no such object."""
@@ -105,16 +108,16 @@ class Folder:
     def age(self, key: str) -> float | None:
         """Return for how many seconds an object has existed, by its time and that of a file made now."""
         path = self.root / key
-        probe = path.with_name(f".age.{secrets.token_hex(4)}{PART}")
         try:
             written = path.stat().st_mtime
-            probe.touch(exist_ok=False)
-            return max(0.0, probe.stat().st_mtime - written)
+            return max(0.0, _now(path.parent) - written)
         except OSError:  # also a reader who may not write here: the age is unknown
             return None
-        finally:
-            with suppress(OSError):
-                probe.unlink()
+
+    def now(self) -> float:
+        """Return the time that the folder's file system gives a file made now."""
+        with self._explained(""):
+            return _now(self.root)
 
     def delete(self, key: str, before: float = math.inf) -> bool:
         """Delete an object that was written before a time; return whether it was deleted."""
@@ -173,6 +176,17 @@ class Folder:
                 what_helps(error, "MNIST_STORE"),
                 retryable=error.errno != errno.ENOTSUP,
             ) from error
+
+
+def _now(folder: Path) -> float:
+    """Return the time of a file that is made in a folder now: a file server has a clock of its own."""
+    probe = folder / f".now.{secrets.token_hex(4)}{PART}"
+    try:
+        probe.touch(exist_ok=False)
+        return probe.stat().st_mtime
+    finally:
+        with suppress(OSError):
+            probe.unlink()
 
 
 def free_bytes(folder: Path) -> int:

@@ -41,7 +41,7 @@ def put_object(store: Store, source: Path | bytes, written: Written | None = Non
 
 
 def place_object(store: Store, source: Path | bytes, written: Written | None = None) -> tuple[str, bool]:
-    """Put a content-addressed object; return its sha256 in hex, and whether it is surely a new object."""
+    """Put a content-addressed object; return its sha256 in hex, and what `Store.upload` says."""
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)

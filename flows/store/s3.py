@@ -225,11 +225,19 @@ class Bucket:
         answer = self._head(key)
         if answer is None:
             return None
-        try:
-            now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-            return max(0.0, float((now - answer["LastModified"]).total_seconds()))
-        except (KeyError, TypeError, ValueError):  # a server, or a proxy before it, that sends no time
-            return None
+        now = _sent_at(answer)
+        return None if now is None else max(0.0, now - answer["LastModified"].timestamp())
+
+    def now(self) -> float:
+        """Return the time at which S3 answers."""
+        with self._explained(""):
+            now = _sent_at(self._s3.list_objects_v2(Bucket=self.name, Prefix=self.prefix, MaxKeys=1))
+        if now is None:
+            raise StoreError(
+                f"{self.location('')}: S3 sent no date, so nothing is known to be old",
+                "let the server, and each proxy before it, send the header `Date`",
+            )
+        return now
 
     def delete(self, key: str, before: float = math.inf) -> bool:
         """Delete an object that was written before a time; return whether it was deleted."""
@@ -317,3 +325,11 @@ class Bucket:
                 "check the AWS variables (credentials, region, AWS_ENDPOINT_URL) and the network",
                 retryable=isinstance(error, lost),
             ) from None
+
+
+def _sent_at(answer: dict[str, Any]) -> float | None:
+    """Return when a server sent an answer, by its own clock; None if it does not say so."""
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -106,6 +106,35 @@ def test_a_version_promoted_while_prune_runs_stays(registry, publish, monkeypatc
     assert second in registry.versions()
 
 
+def test_a_version_that_another_process_promotes_while_prune_runs_stays(registry, publish, monkeypatch):
+    """What was read of the champions a moment ago does not count when a version is deleted."""
+    first, second, _ = publish(1), publish(2), publish(3)
+    other = Registry(open_store(str(registry.store.root)), registry.namespace)
+    delete = registry.delete_version
+
+    def promote_meanwhile(name):
+        other.promote(second, 0, "")
+        delete(name)
+
+    monkeypatch.setattr(registry, "delete_version", promote_meanwhile)
+
+    assert prune(registry, 1).versions == 1
+    assert first not in registry.versions()
+    assert second in registry.versions()
+
+
+def test_a_machine_whose_clock_is_ahead_prunes_nothing_young(registry, publish, monkeypatch):
+    """How old something is, the store's own clock says: a file server has another one than this machine."""
+    young = [publish(day, age_days=0.0) for day in (1, 2)]
+    digest = put_object(registry.store, b"a run's that is under way")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * 86400)
+
+    assert prune(registry, 1) == PruneResult(versions=0, objects=0)
+    assert registry.versions() == young
+    assert registry.store.exists(f"objects/{digest}")
+
+
 def test_nothing_is_deleted_from_a_store_that_others_use(registry):
     """A bare git repository that somebody named as the store keeps its objects, as old as they may be."""
     root = registry.store.root

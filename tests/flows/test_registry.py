@@ -175,6 +175,22 @@ def test_a_version_exists_only_once_its_entry_is_there(registry, folder, manifes
     assert registry.version_of(RUN) is None
 
 
+def test_objects_that_were_pruned_before_their_version_was_there_are_put_again(
+    registry, folder, manifest, monkeypatch, tmp_path
+):
+    """On a machine whose clock was set ahead, a prune took the files of a running night for old ones."""
+    put_version = registry.put_version
+
+    def prune_and_put(entry):
+        for key in registry.store.keys("objects/"):
+            registry.store.delete(key)
+        return put_version(entry)
+
+    monkeypatch.setattr(registry, "put_version", prune_and_put)
+
+    registry.fetch(registry.publish(RUN, manifest(), folder), tmp_path)
+
+
 def test_fetched_files_are_the_published_ones(registry, folder, manifest, tmp_path):
     """What comes out of the registry is what went in, all of it or the named files."""
     name = registry.publish(RUN, manifest(), folder)

@@ -119,6 +119,14 @@ def test_an_object_has_an_age_by_the_stores_clock(store):
     assert store.keys("").keys() <= {"a/x", PROBE}
 
 
+def test_a_store_says_the_time_of_its_own_clock(store):
+    """It agrees with the times of its objects, and asking leaves nothing."""
+    store.put("a/x", b"x")
+
+    assert 0 <= store.now() - store.keys("a/")["a/x"] < 60
+    assert store.keys("").keys() <= {"a/x", PROBE}
+
+
 def test_deleting_incomplete_objects_keeps_the_complete_ones(store):
     """No call shows what a killed writer left, and deleting it harms nothing else."""
     store.put("a/x", b"x")

@@ -97,6 +97,16 @@ def test_s3_that_stays_down_is_a_retryable_error(used, s3, fault, words):
     assert used.get("a") is None
 
 
+def test_a_server_that_sends_no_date_has_no_clock(bucket, monkeypatch):
+    """Nothing is known to be old there, so nothing is deleted."""
+    monkeypatch.setattr("flows.store.s3._sent_at", lambda _answer: None)
+
+    with pytest.raises(StoreError, match="sent no date") as caught:
+        bucket.now()
+
+    assert "`Date`" in caught.value.remedy
+
+
 def test_a_bucket_that_does_not_exist_is_named(s3):
     """A missing bucket says which setting names it, and that trying again will not help."""
     with pytest.raises(
