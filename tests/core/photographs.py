@@ -1,9 +1,10 @@
 """Synthetic photographs of handwritten digits: MNIST's own, large, on paper in the light that people have.
 
-    python -m tests.core.photographs BUNDLE MNIST.npz
+    python -m tests.core.photographs BUNDLE DIGITS [COUNT]
 
-prints how many of each condition a learner recognises, for the digits that the code was tuned on and for
-digits by other writers (the last 5,000 of the test set were written by others than its first 5,000).
+DIGITS is a NumPy archive with `x_test` and `y_test`. Prints how many of each condition a learner
+recognises, for the digits that the code was tuned on and for digits by other writers (the last 5,000 of the
+test set were written by others than its first 5,000).
 """
 
 import io

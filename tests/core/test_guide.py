@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ import typer
 
 import mnist_core
 from mnist_core.__main__ import app, main
-from mnist_core.digits import Digits, write_csv
+from mnist_core.digits import Digits, read_train, write_csv
 from mnist_core.models.base import kinds
+from mnist_core.spec import DIGITS_MINI
 
 GUIDE = (Path(mnist_core.__file__).parent / "README.md").read_text()
 BLOCKS = re.findall(r"^```(console|python)\n(.*?)^```$", GUIDE, re.M | re.S)
@@ -29,12 +31,15 @@ def commands(block):
 COMMANDS = [command for kind, block in BLOCKS if kind == "console" for command, _ in commands(block)]
 
 
-def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, synthetic, small_test_file, capfd):
+@pytest.mark.usefixtures("small_test_file")
+def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, unpack, capfd):
     """Each command ends with 0 and prints what is shown, up to numbers; each Python block runs."""
     # test.csv is complete, as a submission needs it; train.csv has a few rows of each digit.
-    pixels = synthetic(60).pixels
-    write_csv(Digits(pixels, np.arange(60) % 10), tmp_path / "train.csv")
-    write_csv(synthetic(small_test_file, labelled=False), tmp_path / "test.csv")
+    files = unpack(DIGITS_MINI)
+    train = read_train(files / "train.csv")
+    rows = np.argsort(train.labels, kind="stable")[:: len(train) // 60]
+    write_csv(Digits(train.pixels[rows], train.labels[rows]), tmp_path / "train.csv")
+    shutil.copy(files / "test.csv", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(Path(mnist_core.__file__).parents[1]), *sys.path])
     python: dict[str, object] = {}

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from infra.practice.data import MNIST
+from mnist_core.digits import read_train
 from mnist_core.errors import DataError
 from mnist_core.images import from_image
+from mnist_core.spec import DIGITS_MINI
 from tests.core.photographs import CONDITIONS, photograph
 
 
 @pytest.fixture(scope="module")
-def handwriting():
-    """Ten digits by other writers than those that the code was tuned on."""
-    with np.load(MNIST) as file:
-        digits, labels = file["x_test"][9900:9950], file["y_test"][9900:9950]
-    return [digits[np.flatnonzero(labels == label)[0]] for label in range(10)]
+def handwriting(unpack):
+    """Ten digits of the small competition, one of each class."""
+    train = read_train(unpack(DIGITS_MINI) / "train.csv")
+    return [train.pixels[np.flatnonzero(train.labels == label)[0]] for label in range(10)]
 
 
 def likeness(a, b):

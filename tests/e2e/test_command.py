@@ -154,7 +154,7 @@ def test_wrong_usage_and_settings_end_with_2_and_one_line(
 def test_a_failure_ends_with_1_its_remedy_and_json(on_standing_server, tmp_path):
     """If the server is down, one line says how to resume, with exit code 1 and a result that is `failed`."""
     env = on_standing_server | {
-        "MNIST_KAGGLE": "http://127.0.0.1:9", "KAGGLE_API_TOKEN": "t-secret", "MNIST_RETRY_WAITS_S": "[]",
+        "MNIST_KAGGLE": "http://127.0.0.1:9", "MNIST_KAGGLE_TOKEN": "t-secret", "MNIST_RETRY_WAITS_S": "[]",
     }  # fmt: skip
 
     done = flows("nightly", "--fresh", "--json", env=env, cwd=tmp_path)

@@ -85,7 +85,7 @@ def test_the_deployments_are_described(installed):
     assert schedule["schedule"]["timezone"] == "Etc/UTC"
     assert not schedule["active"]
     assert found["global_concurrency_limit"]["limit"] == 1
-    assert found["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert found["concurrency_options"]["collision_strategy"] == "ENQUEUE"
 
 
 @pytest.mark.slow
