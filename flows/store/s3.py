@@ -43,7 +43,7 @@ REMEDIES = {
     "PermanentRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
-    "NotImplemented": _CREATE_ONLY,
+    "NotImplemented": "use a server that speaks more of S3, such as S3 itself or SeaweedFS",
     "InvalidEncryptionAlgorithmError": _ENCRYPTION,
     "InvalidEncryptionMethodError": _ENCRYPTION,
     "ServerSideEncryptionConfigurationNotFoundError": _ENCRYPTION,
@@ -90,6 +90,10 @@ class Bucket:
                     connect_timeout=CONNECT_TIMEOUT_S,
                     read_timeout=self.read_timeout_s,
                     retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                    # Our digests check what was read; over https boto3's own checksums would follow the data
+                    # as a trailer, which other servers refuse.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
                 ),
             )
 
@@ -134,7 +138,7 @@ class Bucket:
         """Write an object; return False if the server says that the key is taken."""
         from botocore.exceptions import ClientError
 
-        with self._explained(key):
+        with self._explained(key, NotImplemented=_CREATE_ONLY):
             for wait_s in (*CONFLICT_WAITS_S, None):
                 try:
                     self._s3.put_object(Bucket=self.name, Key=self.prefix + key, Body=data, IfNoneMatch="*")
@@ -301,7 +305,8 @@ class Bucket:
         return str(self._s3.meta.endpoint_url)
 
     @contextmanager
-    def _explained(self, key: str) -> Iterator[None]:
+    def _explained(self, key: str, **remedies: str) -> Iterator[None]:
+        """Raise S3's errors as `StoreError`; `remedies` by code come before `REMEDIES`."""
         from botocore import exceptions
 
         try:
@@ -311,7 +316,9 @@ class Bucket:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             message = " ".join(said.get("Message", "").split())[:MESSAGE]
             retryable = status in RETRYABLE
-            remedy = REMEDIES.get(said["Code"], "check MNIST_STORE, and the policy of its bucket")
+            remedy = (REMEDIES | remedies).get(
+                said["Code"], "check MNIST_STORE, and the policy of its bucket"
+            )
             raise StoreError(
                 f"{self.location(key)}: S3 answered {status} {said['Code']}"
                 + (f" ({message})" if message else ""),

@@ -4,12 +4,14 @@ import io
 import time
 
 import pytest
+import urllib3
+from botocore.awsrequest import AWSResponse
 
 from flows.records import VersionRef
 from flows.store.base import PROBE, StoreError
 from flows.store.lists import append, get_object, get_record, put_object
 from flows.store.open import open_store
-from flows.store.s3 import ATTEMPTS
+from flows.store.s3 import ATTEMPTS, Bucket
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +198,38 @@ def test_uploads_that_killed_writers_began_are_ended(bucket, s3):
     assert uploads() == ["another/y"]
     s3.faults += ["403"]
     bucket.delete_partials(time.time() + 60)
+
+
+def test_over_https_no_checksum_follows_the_data(monkeypatch):
+    """Servers that know no trailers would refuse each write: the headers name the data alone."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://s3.invalid")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "us-east-1")
+    monkeypatch.setattr("flows.store.s3.ONE_PART_BYTES", 0)
+    bucket, sent = Bucket("bucket", "prefix"), []
+
+    def answer(request, **_):
+        sent.append({name.lower(): str(value) for name, value in request.headers.items()})
+        status = 412 if request.url.endswith(PROBE) else 200
+        return AWSResponse(request.url, status, {}, urllib3.HTTPResponse(io.BytesIO()))
+
+    bucket._s3.meta.events.register("before-send.s3", answer)
+    assert bucket.put("a", b"x")
+    assert not bucket.upload("objects/x", io.BytesIO(b"weights"))
+
+    assert len(sent) == 3
+    assert {headers.get("content-encoding") for headers in sent} <= {None}
+    assert [name for headers in sent for name in headers if "checksum" in name or "trailer" in name] == []
+
+
+def test_a_server_that_cannot_do_something_else_is_not_told_of_create_only(bucket, s3):
+    """The remedy about `If-None-Match` belongs to the request that has it."""
+    s3.refuse = lambda _environ: ("501", "NotImplemented", "not implemented", "")
+
+    with pytest.raises(StoreError, match="501 NotImplemented") as caught:
+        bucket.keys("a/")
+
+    assert "If-None-Match" not in caught.value.remedy
 
 
 REGION = "<Region>eu-central-1</Region>"
