@@ -80,8 +80,9 @@ def nightly(parameters: NightlyParameters) -> RunResult | State[RunResult]:
             return report(run, Outcome(contest.version, Decision.DRY_RUN, contest.verdict.reason))
         outcome = submit_winner(run, contest)
         record(run, outcome, contest.verdict.rule)
+        result = report(run, outcome, checks.alarms)
         prune_after_night(run.registry, settings.keep_versions)
-        return report(run, outcome, checks.alarms)
+        return result
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from flows.nights import ENTRY, Nights
 from flows.ownership import claim_store
 from flows.policy import retention
 from flows.policy.champions import recent
-from flows.records import PredictionsEntry, PruneResult, VersionEntry
+from flows.records import PredictionsEntry, PruneResult, RecordError, VersionEntry
 from flows.registry import Registry
-from flows.store.base import Store
+from flows.store.base import Store, StoreError
 from flows.store.lists import get_record, names_of
-from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -59,7 +58,7 @@ def prune(
 
 
 def prune_after_night(registry: Registry, keep: int) -> None:
-    """Prune the store that a night has ended in, if nights delete there; a failure is a warning.
+    """Prune the store that a night has ended in, if nights delete there; what the store refuses is a warning.
 
     Args:
         registry: of the night's namespace.
@@ -69,7 +68,7 @@ def prune_after_night(registry: Registry, keep: int) -> None:
         return
     try:
         gone = prune(registry, keep)
-    except MnistError as error:
+    except (StoreError, RecordError) as error:
         log.warning("old versions stay: %s", error)
         return
     if gone.versions or gone.objects:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mnist_core.errors import DataError
+from mnist_core.errors import DataError, MnistError
 from mnist_core.spec import CompetitionSpec
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
@@ -69,6 +69,8 @@ def upright(image: Image.Image) -> Image.Image:
     """Return a picture turned as its camera noted; a note that cannot be read is ignored."""
     try:
         return ImageOps.exif_transpose(image)
+    except MnistError:  # of a cap, say, which no picture causes
+        raise
     except Exception:  # Pillow raises nearly anything for damaged metadata
         return image
 
@@ -95,7 +97,7 @@ def _load(file: Path) -> Image.Image:
             raise _unidentified(content.getvalue()[:16]) from None
         except Image.DecompressionBombError:
             raise _too_large("the picture", "pixels", MAX_PIXELS) from None
-        except (DataError, MemoryError):
+        except (MnistError, MemoryError):
             raise
         except Exception as error:  # Pillow raises nearly anything for damaged files
             raise DamagedPictureError(f"is damaged: {error}", "save or download it again") from error

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mnist_core import _png, picture_files
-from mnist_core.errors import DataError
+from mnist_core.errors import DataError, MnistError
 from mnist_core.folders import read_pngs, write_pngs
 from mnist_core.images import read_image
 from mnist_core.picture_files import FORMATS
@@ -119,6 +119,22 @@ def test_a_format_that_is_not_read_is_named(tmp_path, start, name):
 
     with pytest.raises(DataError, match=rf"a\.jpg: is a {name} file, which is not read; save it as JPEG"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("name", ["PIL.Image.Image.load", "PIL.ImageOps.exif_transpose"])
+def test_an_error_that_no_picture_causes_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch, name):
+    """A cap that ends while a picture is read ends the run, and not only this picture."""
+    file = tmp_path / "a.png"
+    Image.new("L", (28, 28)).save(file)
+
+    def overdue(*_args, **_options):
+        raise MnistError("it took too long")
+
+    monkeypatch.setattr(name, overdue)
+    with pytest.raises(MnistError, match="it took too long") as caught:
+        read_image(file)
+
+    assert type(caught.value) is MnistError
 
 
 def test_a_damaged_picture_says_what_to_do(tmp_path):

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from flows.caps import OverdueError
 from flows.kaggle.errors import CompetitionError
 from flows.nightly import nightly
 from flows.ownership import MARKER
@@ -48,6 +49,23 @@ def test_a_night_trains_promotes_submits_and_reports(job, monkeypatch):
         "seconds",
     ]  # fmt: skip
     assert list(nightly(NIGHT).seconds) == list(result.seconds)
+
+
+def test_a_night_whose_prune_takes_too_long_has_its_report(job, monkeypatch):
+    """The cap ends the prune, which comes last: the night is reported and recorded by then."""
+    started = job()
+    version = started.publish()
+
+    def prune(*_):
+        raise OverdueError("the night took longer than 1 s")
+
+    monkeypatch.setattr("flows.prune.prune", prune)
+    with pytest.raises(OverdueError):
+        nightly(NIGHT)
+
+    [card] = (started.home / "home" / "reports" / NIGHT).rglob("scorecard.md")
+    assert version in card.read_text()
+    assert [night.decision for night in started.registry.nights()] == ["promoted"]
 
 
 def test_scratch_has_its_night_if_no_champion_is_better(job, monkeypatch):
