@@ -65,7 +65,10 @@ done
 if [ -z "${PREFECT_CLOUD_API_URL:-}" ]; then # the value is never in Terraform's state, in an argument or in a log
     secret=$(terraform output -raw login)
     read_login() { aws secretsmanager get-secret-value --secret-id "$secret" --query SecretString --output text; }
-    if ! PREFECT_API_AUTH_STRING=$(read_login 2>/dev/null); then
+    if ! PREFECT_API_AUTH_STRING=$(read_login 2>"$scratch/login.log"); then
+        # Only if there is none: another login would lock out the server and all jobs.
+        grep -q ResourceNotFoundException "$scratch/login.log" ||
+            die "the login of Prefect's server cannot be read: $(cat "$scratch/login.log")"
         "$python" -c 'from flows.ops.server_settings import new_login; print(new_login(), end="")' |
             aws secretsmanager put-secret-value --secret-id "$secret" --secret-string file:///dev/stdin >/dev/null
         PREFECT_API_AUTH_STRING=$(read_login)

@@ -4,18 +4,18 @@ python -m infra.forward free PORT                    ends with 1 if something li
 python -m infra.forward wait URL PROCESS LOG         waits until the server of the login answers at URL
 
 A deployment overwrites pools and deployments of the server that answers, so it must be the right one: the
-port was free, the process of the forward lives, and the server accepts the login, which no other server has.
+port was free, the process of the forward lives, and the server refuses whoever has no login and accepts this
+one, which no other server has.
 """
 
-import base64
 import os
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
+from flows.ops.prefect_home import is_busy, status_of
 from mnist_core.errors import MnistError
 
 WAIT_S, POLL_S = 120.0, 0.5
@@ -51,11 +51,9 @@ def wait_for_server(url: str, process: int, log: Path, login: str) -> None:
         login: `user:password`.
 
     Raises:
-        ForwardError: the process has ended, nothing answers in time, or the login is not accepted.
+        ForwardError: the process has ended, nothing answers in time, it asks for no login, or does
+            not accept this one.
     """
-    token = base64.b64encode(login.encode()).decode()
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    opener.addheaders = [("Authorization", f"Basic {token}")]
     deadline = time.monotonic() + WAIT_S
     while True:
         if not _is_alive(process):
@@ -64,20 +62,27 @@ def wait_for_server(url: str, process: int, log: Path, login: str) -> None:
                 f"the port-forward has ended: {said or 'it wrote nothing'}",
                 "check that the AWS session-manager-plugin is installed, then run `make deploy` again",
             )
-        try:
-            with opener.open(f"{url}/admin/version", timeout=5):
-                return
-        except urllib.error.HTTPError as error:
-            raise ForwardError(
-                f"the server at {url} is not this deployment's: HTTP {error.code} to its login",
-                "stop what listens on that port; if the login was changed, restart the service `server`",
-            ) from None
-        except OSError:
-            if time.monotonic() > deadline:
-                raise ForwardError(
-                    f"no Prefect server answers at {url}", "look at the service `server` in ECS"
-                ) from None
+        without, with_it = status_of(url), status_of(url, login)
+        if not (is_busy(without) or is_busy(with_it)):
+            _check_login(url, without, with_it)
+            return
+        if time.monotonic() > deadline:
+            raise ForwardError(f"no Prefect server answers at {url}", "look at the service `server` in ECS")
         time.sleep(POLL_S)
+
+
+def _check_login(url: str, without: int | None, with_it: int | None) -> None:
+    """Check the statuses of a server that was asked without the login and with it."""
+    fault = None
+    if without != HTTPStatus.UNAUTHORIZED:
+        fault = f"HTTP {without} without a login"  # then it accepts any
+    elif with_it != HTTPStatus.OK:
+        fault = f"HTTP {with_it} to its login"
+    if fault is not None:
+        raise ForwardError(
+            f"the server at {url} is not this deployment's: {fault}",
+            "stop what listens on that port; if the login is new, restart the services `server` and `worker`",
+        )
 
 
 def _is_alive(process: int) -> bool:

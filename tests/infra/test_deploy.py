@@ -5,11 +5,13 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from infra import forward
 
 ROOT = Path(__file__).parents[2]
 LOGIN = "mnist:the-clouds-login"
@@ -25,7 +27,10 @@ esac""",
     "aws": """
 echo "$*" >> "$PLAYED/aws.log"
 case "$*" in
-    *get-secret-value*) [ -e "$PLAYED/secret" ] && cat "$PLAYED/secret" ;;
+    *get-secret-value*)
+        if [ -n "${REFUSAL:-}" ]; then echo "$REFUSAL" >&2; exit 254; fi
+        [ -e "$PLAYED/secret" ] || { echo "An error occurred (ResourceNotFoundException)" >&2; exit 254; }
+        cat "$PLAYED/secret" ;;
     *put-secret-value*) cat > "$PLAYED/secret" ;;
     *list-tasks*) echo arn:task/1 ;;
     *describe-tasks*) echo runtime ;;
@@ -35,16 +40,17 @@ esac""",
 
 
 class Server:
-    """A server on loopback that answers every request with a status, and knows what it was asked."""
+    """A server on loopback that gives these statuses, then the last one for good, and notes who asked."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, *statuses: int) -> None:
+        left = list(statuses)
         self.asked: list[tuple[str, str | None]] = []
         asked = self.asked
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 asked.append((f"{self.command} {self.path}", self.headers["Authorization"]))
-                self.send_response(status)
+                self.send_response(left.pop(0) if len(left) > 1 else left[0])
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -144,3 +150,59 @@ def test_the_login_is_made_once(tmp_path):
 
     assert (tmp_path / "secret").read_text() == LOGIN
     assert "put-secret-value" not in (tmp_path / "aws.log").read_text()
+
+
+def test_a_login_that_cannot_be_read_is_not_replaced(tmp_path):
+    """Another one would lock out server and jobs; AWS's own words say what to do."""
+    (tmp_path / "secret").write_text(LOGIN)
+
+    done = deploy(
+        tmp_path, free_port(), "exit 1", REFUSAL="An error occurred (ThrottlingException): Rate exceeded"
+    )
+
+    assert done.returncode == 1
+    assert "cannot be read: An error occurred (ThrottlingException): Rate exceeded" in done.stderr
+    assert (tmp_path / "secret").read_text() == LOGIN
+    assert "put-secret-value" not in (tmp_path / "aws.log").read_text()
+
+
+@pytest.fixture
+def wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+    """Wait for a server that gives these statuses, the last one for good."""
+    servers = []
+    monkeypatch.setattr(forward, "POLL_S", 0.01)
+
+    def wait(*statuses: int) -> Server:
+        servers.append(Server(*statuses))
+        url = f"http://127.0.0.1:{servers[-1].port}/api"
+        forward.wait_for_server(url, os.getpid(), tmp_path / "forward.log", LOGIN)
+        return servers[-1]
+
+    yield wait
+    for server in servers:
+        server.stop()
+
+
+def test_a_server_that_answers_everybody_is_refused(wait):
+    """A Prefect server without a login accepts any, so its answer to ours proves nothing."""
+    with pytest.raises(forward.ForwardError, match="HTTP 200 without a login"):
+        wait(200)
+
+
+def test_a_server_that_changed_its_login_is_refused_with_the_services_to_restart(wait):
+    """Both read the secret only when they start."""
+    with pytest.raises(forward.ForwardError, match="`server` and `worker`"):
+        wait(401)
+
+
+def test_a_server_that_is_still_starting_is_asked_again(wait):
+    """An answer of 5xx says nothing about the login."""
+    assert [login is None for _, login in wait(503, 401, 401, 503, 401, 200).asked] == [True, False] * 3
+
+
+def test_a_server_that_stays_busy_is_given_up(wait, monkeypatch):
+    """After the longest wait."""
+    monkeypatch.setattr(forward, "WAIT_S", 0.05)
+
+    with pytest.raises(forward.ForwardError, match="no Prefect server answers"):
+        wait(502)
