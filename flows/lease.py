@@ -69,7 +69,8 @@ class Lease:
                 self.sent = True
                 return
         raise StoreError(
-            f"each write of {self._registry.location('leases', '…')} takes too long to submit",
+            f"writing to {self._registry.location('leases', '…')} takes so long that the lease to submit "
+            "would expire before the request",
             "check the store, then run this again",
             retryable=True,
         )

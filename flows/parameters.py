@@ -8,7 +8,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 
 import typer
@@ -27,6 +27,7 @@ from flows.records import VERSION
 from flows.settings import PREFIX, Settings, SettingsError, choices, read_settings
 
 SEED_MAX = 2**31 - 1
+FIRST_NIGHT = date(2000, 1, 1)
 
 
 def parameter(
@@ -116,10 +117,15 @@ class RunParameters(Parameters):
     @field_validator("night")
     @classmethod
     def _night_is_a_date(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         try:
-            return None if value is None else datetime.strptime(value, "%Y-%m-%d").date().isoformat()
+            night = datetime.strptime(value, "%Y-%m-%d").date()
         except ValueError:
             raise ValueError("must be a date, such as 2026-11-23") from None
+        if night < FIRST_NIGHT:  # Python has no dates before year 1, and some weeks before a night are read
+            raise ValueError(f"must be {FIRST_NIGHT} or later")
+        return night.isoformat()
 
 
 class NightlyParameters(RunParameters):

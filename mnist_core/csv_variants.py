@@ -259,8 +259,10 @@ def _rows(
             continue
         if blank:
             raise DataError(f"{csv}: row {blank}: the line is empty, and rows follow", "remove it")
-        if len(line) > _LONGEST or row > MOST_ROWS:
-            raise DataError(f"{where}: more than {_LONGEST:,} characters a line, or {MOST_ROWS:,} rows")
+        if len(line) > _LONGEST:
+            raise DataError(f"{where}: the line has more than {_LONGEST:,} characters")
+        if row > MOST_ROWS:
+            raise DataError(f"{csv}: has more than {MOST_ROWS:,} rows", "split it")
         fields = layout.fields(line)
         if len(fields) != len(layout.names):
             raise DataError(f"{where}: {len(fields)} values, expected {len(layout.names)}")

@@ -255,21 +255,22 @@ def _check_header(csv: Path, line: bytes, columns: list[str], spec: CompetitionS
 def _flaw(
     fields: list[bytes], columns: list[str], spec: CompetitionSpec, *, complete: bool
 ) -> tuple[str, str]:
-    """Return what is wrong with a wrong row, and the remedy or ""; `complete`: its line has an end."""
+    """Return what is wrong with a wrong row, and the remedy; `complete`: its line has an end."""
+    mend = _MEND if spec.label_column in columns else "download it again"  # each row is asked for
     if fields == [b""]:
-        return ": the line is empty", _MEND
+        return ": the line is empty", mend
     if len(fields) != len(columns):
         flaw = f": {len(fields)} values, expected {len(columns)}"
         if len(fields) < len(columns):
             flaw += f", the last is {_shown(fields[-1])} in column {columns[len(fields) - 1]}"
             if not complete:
                 return f"{flaw}, and there the file ends: it was cut off", "download it again"
-        return flaw, _MEND
+        return flaw, mend
     for name, field in zip(columns, fields, strict=True):
         highest = spec.class_count - 1 if name == spec.label_column else 255
         digits = field.lstrip(b"0") or b"0"
         if not field.isdigit() or len(digits) > 3 or int(digits) > highest:
-            remedy = "a label is the number of a class" if name == spec.label_column else _MEND
+            remedy = "a label is the number of a class" if name == spec.label_column else mend
             return f", column {name}: found {_shown(field)}, expected an integer 0..{highest}", remedy
     raise AssertionError("the row is right")
 

@@ -120,11 +120,15 @@ def get_record(store: Store, key: str, kind: type[R]) -> R | None:
 def last_number(store: Store, prefix: str) -> int:
     """Return the number that is current in a list, or 0 if the list is empty.
 
-    A list only grows: what this process has met of it is skipped. The rest is searched by doubling steps, so
-    that a list of 10,000 entries takes a few requests.
+    A list only grows: what was met of it before is skipped. The rest is searched by doubling steps, so that a
+    list of 10,000 entries takes a few requests. If what was met is gone, as in a store that was restored from
+    a backup, the list is searched from its beginning.
     """
-    known = store.seen.get(prefix, 0)
+    known = max(0, store.seen.get(prefix, 0) - 1)  # one less: the first page shows whether it is still there
     low, more = _highest(store, prefix, known)
+    if known and low == known:
+        known = 0
+        low, more = _highest(store, prefix, known)
     high, size = None, max(1, low - known)  # the last number is at most `high`; a page has about `size`
     step = 2 * size
     while more:
@@ -210,4 +214,5 @@ def _warn_of_others(where: str, names: Set[str]) -> None:
     """Log, once for each place, that files which this program did not name so are ignored."""
     if where not in _warned:
         _warned.add(where)
-        log.warning("%s: ignoring %s, which this program did not write", where, ", ".join(sorted(names)[:3]))
+        shown = ", ".join(name or "a folder marker" for name in sorted(names)[:3])
+        log.warning("%s: ignoring %s, which this program did not write", where, shown)

@@ -158,6 +158,17 @@ def test_train_csv_in_place_of_test_csv_is_recognised(write_train_csv):
         read_test(write_train_csv())
 
 
+def test_a_wrong_row_of_a_test_csv_is_not_to_be_removed(tmp_path):
+    """A prediction is asked for each of its rows, so the only remedy is the file as it was."""
+    csv = tmp_path / "test.csv"
+    csv.write_text(f"{HEADER[6:]}\n{ROW[2:]}\n256{ROW[3:]}\n")
+
+    with pytest.raises(DataError, match=r"row 2 .*column pixel0: found '256'") as caught:
+        read_test(csv)
+
+    assert caught.value.remedy == "download it again"
+
+
 @pytest.mark.parametrize(("name", "message"), [("gone.csv", "no such file"), ("", "is a folder")])
 def test_a_path_without_a_file_is_refused(tmp_path, name, message):
     """A missing file and a folder are DataErrors that name the path."""

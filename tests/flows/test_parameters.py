@@ -58,6 +58,7 @@ def test_a_command_does_not_take_what_is_for_child_runs():
         ({"member": 0}, "--member 0"),
         ({"attempt": 0}, "--attempt 0"),
         ({"night": "20261123"}, "--night 20261123: must be a date"),
+        ({"night": "0001-01-05"}, "--night 0001-01-05: must be 2000-01-01 or later"),
     ],
 )
 def test_a_value_out_of_range_is_named_by_its_option(given, words):

@@ -117,6 +117,17 @@ def _append_twenty(address, name):
             pass
 
 
+@pytest.mark.parametrize("seen", [2, 3, 900])
+def test_a_list_that_is_shorter_than_what_was_met_of_it_is_searched_again(store, seen):
+    """A backup was restored, and a night's own entry still knows the higher number."""
+    append(store, "list/", 0, Entry(value="first"))
+    store.seen["list/"] = seen
+
+    assert last_number(store, "list/") == 1
+    assert latest(store, "list/", Entry) == (1, Entry(value="first"))
+    assert append(store, "list/", 1, Entry(value="second"))
+
+
 OTHERS = [
     ".DS_Store",
     "000001 (conflicted copy).json",
@@ -140,14 +151,15 @@ def test_what_is_not_a_number_is_not_an_entry(store, caplog):
     assert list(names_of(store, "list/", NAME)) == ["000001.json", "000002.json"]
     [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert store.location("list/") in warning
-    assert "notes.txt" in warning
+    assert ".DS_Store" in warning
 
 
-def test_a_folder_marker_of_the_console_is_not_an_entry(bucket, s3):
+def test_a_folder_marker_of_the_console_is_not_an_entry(bucket, s3, caplog):
     """S3's console makes a folder as an empty object whose name ends in a slash."""
     s3.client.put_object(Bucket=s3.bucket, Key="some/prefix/list/", Body=b"")
 
     assert latest(bucket, "list/", Entry) == (0, None)
+    assert "list/: ignoring a folder marker, which" in caplog.text
     assert append(bucket, "list/", 0, Entry(value="first"))
 
 
