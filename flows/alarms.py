@@ -98,7 +98,9 @@ def _find_alarm(run: RunContext, entry: ChampionEntry | None, version: str) -> A
     if known is None:
         return None
     fallback = next((name for name in earlier if run.registry.version(name) is not None), None)
-    return alarm.find_held_out_alarm(scored, known.valid_accuracy, known.valid_rows, fallback)
+    return alarm.find_held_out_alarm(
+        scored, known.valid_accuracy, known.valid_rows, entry.version, fallback
+    )
 
 
 def _scored(run: RunContext, version: str) -> alarm.Scored | None:

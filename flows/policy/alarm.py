@@ -10,7 +10,7 @@ share. Four standard errors of their difference, and not less than eight test ro
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,7 @@ def find_alarm(champion: Scored, before: Scored) -> Alarm | None:
 
 
 def find_held_out_alarm(
-    champion: Scored, accuracy: float, rows: int, fallback: str | None = None
+    champion: Scored, accuracy: float, rows: int, current: str | None, fallback: str | None = None
 ) -> Alarm | None:
     """Compare a champion's public score with its own held-out accuracy; None if it is not too low.
 
@@ -89,6 +89,7 @@ def find_held_out_alarm(
         champion: one without an earlier champion whose score is known.
         accuracy: on its held-out rows.
         rows: number of its held-out rows.
+        current: who is champion now, itself or a later one; None if nobody is.
         fallback: the champion before it; None if it is the first one.
     """
     tested = len(champion.labels)
@@ -97,17 +98,17 @@ def find_held_out_alarm(
     bound = max(DEVIATIONS * deviation, ROWS_MIN / tested)
     if not champion.public_score < accuracy - bound:
         return None
-    after = (
-        "there is no champion until the next promotion"
-        if fallback is None
-        else f"{fallback} is champion again"
-    )
-    return Alarm(
-        champion.version,
-        fallback,
+    facts = (
         f"public score {champion.public_score:.5f} of {champion.version} is more than {bound:.5f} below its "
-        f"accuracy {accuracy:.5f} on {rows} held-out rows; it is not promoted again, and {after}",
+        f"accuracy {accuracy:.5f} on {rows} held-out rows; it is not promoted again"
     )
+    found = Alarm(champion.version, fallback, facts)
+    after = champion_after(found, current)
+    if after is None:
+        end = "there is no champion until the next promotion"
+    else:
+        end = f"{after} stays champion" if after == current else f"{after} is champion again"
+    return replace(found, reason=f"{facts}, and {end}")
 
 
 def champion_after(alarm: Alarm, current: str | None) -> str | None:

@@ -84,13 +84,30 @@ def test_an_alarm_is_recorded_with_its_cause(cause, recorded):
 )
 def test_a_score_contradicts_the_held_out_accuracy(score, accuracy, rows, alarm):
     """Beyond four standard errors of the difference, and beyond eight test rows."""
-    found = find_held_out_alarm(scored("first", score), accuracy, rows)
+    found = find_held_out_alarm(scored("first", score), accuracy, rows, current="first")
 
     assert (found is not None) is alarm
     if found is not None:
         assert (found.version, found.fallback) == ("first", None)
         assert f"on {rows} held-out rows" in found.reason
         assert "no champion until the next promotion" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("current", "fallback", "words"),
+    [
+        ("first", None, "there is no champion until the next promotion"),
+        (None, None, "there is no champion until the next promotion"),
+        ("first", "before", "before is champion again"),
+        ("later", None, "later stays champion"),
+        ("later", "before", "later stays champion"),
+    ],
+)
+def test_an_alarm_says_who_is_champion_after_it(current, fallback, words):
+    """A late score may come when a later version is champion already, which stays."""
+    found = find_held_out_alarm(scored("first", 0.5), 0.99, 8_400, current, fallback)
+
+    assert found.reason.endswith(f"it is not promoted again, and {words}")
 
 
 @pytest.mark.parametrize(
