@@ -3,10 +3,10 @@
 import logging
 from dataclasses import dataclass
 
+from flows.events import emit_champion_event
 from flows.policy import alarm, champions
 from flows.policy.alarm import Alarm
 from flows.records import ChampionEntry, Demotion
-from flows.report.artifacts import emit_champion_event
 from flows.run import RunContext
 from flows.submit import read_scores
 from mnist_core import submission
@@ -98,9 +98,7 @@ def _find_alarm(run: RunContext, entry: ChampionEntry | None, version: str) -> A
     if known is None:
         return None
     fallback = next((name for name in earlier if run.registry.version(name) is not None), None)
-    return alarm.find_held_out_alarm(
-        scored, known.valid_accuracy, known.valid_rows, entry.version, fallback
-    )
+    return alarm.find_held_out_alarm(scored, known.valid_accuracy, known.valid_rows, entry.version, fallback)
 
 
 def _scored(run: RunContext, version: str) -> alarm.Scored | None:

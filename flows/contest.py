@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.ensemble import assemble, trained_keys
+from flows.events import emit_champion_event
 from flows.kaggle.errors import CompetitionError
 from flows.kaggle.submissions import MARK
 from flows.policy import champions, gate
 from flows.policy.gate import Verdict
 from flows.records import ChampionEntry, Demotion, VersionEntry
 from flows.registry import MissingVersionError
-from flows.report.artifacts import emit_champion_event
 from flows.run import RunContext
 from flows.store.base import StoreError
 from flows.store.lists import DamagedObjectError

@@ -11,7 +11,9 @@ from prefect import State, flow
 from flows.alarms import Checks, check_score, check_scores, known_alarm, preview_alarms
 from flows.caps import capped
 from flows.contest import Contest, challenge_champion
+from flows.events import emit_champion_event, emit_night_event
 from flows.kaggle.errors import SubmissionRefusedError, SubmissionUnknownError
+from flows.nights import NIGHTS
 from flows.ops.schedule import newer_night, skipped
 from flows.parameters import NightlyParameters, takes
 from flows.policy.alarm import Alarm
@@ -26,11 +28,11 @@ from flows.policy.night import (
 from flows.prune import prune_after_night
 from flows.records import Decision, NightEntry, RunResult, VersionEntry
 from flows.report import folder
-from flows.report.artifacts import emit_champion_event, emit_night_event, put_history, put_scorecard
+from flows.report.artifacts import put_history, put_scorecard
 from flows.report.result import read_history, read_scorecard, summarise, summarise_pruned
 from flows.report.scorecard import PICTURES, Scorecard
 from flows.report.terminal import show
-from flows.run import RunContext, open_run, run_key, run_name, start_flow
+from flows.run import RunContext, is_scheduled, open_run, run_key, run_name, start_flow
 from flows.submit import posted_age, reconcile, submit
 from flows.train import train_missing
 from mnist_core.errors import MnistError
@@ -173,7 +175,6 @@ def record(run: RunContext, outcome: Outcome, rule: Rule) -> None:
         rule: the one by which the gate decided.
     """
     registry, version = run.registry, outcome.version
-    before = next(iter(registry.nights(1)), None)
     ended = NightEntry(
         run=run.key,
         version=version.version,
@@ -186,16 +187,20 @@ def record(run: RunContext, outcome: Outcome, rule: Rule) -> None:
         alarm=outcome.alarm is not None,
         seconds=run.seconds,
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        rejections=rejections_after(before, outcome.decision),
+        rejections=rejections_after(registry.nights(NIGHTS), run.key.night, outcome.decision),
     )
     registry.end_night(ended)
-    scored = registry.score(version.version)
-    emit_night_event(registry.namespace, ended, None if scored is None else scored.public_score)
+    _emit_end(run, ended)
     why = why_unbeaten(rule, ended.rejections, run.settings.rejections)
     if why:
         log.warning("the champion stays: %s", why)
         _, champion = registry.champion()
         emit_champion_event("unbeaten", registry.namespace, champion or "none", f"{why}: {outcome.reason}")
+
+
+def _emit_end(run: RunContext, ended: NightEntry) -> None:
+    scored = run.registry.score(ended.version)
+    emit_night_event(run.registry.namespace, ended, None if scored is None else scored.public_score)
 
 
 def report(run: RunContext, outcome: Outcome, alarms: Sequence[Alarm] = ()) -> RunResult:
@@ -260,6 +265,8 @@ def report_again(
     found = None if ended.submitted is None else check(run, ended.submitted)
     decision = ended.decision if found is None else Decision.FAILED
     reason = ended.reason if found is None else found.reason
+    if is_scheduled() and not dry_run:  # a person ran it before; the next one is due a day from now
+        _emit_end(run, ended.model_copy(update={"decision": decision, "reason": reason}))
     version = run.registry.version(ended.version)
     if version is not None:
         again = replace(run, seconds=dict(ended.seconds))

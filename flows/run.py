@@ -85,7 +85,7 @@ def start_flow(parameters: Parameters) -> Settings:
     log_to_prefect()
     settings = parameters.read_settings()
     run = _flow_run()
-    if run is not None and run.auto_scheduled and not settings.kaggle_is_set:
+    if is_scheduled() and not settings.kaggle_is_set:
         raise SettingsError(
             "a scheduled run needs MNIST_KAGGLE", "set it to `live` for kaggle.com, or to `practice`"
         )
@@ -152,6 +152,12 @@ def run_name() -> str:
         return f"{night_of(parameters.night)} {settings.model} {settings.preset}"
     except SettingsError:  # the run itself fails with it
         return str(flow_run.name)
+
+
+def is_scheduled() -> bool:
+    """Return whether the schedule started this run, rather than a person."""
+    run = _flow_run()
+    return run is not None and bool(run.auto_scheduled)
 
 
 def is_child() -> bool:

@@ -203,7 +203,7 @@ class Settings(BaseSettings):
         93600.0,
         gt=0,
         le=90 * DAY_S,
-        description="Seconds without a night that ended, dry runs aside, that lead to a notification",
+        description="Seconds without a night that ended well, dry runs aside, that lead to a notification",
     )
 
     @field_validator("kaggle")

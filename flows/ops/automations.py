@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from flows.events import DECISION, JOB, NEWS, NIGHT_ENDED, SCHEDULE_APPLIED, schedule_event
+from flows.records import Decision
 from flows.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ class Name(StrEnum):
     """The automations of this job, by the name that the server shows."""
 
     DEAD = "Mark a dead run as crashed"
-    STUCK = "Mark a run that never started or never stopped as crashed"
+    UNSTARTED = "Mark a run that never started as crashed"
+    UNSTOPPED = "Mark a run that never stopped as crashed"
     FAILED = "Notify: a nightly run failed"
     CANCELLED = "Notify: a scheduled night did not run"
     CHAMPION = "Notify: new champion"
@@ -71,6 +74,8 @@ async def apply_automations(settings: Settings, deployments: Sequence[str]) -> N
             elif definition(found[0]) != definition(wanted[name]):
                 # Only if it differs: an update makes the server forget which runs it is waiting for.
                 await client.update_automation(found[0].id, wanted[name])
+        if Name.SILENT in wanted:
+            await client.request("POST", "/events", json=[schedule_event().model_dump(mode="json")])
 
 
 def definition(automation: Any) -> dict[str, Any]:
@@ -93,7 +98,15 @@ def automations(
         deployments: ids of those whose runs send heartbeats; runs started manually, and other jobs on the
             same server, are left alone.
     """
-    found = [_dead_run(deployments), _stuck_run(deployments, settings.gpu_start_s + START_S)]
+    start_s = settings.gpu_start_s + START_S
+    started = {*ENDS, *WAITING, "Running", "heartbeat"}
+    found = [
+        _dead_run(deployments),
+        # A heartbeat counts as a start, in case the event of the start was lost.
+        _stuck_run(Name.UNSTARTED, deployments, start_s, "Pending", started),
+        # Only an end counts here: a run may send a heartbeat, and die, after it was asked to stop.
+        _stuck_run(Name.UNSTOPPED, deployments, start_s, "Cancelling", set(ENDS)),
+    ]
     if block is None:
         return found
     return [
@@ -140,16 +153,18 @@ def _dead_run(deployments: Sequence[UUID]) -> "AutomationCore":
     )
 
 
-def _stuck_run(deployments: Sequence[UUID], start_s: float) -> "AutomationCore":
-    """Return what ends a run whose process died before it sent a heartbeat, or before it stopped."""
+def _stuck_run(
+    name: Name, deployments: Sequence[UUID], within_s: float, state: str, expected: set[str]
+) -> "AutomationCore":
+    """Return what ends a run that stays in a state, because its process or machine is gone."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
     return AutomationCore(
-        name=Name.STUCK,
-        description=f"A run that is Pending or Cancelling for {start_s:.0f} s (MNIST_GPU_START_S and more).",
+        name=name,
+        description=f"A run that is {state} for {within_s:.0f} s (MNIST_GPU_START_S and {START_S} s).",
         trigger=EventTrigger(
             posture=Posture.Proactive,
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
@@ -157,18 +172,17 @@ def _stuck_run(deployments: Sequence[UUID], start_s: float) -> "AutomationCore":
                 {"prefect.resource.id": [f"prefect.deployment.{deployment}" for deployment in deployments]}
             ),
             for_each={"prefect.resource.id"},
-            after={"prefect.flow-run.Pending", "prefect.flow-run.Cancelling"},
-            # A heartbeat counts too, in case the event of its start was lost.
-            expect={f"prefect.flow-run.{state}" for state in (*ENDS, *WAITING, "Running", "heartbeat")},
+            after={f"prefect.flow-run.{state}"},
+            expect={f"prefect.flow-run.{event}" for event in expected},
             threshold=1,
-            within=timedelta(seconds=start_s),
+            within=timedelta(seconds=within_s),
         ),
         actions=[
             ChangeFlowRunState(
                 name=None,
                 state=StateType.CRASHED,
                 force=True,  # otherwise a run that is Cancelling stays so
-                message=f"neither started nor ended within {start_s:.0f} s: its process or machine is gone",
+                message=f"{state} for {within_s:.0f} s: its process or machine is gone",
             )
         ],
     )
@@ -225,12 +239,14 @@ def _new_champion(block: UUID) -> "AutomationCore":
     return AutomationCore(
         name=Name.CHAMPION,
         trigger=EventTrigger(
-            expect={f"mnist.champion.{event}" for event in ("promoted", "rolled-back", "unbeaten")},
+            expect={f"mnist.champion.{event}" for event in NEWS},
             posture=Posture.Reactive,
             threshold=1,
             within=timedelta(0),
         ),
-        actions=_notification(block, "Champion {{ event.payload.version }}", "{{ event.payload.reason }}"),
+        actions=_notification(
+            block, "{{ event.payload.news }} {{ event.payload.version }}", "{{ event.payload.reason }}"
+        ),
     )
 
 
@@ -239,24 +255,25 @@ def _silence(block: UUID, silence_s: float) -> "AutomationCore":
     from prefect.events.schemas.events import ResourceSpecification
 
     hours = f"{silence_s / 3600:.3g} h"
-    ended = {"mnist.night.ended"}  # dry runs, and nights that were finished before, emit none
     return AutomationCore(
         name=Name.SILENT,
-        description=f"No night has ended for {hours} (MNIST_SILENCE_S).",
+        description=f"No night has ended well for {hours} (MNIST_SILENCE_S).",
         trigger=EventTrigger(
             posture=Posture.Proactive,
-            match=ResourceSpecification({"prefect.resource.id": "mnist-nightly.*"}),
+            match=ResourceSpecification({"prefect.resource.id": JOB, DECISION: f"!{Decision.FAILED}"}),
+            # One window, since the job has one id; a trigger without `for_each` would ignore `after`.
             for_each={"prefect.resource.id"},
-            # With `after` the time runs from the last night's end, and the server keeps it in its database.
-            # Without it, windows follow each other from the server's start: 26 h could become 52 h.
-            after=ended,
-            expect=ended,
+            # With `after` the time runs from the end of the last night, or before that from `make ui`, and
+            # the server keeps it in its database. Without it, windows follow each other from the server's
+            # start: 26 h could become 52 h.
+            after={NIGHT_ENDED, SCHEDULE_APPLIED},
+            expect={NIGHT_ENDED},  # dry runs emit none
             threshold=1,
             within=timedelta(seconds=silence_s),
         ),
         actions=_notification(
             block,
-            f"No night has ended for {hours}",
+            f"No night has ended well for {hours}",
             "Check that the schedule is active and a worker online in each pool, and how the last run ended: "
             "`python -m flows doctor`.",
         ),

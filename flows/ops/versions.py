@@ -4,11 +4,11 @@ Needs no Prefect, and is safe while a run is under way: it writes the next entry
 deletes only what no run can need.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import flows.prune
 from flows.ops.status import VersionSummary, open_registry, summarise
-from flows.policy.champions import was_champion
 from flows.records import ChampionEntry, Demotion, PruneResult, Record
 from flows.settings import Settings, SettingsError
 
@@ -53,7 +53,7 @@ class Pruned(PruneResult):
 def versions(settings: Settings) -> VersionList:
     """Return all versions with their scores and roles."""
     registry = open_registry(settings)
-    _, last = registry.champion_entry()
+    entries = registry.champions()
     rows = []
     for name in registry.versions():
         submission = registry.submission(name)
@@ -61,20 +61,21 @@ def versions(settings: Settings) -> VersionList:
             VersionRow(
                 **dict(summarise(registry, name)),
                 submission=submission.ref if submission else None,
-                role=_role(last, name),
+                role=_role(entries, name),
             )
         )
     return VersionList(namespace=registry.namespace, versions=rows)
 
 
-def _role(last: ChampionEntry | None, version: str) -> Role:
-    if last is None:
+def _role(entries: Sequence[ChampionEntry], version: str) -> Role:
+    if not entries:
         return Role.NONE
-    if version == last.version:
+    if version == entries[-1].version:
         return Role.CHAMPION
-    if version in last.demotions:
+    if version in entries[-1].demotions:
         return Role.DEMOTED
-    return Role.FORMER if was_champion(last, version) else Role.NONE
+    # All entries are read: the last one names only the latest champions.
+    return Role.FORMER if any(entry.version == version for entry in entries) else Role.NONE
 
 
 def rollback(settings: Settings) -> ChampionChange:

@@ -30,9 +30,14 @@ def superseded_by(own: Start, due: Iterable[Start]) -> datetime | None:
 
 
 def seconds_since_the_last(ended: Iterable[NightEntry], now: datetime) -> float | None:
-    """Return for how many seconds no night has ended; None if none has, or its entry has no time."""
-    times = [datetime.fromisoformat(entry.at) for entry in ended if entry.at is not None]
-    return max((now - max(times)).total_seconds(), 0.0) if times else None
+    """Return for how many seconds no night has ended well; None if no entry has a time.
+
+    If all of them failed, it is at least since the first one.
+    """
+    timed = [(datetime.fromisoformat(entry.at), entry.decision) for entry in ended if entry.at is not None]
+    good = [at for at, decision in timed if decision is not Decision.FAILED]
+    since = max(good, default=min((at for at, _ in timed), default=None))
+    return None if since is None else max((now - since).total_seconds(), 0.0)
 
 
 def is_finished(ended: NightEntry, force: bool) -> bool:
@@ -65,16 +70,20 @@ def version_to_submit(
     return None if champion_is_submitted else champion
 
 
-def rejections_after(before: NightEntry | None, decision: Decision) -> int:
+def rejections_after(ended: Iterable[NightEntry], night: str, decision: Decision) -> int:
     """Return how many nights in a row were rejected, with the one that ends with a decision.
 
+    Another attempt of a night is not one more night.
+
     Args:
-        before: the night before it; None if it is the first one.
-        decision: of the night that ends now.
+        ended: how the last nights ended, the oldest night first.
+        night: the one that ends now.
+        decision: its own.
     """
     if decision is not Decision.REJECTED:
         return 0
-    return 1 + (0 if before is None else before.rejections)
+    earlier = [entry for entry in ended if entry.run.night < night]
+    return 1 + (earlier[-1].rejections if earlier else 0)
 
 
 def why_unbeaten(rule: Rule, rejections: int, limit: int) -> str:

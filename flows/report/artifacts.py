@@ -1,11 +1,10 @@
-"""What a run leaves on Prefect's server: artifacts and events. None of it may fail the run."""
+"""The artifacts that a run leaves on Prefect's server. None of them may fail the run."""
 
 import base64
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from flows.records import NightEntry
 from flows.report import history
 from flows.report.history import Entry
 from flows.report.scorecard import Scorecard
@@ -57,52 +56,3 @@ def put_history(entries: list[Entry], namespace: str) -> None:
             key="history",
             description=f"{len(entries)} nights, the last {entries[-1].night} {entries[-1].decision}",
         )
-
-
-def emit_champion_event(event: str, namespace: str, version: str, reason: str) -> None:
-    """Emit an event about a champion, on which automations send notifications.
-
-    Args:
-        event: `promoted`, `rolled-back`, or `unbeaten` if a person must look at it.
-        namespace: of the registry.
-        version: the champion.
-        reason: why, for people.
-    """
-    from prefect.events import emit_event
-
-    emit_event(
-        f"mnist.champion.{event}",
-        resource={
-            "prefect.resource.id": f"mnist.champion.{namespace}",
-            "prefect.resource.name": version,
-        },
-        payload={"version": version, "reason": reason},
-    )
-
-
-def emit_night_event(namespace: str, ended: NightEntry, public_score: float | None) -> None:
-    """Emit the event of a night that ended; its silence is what a notification is sent about.
-
-    Args:
-        namespace: of the registry.
-        ended: how it ended.
-        public_score: of its version; None while unknown.
-    """
-    from prefect.events import emit_event
-
-    emit_event(
-        "mnist.night.ended",
-        resource={
-            "prefect.resource.id": f"mnist-nightly.{namespace}",
-            "prefect.resource.name": ended.version,
-            "mnist.decision": ended.decision.value,  # a trigger can match labels, not the payload
-        },
-        payload={
-            "night": ended.run.night,
-            "model": ended.model,
-            "decision": ended.decision.value,
-            "version": ended.version,
-            "public_score": public_score,
-            "reason": ended.reason,
-        },
-    )

@@ -5,6 +5,7 @@ from uuid import uuid4
 import prefect.events
 import pytest
 
+from flows.events import NEWS
 from flows.kaggle.errors import SubmissionRefusedError
 from flows.nightly import nightly
 from flows.ops.automations import Name, automations
@@ -49,10 +50,25 @@ def test_a_night_that_ends_emits_its_decision_once_and_a_dry_run_nothing(job, ev
         "public_score": result.submission.public_score, "reason": result.reason,
     }  # fmt: skip
     [resource] = [resource for name, resource, _ in events if name == "mnist.night.ended"]
-    assert resource["prefect.resource.id"] == f"mnist-nightly.{started.registry.namespace}"
+    assert resource["prefect.resource.id"] == "mnist.nightly"
+    assert resource["mnist.namespace"] == started.registry.namespace
     assert resource["mnist.decision"] == "promoted"
     [ended] = started.registry.nights()
     assert ended.at is not None
+
+
+def test_a_scheduled_night_that_a_person_ran_before_emits_its_decision_again(job, events, monkeypatch):
+    """The next one is due a day after it: the hours of silence do not count from the earlier run."""
+    started = job()
+    started.publish()
+    nightly(NIGHT)
+    monkeypatch.setattr("flows.nightly.is_scheduled", lambda: True)
+
+    nightly(NIGHT)
+    nightly(NIGHT, dry_run=True)
+
+    first, second = ends(events)
+    assert first == second
 
 
 def test_a_night_whose_submission_is_refused_ends_as_failed(job, events):
@@ -101,9 +117,11 @@ def test_a_champion_that_only_the_agreement_keeps_is_notified_at_once(job, event
     assert "it or the champion predicts wrongly" in reason
 
 
-def test_news_of_the_champion_are_notified():
+def test_news_of_the_champion_is_notified():
     """A promotion, a demotion, and a champion that a person must look at."""
     [champion] = [entry for entry in automations(Settings(), uuid4(), []) if entry.name == Name.CHAMPION]
 
     news = ("promoted", "rolled-back", "unbeaten")
     assert champion.trigger.expect == {f"mnist.champion.{event}" for event in news}
+    assert len({NEWS[event] for event in news}) == len(news)
+    assert champion.actions[0].subject.startswith("{{ event.payload.news }} {{ event.payload.version }}")

@@ -7,18 +7,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import prefect.events
 import pytest
 from prefect import Flow, flow
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.schemas.automations import EventTrigger as ServerTrigger
-from prefect.server.events.schemas.events import ReceivedEvent, Resource
+from prefect.server.events.schemas.events import ReceivedEvent
 from prefect.states import Cancelled
 
-from flows.ops.automations import Name, automations, definition
+from flows.events import emit_night_event, schedule_event
+from flows.ops.automations import ENDS, Name, apply_automations, automations, definition
+from flows.records import Decision, NightEntry, RunKey
 from flows.settings import read_settings
 from tests.prefect_api import ask
 
@@ -115,18 +119,86 @@ def test_a_scheduled_night_that_is_cancelled_is_notified(cancelled, name, schedu
     assert not trigger(Name.FAILED).expects("prefect.flow-run.Cancelled")
 
 
-def test_silence_is_counted_from_the_last_nights_end():
-    """The window opens and closes with the same event, which a dry run does not emit."""
-    silence = trigger(Name.SILENT)
-    event = ReceivedEvent(
-        occurred=datetime.now(UTC),
-        event="mnist.night.ended",
-        resource=Resource({"prefect.resource.id": "mnist-nightly.kaggle/digits/0123"}),
-        id=uuid4(),
-    )
+def ended(decision: str) -> ReceivedEvent:
+    """The event of a night that ended, as the server gets it."""
+    run = RunKey(night="2026-11-23", model="convnet", preset="fast")
+    night = NightEntry(run=run, version="v", decision=Decision(decision), reason="")
+    with pytest.MonkeyPatch.context() as patch:
+        sent: list[dict[str, Any]] = []
+        patch.setattr(
+            prefect.events, "emit_event", lambda event, **facts: sent.append({"event": event} | facts)
+        )
+        emit_night_event("127.0.0.1_9/digits-mini/0123", night, None)
+    return ReceivedEvent.model_validate(sent[0] | {"occurred": datetime.now(UTC), "id": uuid4()})
 
-    assert silence.covers(event)
-    assert silence.starts_after("mnist.night.ended")
-    assert silence.expects("mnist.night.ended")
+
+def test_silence_is_counted_from_the_last_good_nights_end():
+    """The window opens and closes with the same event, of any namespace; a failed night does not count."""
+    silence = trigger(Name.SILENT)
+
+    assert [silence.covers(ended(decision)) for decision in ("promoted", "rejected", "deferred")] == [
+        True
+    ] * 3
+    assert not silence.covers(ended("failed"))
+    assert silence.starts_after(ended("promoted").event)
+    assert silence.expects(ended("promoted").event)
     assert not silence.expects("prefect.flow-run.Completed")
     assert silence.within == timedelta(hours=26)
+
+
+def test_silence_is_counted_before_the_first_night_too():
+    """`make ui` begins a window, which is the one that a night's end closes; it does not close one itself."""
+    silence = trigger(Name.SILENT)
+    applied = ReceivedEvent.model_validate(schedule_event().model_dump(mode="json"))
+
+    assert silence.covers(applied)
+    assert silence.starts_after(applied.event)
+    assert not silence.expects(applied.event)
+    assert silence.bucketing_key(applied) == silence.bucketing_key(ended("promoted")) != ()
+
+
+def events_of(prefect_api: str, name: str) -> list[Any]:
+    """The events of a name that the server has, the latest first."""
+    found = ask(prefect_api, "/events/filter", filter={"event": {"name": [name]}})["events"]
+    assert isinstance(found, list)
+    return found
+
+
+def wait_for(prefect_api: str, name: str, of: str) -> Any:
+    """The first event of a name with a resource of this name."""
+    deadline = time.monotonic() + 60
+    while True:
+        for event in events_of(prefect_api, name):
+            if event["resource"].get("prefect.resource.name") == of:
+                return event
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_server_without_any_night_notifies_of_silence(prefect_api, monkeypatch):
+    """The hours count from `make ui`; the window is the shortest that Prefect allows."""
+    monkeypatch.setenv("MNIST_SILENCE_S", "10")
+
+    async def block() -> str:
+        hook = CustomWebhookNotificationBlock(name="silent", url="http://127.0.0.1:9", json_data={})
+        await hook.save("silent", overwrite=True)
+        return "custom-webhook/silent"
+
+    monkeypatch.setenv("MNIST_NOTIFY", asyncio.run(block()))
+    asyncio.run(apply_automations(read_settings(), []))
+    try:
+        assert wait_for(prefect_api, "prefect.automation.triggered", Name.SILENT)
+    finally:
+        monkeypatch.delenv("MNIST_NOTIFY")
+        asyncio.run(apply_automations(read_settings(), []))
+
+
+def test_a_run_that_was_asked_to_stop_is_crashed_though_it_sent_another_heartbeat():
+    """Nothing but its end keeps it from that; a heartbeat shows that a Pending run has started."""
+    unstarted, unstopped = trigger(Name.UNSTARTED), trigger(Name.UNSTOPPED)
+
+    assert unstarted.after == {"prefect.flow-run.Pending"}
+    assert unstarted.expects("prefect.flow-run.heartbeat")
+    assert unstopped.after == {"prefect.flow-run.Cancelling"}
+    assert unstopped.expect == {f"prefect.flow-run.{end}" for end in ENDS}

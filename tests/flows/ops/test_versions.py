@@ -4,6 +4,7 @@ import pytest
 
 from flows.ops.status import status
 from flows.ops.versions import Role, promote, prune, rollback, versions
+from flows.policy import champions
 from flows.records import Demotion
 from flows.settings import SettingsError
 
@@ -25,6 +26,17 @@ def test_versions_have_their_roles_scores_and_submissions(history):
     ]
     assert (rows[0].public_score, rows[0].submission) == (0.99, 1)
     assert (rows[1].public_score, rows[1].submission) == (None, None)
+
+
+def test_a_champion_of_long_ago_still_has_its_role(history, monkeypatch):
+    """The list's last entry names only the latest champions."""
+    monkeypatch.setattr(champions, "KEPT", 1)
+    names = [history.promote(night) for night in ("2026-11-23", SECOND, "2026-11-25")]
+
+    rows = versions(history.settings).versions
+
+    assert [row.role for row in rows] == [Role.FORMER, Role.FORMER, Role.CHAMPION]
+    assert names[0] not in champions.recent(history.registry.champion_entry()[1])
 
 
 def test_a_rollback_demotes_the_champion_and_promotes_the_one_before(history):

@@ -79,26 +79,30 @@ def test_a_night_is_skipped_if_a_newer_one_is_due(own, due, expected):
     assert superseded_by(own, due) == expected
 
 
+def ended(night, rejections):
+    """The end of an attempt of a night."""
+    run = RUN.model_copy(update={"night": night})
+    return NightEntry(run=run, version="v", decision=Decision.REJECTED, reason="", rejections=rejections)
+
+
 @pytest.mark.parametrize(
     ("before", "decision", "count"),
     [
-        (None, Decision.REJECTED, 1),
-        (6, Decision.REJECTED, 7),
-        (6, Decision.PROMOTED, 0),
-        (6, Decision.DEFERRED, 0),
-        (6, Decision.FAILED, 0),
-        (0, Decision.REJECTED, 1),
+        ([], Decision.REJECTED, 1),
+        ([ended("2026-11-22", 6)], Decision.REJECTED, 7),
+        ([ended("2026-11-22", 6)], Decision.PROMOTED, 0),
+        ([ended("2026-11-22", 6)], Decision.DEFERRED, 0),
+        ([ended("2026-11-22", 6)], Decision.FAILED, 0),
+        ([ended("2026-11-22", 0)], Decision.REJECTED, 1),
+        ([ended("2026-11-21", 5), ended("2026-11-22", 6)], Decision.REJECTED, 7),
+        ([ended("2026-11-22", 6), ended("2026-11-23", 7)], Decision.REJECTED, 7),  # another attempt
+        ([ended("2026-11-23", 1), ended("2026-11-23", 1)], Decision.REJECTED, 1),
+        ([ended("2026-11-22", 6), ended("2026-11-24", 8)], Decision.REJECTED, 7),  # an old night
     ],
 )
 def test_rejections_in_a_row(before, decision, count):
-    """Whatever replaces the champion, or fails and is reported itself, ends the row."""
-    last = (
-        None
-        if before is None
-        else NightEntry(run=RUN, version="v", decision=Decision.REJECTED, reason="", rejections=before)
-    )
-
-    assert rejections_after(last, decision) == count
+    """Nights count, not attempts; whatever replaces the champion, or fails, ends the row."""
+    assert rejections_after(before, "2026-11-23", decision) == count
 
 
 @pytest.mark.parametrize(
@@ -121,16 +125,19 @@ def test_when_a_person_must_look_at_the_champion(rule, rejections, words):
     assert bool(why) is bool(words)
 
 
-def test_silence_counts_from_the_night_that_ended_last():
-    """Whatever their order; entries without a time do not count, and a clock that is behind gives 0."""
-    ended = [
+def test_silence_counts_from_the_night_that_ended_well_last():
+    """Whatever their order; failed nights and entries without a time do not count; a slow clock gives 0."""
+    nights = [
         NightEntry(run=RUN, version="v", decision=Decision.REJECTED, reason="", at=at and at.isoformat())
         for at in (MIDDLE, OLD, None)
     ]
 
-    assert seconds_since_the_last(ended, NEW) == 86400
-    assert seconds_since_the_last(ended, OLD) == 0
-    assert seconds_since_the_last(ended[2:], NEW) is None
+    assert seconds_since_the_last(nights, NEW) == 86400
+    assert seconds_since_the_last(nights, OLD) == 0
+    assert seconds_since_the_last(nights[2:], NEW) is None
+    failed = nights[0].model_copy(update={"decision": Decision.FAILED})
+    assert seconds_since_the_last([failed, nights[1]], NEW) == 2 * 86400
+    assert seconds_since_the_last([failed], NEW) == 86400
     assert seconds_since_the_last([], NEW) is None
 
 
