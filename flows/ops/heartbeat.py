@@ -13,7 +13,7 @@ from prefect.client.base import ServerType
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.events import Event, RelatedResource, Resource
-from prefect.events.clients import PrefectEventsClient
+from prefect.events.clients import get_events_client
 from prefect.exceptions import ObjectNotFound
 
 log = logging.getLogger("mnist")
@@ -39,7 +39,7 @@ def events_fault() -> str | None:
     """Return why no event can be sent over the WebSocket of PREFECT_API_URL; None if one can."""
 
     async def connect() -> None:
-        async with asyncio.timeout(CONNECT_S), PrefectEventsClient(reconnection_attempts=0):
+        async with asyncio.timeout(CONNECT_S), get_events_client(reconnection_attempts=0):  # with its login
             pass
 
     logger = logging.getLogger("prefect.events.clients")

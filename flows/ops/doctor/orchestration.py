@@ -83,7 +83,7 @@ def check_runs(settings: Settings) -> Findings:
 
 
 def check_last_night(settings: Settings) -> Findings:
-    """Check in the store, which needs no server, that a night has ended lately."""
+    """Check in the store, which needs no server, that a night has ended lately, if they are scheduled."""
     check = "last night"
     try:
         silent_s = seconds_since_the_last(open_registry(settings).nights(NIGHTS), datetime.now(UTC))
@@ -93,11 +93,35 @@ def check_last_night(settings: Settings) -> Findings:
         yield Finding.ok(check, "none has ended yet")
         return
     found = f"ended {silent_s / 3600:.1f} hours ago"
-    if silent_s <= settings.silence_s or _api_url(settings) is None:  # without a server there is no schedule
+    if silent_s <= settings.silence_s:
         yield Finding.ok(check, found)
+        return
+    if not _is_scheduled(_api_url(settings)):
+        yield Finding.ok(check, f"{found}; no schedule is active")
         return
     remedy = "check schedule, pools and workers above, and in the UI how the last run ended"
     yield Finding.failed(check, f"{found} (MNIST_SILENCE_S={settings.silence_s:.0f})", remedy)
+
+
+def _is_scheduled(url: str | None) -> bool:
+    """Return whether nights start by themselves; they should, if there is an API that cannot say."""
+    if url is None:
+        return False
+    try:
+        return asyncio.run(_has_schedule(url))
+    except MnistError:
+        return True
+
+
+async def _has_schedule(url: str) -> bool:
+    from prefect.exceptions import ObjectNotFound
+
+    async with _connect(url) as client:
+        try:
+            deployment = await client.read_deployment_by_name(DEPLOYMENTS[0])
+        except ObjectNotFound:
+            return False
+    return not deployment.paused and any(schedule.active for schedule in deployment.schedules)
 
 
 def _api_url(settings: Settings) -> str | None:

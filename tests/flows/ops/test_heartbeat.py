@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
 
@@ -13,13 +14,15 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, PREFECT_CLOUD_API_URL, temporary_settings
 from prefect.states import Cancelled, Running
+from websockets.http11 import Request, Response
+from websockets.sync.server import ServerConnection, serve
 
 from flows.ops.automations import Name, automations
 from flows.ops.doctor.finding import State
 from flows.ops.doctor.orchestration import check_events
-from flows.ops.heartbeat import keep_alive
+from flows.ops.heartbeat import events_fault, keep_alive
 from flows.settings import read_settings
 from tests.prefect_api import ask
 
@@ -123,3 +126,26 @@ def test_doctor_reports_that_events_are_blocked(prefect_api, proxy, monkeypatch,
     assert blocked.state is State.WARNING
     assert "Upgrade and Connection" in blocked.remedy
     assert open_.state is State.OK
+
+
+@pytest.fixture
+def cloud() -> Iterator[str]:
+    """The address of a server that opens a WebSocket for a key alone, as Prefect Cloud does."""
+
+    def check_key(connection: ServerConnection, request: Request) -> Response | None:
+        if request.headers.get("Authorization") == "bearer the-key":
+            return None
+        return connection.respond(HTTPStatus.FORBIDDEN, "no key")
+
+    with serve(lambda connection: list(connection), "127.0.0.1", 0, process_request=check_key) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.socket.getsockname()[1]}/api"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("key", "opens"), [("the-key", True), ("another", False)])
+def test_events_reach_prefect_cloud_with_its_key(cloud, key, opens):
+    """Its WebSocket opens for a key, and not for the handshake of a server of our own."""
+    workspace = f"{cloud}/accounts/1/workspaces/2"
+    with temporary_settings({PREFECT_CLOUD_API_URL: cloud, PREFECT_API_URL: workspace, PREFECT_API_KEY: key}):
+        assert (events_fault() is None) is opens

@@ -277,3 +277,20 @@ def test_a_night_that_has_not_ended_for_26_hours_is_reported(history, run, monke
     assert found.state is state
     if hours is not None:
         assert status(history.settings).silent_h == (hours if hours > 26 else None)
+
+
+@pytest.mark.parametrize(("active", "state"), [(True, State.FAILED), (False, State.OK)])
+def test_no_night_is_missed_while_no_schedule_is_active(worked, history, run, monkeypatch, active, state):
+    """A practice machine, or a schedule that a person paused, has nights only when somebody starts one."""
+    monkeypatch.setenv("PREFECT_API_URL", worked)
+    history.end_night(datetime.now(UTC) - timedelta(hours=50))
+    night = ask(worked, "/deployments/name/nightly/nightly")
+    schedule = f"/deployments/{night['id']}/schedules/{night['schedules'][0]['id']}"
+    ask(worked, schedule, "PATCH", active=active)
+    try:
+        found = run(check_last_night)["last night"]
+    finally:
+        ask(worked, schedule, "PATCH", active=True)
+
+    assert found.state is state
+    assert found.found.startswith("ended 50.0 hours ago")
