@@ -81,6 +81,7 @@ CHECKOV_KNOWS = {
     ("CKV_AWS_149", "aws_secretsmanager_secret.prefect"): OWN_KEYS,
     ("CKV_AWS_149", "aws_secretsmanager_secret.login"): OWN_KEYS,
     ("CKV_AWS_158", "aws_cloudwatch_log_group.this"): OWN_KEYS,
+    ("CKV_AWS_297", "aws_scheduler_schedule.prune"): OWN_KEYS,
     ("CKV_AWS_338", "aws_cloudwatch_log_group.this"): LOGS,
     (
         "CKV_AWS_18",

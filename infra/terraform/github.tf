@@ -79,10 +79,15 @@ data "aws_iam_policy_document" "deploy" {
     resources = [format(local.prefix, "ecs", "service/${aws_ecs_cluster.this.name}/*")]
   }
   statement {
+    sid       = "ReadTheSchedule" # of prune; a deploy does not change it
+    actions   = ["scheduler:GetSchedule"]
+    resources = [format(local.prefix, "scheduler", "schedule/default/${var.name}-prune")]
+  }
+  statement {
     sid     = "KeepTheirRoles" # a task definition names roles
     actions = ["iam:PassRole"]
     resources = concat(
-      [aws_iam_role.worker.arn, aws_iam_role.execution["service"].arn],
+      [aws_iam_role.worker.arn, aws_iam_role.prune.arn, aws_iam_role.execution["service"].arn],
       aws_iam_role.server[*].arn,
     )
     condition {

@@ -71,7 +71,7 @@ resource "aws_iam_role_policy" "execution" {
   policy   = data.aws_iam_policy_document.execution[each.key].json
 }
 
-# The jobs' role: the store and nothing else. No delete: a night removes nothing (a person runs `prune`).
+# The jobs' role: the store and nothing else. No delete: a night removes nothing (prune.tf does).
 resource "aws_iam_role" "job" {
   name               = "${var.name}-job"
   assume_role_policy = data.aws_iam_policy_document.by_tasks.json

@@ -29,6 +29,7 @@ provider "aws" {
       events           = endpoints.value
       iam              = endpoints.value
       s3               = endpoints.value
+      scheduler        = endpoints.value
       secretsmanager   = endpoints.value
       servicediscovery = endpoints.value
       sqs              = endpoints.value
