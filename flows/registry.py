@@ -189,15 +189,18 @@ class Registry:
         facts = {**manifest.to_json(), "version": version, "run": run.to_json(), "objects": files}
         entry = self.put_version(VersionEntry.from_json(facts, self.location("versions", version)))
         for path, (digest, is_new) in placed.items():
-            # A prune may have met an old object of the same bytes just before it was renewed.
-            if not is_new and not self.store.exists(f"objects/{digest}"):
-                put_object(self.store, path)
+            self._put_again_if_pruned(path, digest, is_new)
         if not entry.members:
             return self.put_trained(run, version)
         prefix = f"{self.namespace}/assembled/{run.key}/"
         while not append(self.store, prefix, last_number(self.store, prefix), VersionRef(version=version)):
             pass
         return version
+
+    def _put_again_if_pruned(self, source: Path | bytes, digest: str, is_new: bool) -> None:
+        """Put an object again that a prune took for old before the entry that names it was there."""
+        if not is_new and not self.store.exists(f"objects/{digest}"):
+            put_object(self.store, source)
 
     def put_version(self, entry: VersionEntry) -> VersionEntry:
         """Keep a version's entry; the first one is kept and returned."""
@@ -304,8 +307,11 @@ class Registry:
 
     def put_predictions(self, version: str, csv: bytes) -> bytes:
         """Keep a version's submission file; the first one is kept and returned."""
-        entry = PredictionsEntry(version=version, submission=put_object(self.store, csv))
-        return get_object(self.store, self._put_first("predictions", version, entry).submission)
+        digest, is_new = place_object(self.store, csv)
+        entry = PredictionsEntry(version=version, submission=digest)
+        kept = self._put_first("predictions", version, entry)
+        self._put_again_if_pruned(csv, digest, is_new)
+        return get_object(self.store, kept.submission)
 
     def submission(self, version: str) -> SubmissionEntry | None:
         """Return the submission of a version; None if none is known."""

@@ -179,16 +179,19 @@ def test_objects_that_were_pruned_before_their_version_was_there_are_put_again(
     registry, folder, manifest, monkeypatch, tmp_path
 ):
     """On a machine whose clock was set ahead, a prune took the files of a running night for old ones."""
-    put_version = registry.put_version
+    put_first = registry._put_first
 
-    def prune_and_put(entry):
-        for key in registry.store.keys("objects/"):
+    def prune_and_put(kind, *entry):
+        for key in registry.store.keys("objects/") if kind in ("versions", "predictions") else ():
             registry.store.delete(key)
-        return put_version(entry)
+        return put_first(kind, *entry)
 
-    monkeypatch.setattr(registry, "put_version", prune_and_put)
+    monkeypatch.setattr(registry, "_put_first", prune_and_put)
 
-    registry.fetch(registry.publish(RUN, manifest(), folder), tmp_path)
+    name = registry.publish(RUN, manifest(), folder)
+    registry.fetch(name, tmp_path)
+    registry.put_predictions(name, b"labels")
+    assert Registry(open_store(str(registry.store.root)), registry.namespace).predictions(name) == b"labels"
 
 
 def test_fetched_files_are_the_published_ones(registry, folder, manifest, tmp_path):
