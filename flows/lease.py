@@ -57,12 +57,16 @@ class Lease:
         if self.left_s < LEASE_S * (1 - RENEWAL):
             self._write(LeaseState.OPEN)
 
-    def renew(self) -> None:
+    def renew(self, newest: int | None = None) -> None:
         """Renew the lease right before the request that posts, and while its answer is looked for.
+
+        Args:
+            newest: the submission that was listed first before the request; None if there was none.
 
         Raises:
             LeaseLostError: another run took over; if nothing was sent, acquire it again.
         """
+        self._entry = self._entry.model_copy(update={"newest": newest})
         for _ in range(5):
             self._write(LeaseState.SENT)
             if self.left_s > LEASE_S * (1 - SLOWEST_WRITE):  # else too little of it is left for the request

@@ -304,6 +304,7 @@ class LeaseEntry(Record):
         version: whose predictions are posted.
         content: the token that marks their submission.
         holder: the run's process; None if the system does not say.
+        newest: of a sent entry: the submission that was listed first before; None if there was none.
         posted: of a closed entry that another run wrote: whether the submission had arrived.
     """
 
@@ -312,6 +313,7 @@ class LeaseEntry(Record):
     content: str
     state: LeaseState
     holder: ProcessId | None = None
+    newest: int | None = None
     posted: bool | None = None
 
 

@@ -282,7 +282,7 @@ def _reconcile_last(workspace: Workspace) -> None:
 def _was_posted(workspace: Workspace, sent: LeaseEntry) -> bool:
     """Return whether this content's submission is recorded or listed; it is recorded then."""
     registry = workspace.registry
-    found = registry.submission_of(sent.content) or workspace.competition.find(sent.content)
+    found = registry.submission_of(sent.content) or workspace.competition.find(sent.content, sent.newest)
     if found is None:
         return False
     registry.put_submission(sent.version, sent.content, found.ref, found.message)

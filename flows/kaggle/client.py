@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import io
+import logging
 import sys
 import time
 import types
@@ -16,6 +17,7 @@ from flows.kaggle.session import Session, one_line
 from flows.records import Record, Status, Submission
 from mnist_core.progress import Progress
 
+log = logging.getLogger("mnist")
 UPLOAD_WAITS_S = (1.0, 3.0)
 """Waits before an upload that failed is tried again."""
 PAGE_SIZE = 100
@@ -122,7 +124,9 @@ class Client:
             service, name = "competitions.CompetitionApiService", "ListSubmissions"
             answer = sdk.http_client().call(service, name, request, _Json)
             entries = [_listed_submission(entry) for entry in answer.get("submissions") or ()]
-            return entries, str(answer.get("nextPageToken") or "")
+            if None in entries:
+                log.warning("%s lists a submission without number and description: ignored", self.server)
+            return [entry for entry in entries if entry], str(answer.get("nextPageToken") or "")
 
     def submission(self, ref: int) -> Submission:
         """Return one submission as the server has it now.
@@ -241,13 +245,38 @@ class _Json:
         return answer
 
 
-def _listed_submission(entry: dict[str, Any]) -> Submission:
-    """Return an entry of the list; of one that cannot be read whole, its number and its description."""
+def _listed_submission(entry: Any) -> Submission | None:
+    """Return an entry of the list; of one that cannot be read whole, its number and its description.
+
+    Returns:
+        None for an entry that has neither.
+
+    Raises:
+        ValueError: it has a description alone: it may be the submission that is looked for.
+    """
+    fields = entry if isinstance(entry, dict) else {}
+    message = str(fields.get("description") or "")
+    try:
+        ref = int(fields.get("ref") or 0)
+    except (ValueError, TypeError):
+        ref = 0
+    if not ref and message:
+        raise ValueError("a submission without a number")
+    if not ref:
+        return None
     try:
         return _submission(_kaggle_types().ApiSubmission.from_dict(entry))
     except (KeyError, ValueError, TypeError, AttributeError):
-        ref, message = int(entry["ref"]), str(entry.get("description") or "")
         return Submission(ref=ref, message=message, status=Status.UNKNOWN)
+
+
+def _score(raw: Any) -> float | None:
+    """Return a public score; None for what is no share of rows, such as NaN: a score is stored for good."""
+    try:
+        score = float(raw)
+    except (ValueError, TypeError):
+        return None
+    return score if 0 <= score <= 1 else None
 
 
 def _submission(raw: Any) -> Submission:
@@ -255,7 +284,7 @@ def _submission(raw: Any) -> Submission:
         ref=int(raw.ref),
         message=raw.description or "",
         status=Status(str(getattr(raw.status, "name", raw.status)).upper().rpartition(".")[2]),
-        public_score=float(raw.public_score) if raw.public_score not in (None, "") else None,
+        public_score=_score(raw.public_score),
         error=one_line(raw.error_description or ""),
         at=raw.date.isoformat() if raw.date else "",
     )

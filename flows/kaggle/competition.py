@@ -3,7 +3,7 @@
 kaggle.com and the practice server are called in the same way; they differ by address and credentials alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -72,17 +72,9 @@ class Competition:
         """Return the competition's files, downloaded unless they are here already; see `Downloads.get`."""
         return self.downloads.get(progress)
 
-    def submissions(self) -> Iterator[Submission]:
-        """Yield all submissions of the team, newest first."""
-        return submissions.team_submissions(self.client)
-
-    def find(self, token: str) -> Submission | None:
-        """Return the submission whose description carries a token, or None if the server has none."""
-        return submissions.find(self.client, token)
-
-    def submission(self, ref: int) -> Submission:
-        """Return one submission as the server has it now."""
-        return self.client.submission(ref)
+    def find(self, token: str, until: int | None = None) -> Submission | None:
+        """Return the submission that carries a token, None if there is none; see `submissions.find`."""
+        return submissions.find(self.client, token, until)
 
     def newest_counting(self) -> Submission | None:
         """Return the team's newest submission that has a score; None if there is none."""

@@ -26,6 +26,8 @@ LOOK_AGAIN_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Waits before the list of submissions is asked again after an unclear answer."""
 LOST_D, WARN_D = 60, 50
 """Days after which Kaggle no longer counts a submission to a competition of this kind, and when to say so."""
+MOST_PAGES = 1000
+"""After this many pages the list of submissions is taken for one without end."""
 POLL_S, POLL_GROWTH, POLL_MAX_S = 0.25, 1.5, 15.0
 """The first wait between two looks at a score, its growth, and the longest."""
 
@@ -36,8 +38,12 @@ class Turn(Protocol):
     def keep(self) -> None:
         """Keep the turn while nothing was sent; called between the entries of a long list."""
 
-    def renew(self) -> None:
-        """Renew the turn; called right before the request that posts, and while its answer is looked for."""
+    def renew(self, newest: int | None = None) -> None:
+        """Renew the turn; called right before the request that posts, and while its answer is looked for.
+
+        Args:
+            newest: the submission that was listed first before the request; None if there was none.
+        """
 
     def check(self) -> None:
         """Check that the request may still leave; called when its connection is ready."""
@@ -49,7 +55,7 @@ class Alone:
     def keep(self) -> None:
         """Do nothing."""
 
-    def renew(self) -> None:
+    def renew(self, newest: int | None = None) -> None:
         """Do nothing."""
 
     def check(self) -> None:
@@ -74,19 +80,27 @@ def team_submissions(client: Client, until: int | None = None) -> Iterator[Submi
     Args:
         client: of the competition.
         until: the ref of a submission: the page that has it is the last one.
+
+    Raises:
+        CompetitionError: the list repeats itself or does not end: what is missing so far may still be on it.
     """
     token, tokens, refs = "", {""}, set[int]()
-    while True:
+    for _ in range(MOST_PAGES):
         page, token = client.submission_page(token)
         yield from page
         listed = {submission.ref for submission in page}
         if not token or until in listed:
             return
-        if token in tokens or not listed - refs:  # a server that repeats itself would be asked without end
-            log.warning("%s repeats a page of its submissions; later ones were not read", client.server)
-            return
+        if token in tokens or (listed and listed <= refs):  # a page may be empty, and not be the last one
+            break
         tokens.add(token)
         refs |= listed
+    raise CompetitionError(
+        f"{client.server}: the list of submissions of {client.competition} repeats itself or does not end, "
+        "so that nobody can tell what it does not have",
+        "nothing is submitted until the server lists them completely: try again later",
+        retryable=True,
+    )
 
 
 def find(client: Client, token: str, until: int | None = None) -> Submission | None:
@@ -96,6 +110,9 @@ def find(client: Client, token: str, until: int | None = None) -> Submission | N
         client: of the competition.
         token: may stand anywhere in the description.
         until: the ref of a submission that is older than the wanted one: the list is read no further.
+
+    Raises:
+        CompetitionError: the server fails, or does not give its whole list.
     """
     return next((s for s in team_submissions(client, until) if token in s.message), None)
 
@@ -152,7 +169,7 @@ def submit_once(
         raise QuotaSpentError("no submission is left today", f"the quota returns at {quota_returns()}")
     message = f"{token} {title}"
     upload = client.upload(csv)
-    turn.renew()
+    turn.renew(newest)
     try:
         ref = client.create_submission(upload, message, turn.check)
     except CompetitionError as error:
@@ -174,7 +191,7 @@ def _look_again(
     for wait_s in waits_s:
         time.sleep(wait_s)
         try:
-            turn.renew()
+            turn.renew(newest)
         except OverdueError:
             raise
         except MnistError as lost:  # another run may have found it and closed the lease

@@ -5,6 +5,7 @@ from datetime import datetime
 import pytest
 
 from flows import lease
+from flows.kaggle.client import Client
 from flows.kaggle.errors import SubmissionUnknownError
 from flows.kaggle.submissions import submission_token
 from flows.records import Status, Submission
@@ -163,6 +164,26 @@ def test_another_content_of_the_same_version_does_not_settle_a_lost_answer(job, 
 
     closed = lease.current(registry)[1]
     assert (closed.state, closed.posted) == ("closed", False)
+
+
+def test_another_run_looks_for_a_lost_answer_no_further_than_its_lease_says(job, monkeypatch):
+    """The lease keeps what was newest before the request: each look asks for one page of a long list."""
+    monkeypatch.setattr("flows.lease.LEASE_S", 1.0)
+    started = job(daily_limit=1000)
+    refs = [started.server.submit(b"", f"older {i}").json()["ref"] for i in range(7)]
+    lease.acquire(started.registry, "a version", "mnist-nightly:lost").renew(refs[-1])
+    workspace = Workspace(
+        started.settings, started.competition, started.competition.download(), started.registry
+    )
+    monkeypatch.setattr("flows.kaggle.client.PAGE_SIZE", 2)
+    asked, page = [], Client.submission_page
+    monkeypatch.setattr(
+        Client, "submission_page", lambda client, token: asked.append(token) or page(client, token)
+    )
+
+    reconcile(workspace)
+
+    assert set(asked) == {""}
 
 
 def test_the_list_is_asked_again_when_it_fails_while_a_lost_answer_is_looked_for(job, monkeypatch):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows.kaggle.errors import CompetitionError
+from flows.records import Status, Submission
 
 ROOT = Path(__file__).parents[3]
 
@@ -77,9 +78,56 @@ def test_a_status_that_is_not_known_is_an_error(job, monkeypatch):
     monkeypatch.setattr(f"{sdk}.get_submission", lambda *_: answer)
 
     with pytest.raises(CompetitionError, match=r"unexpected answer \(ValueError: 'NEW'") as caught:
-        job().competition.submission(1)
+        job().competition.client.submission(1)
 
     assert caught.value.retryable
+
+
+LIST = "kagglesdk.kaggle_http_client.KaggleHttpClient.call"
+
+
+def test_an_entry_that_cannot_be_read_does_not_hide_the_others(job, monkeypatch, caplog):
+    """An entry with neither number nor description is left out, with a warning."""
+    entries = [None, {"ref": None}, "?", {"ref": 5, "description": "ours", "status": ["?"]}]
+    monkeypatch.setattr(LIST, lambda *_: {"submissions": entries})
+
+    listed, _ = job().competition.client.submission_page("")
+
+    assert listed == [Submission(ref=5, message="ours", status=Status.UNKNOWN)]
+    assert "without number and description: ignored" in caplog.text
+
+
+def test_an_entry_without_a_number_is_not_taken_for_none(job, monkeypatch):
+    """Its description may be that of the submission that is looked for: nothing is posted beside it."""
+    monkeypatch.setattr(LIST, lambda *_: {"submissions": [{"ref": None, "description": "ours"}]})
+
+    with pytest.raises(CompetitionError, match="a submission without a number") as caught:
+        job().competition.find("absent")
+
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("given", "score"),
+    [
+        ("0.99", 0.99),
+        ("1", 1.0),
+        ("NaN", None),
+        ("inf", None),
+        ("-1", None),
+        ("1.5", None),
+        ("?", None),
+        ("", None),
+    ],
+)
+def test_a_score_that_is_no_share_is_not_a_score(job, monkeypatch, given, score):
+    """What is stored as a score stays for good, so NaN counts as not known yet."""
+    entry = {"ref": 1, "description": "ours", "status": "COMPLETE", "publicScore": given}
+    monkeypatch.setattr(LIST, lambda *_: {"submissions": [entry]})
+
+    [listed], _ = job().competition.client.submission_page("")
+
+    assert (listed.status, listed.public_score, listed.is_final) == ("COMPLETE", score, score is not None)
 
 
 def test_files_are_listed_with_their_sizes(job):

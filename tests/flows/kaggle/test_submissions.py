@@ -9,7 +9,7 @@ import pytest
 from flows.caps import OverdueError
 from flows.kaggle.client import Client
 from flows.kaggle.errors import CompetitionError, QuotaSpentError, SubmissionUnknownError
-from flows.kaggle.submissions import submission_token, team_submissions
+from flows.kaggle.submissions import find, newest_counting, submission_token
 from flows.records import Status, Submission
 from mnist_core.errors import MnistError
 
@@ -23,12 +23,14 @@ class Recorded:
 
     def __init__(self, calls, lost_at=None, error=None):
         self.calls = calls
+        self.newest = []
         self.lost_at = lost_at
         self.error = error or LeaseLostError("another run has it")
 
     def __getattr__(self, name):
-        def call():
+        def call(*newest):
             self.calls.append(name)
+            self.newest.extend(newest)
             if (name, self.calls.count(name)) == self.lost_at:
                 raise self.error
 
@@ -141,24 +143,59 @@ def test_a_description_that_the_server_cuts_still_has_the_token(job, write_csv):
     assert started.competition.find(f"{token[:-1]}x").ref == edited
 
 
-def test_a_list_that_repeats_its_pages_ends(job, write_csv):
-    """A server that gives the same page again and again is asked twice, and the search ends."""
+def test_nothing_is_submitted_beside_a_list_that_repeats_its_pages(job, write_csv):
+    """What such a list does not have may be on a page that was not given: the search ends by an error."""
     started = job()
     started.server.submit(b"ImageId,Label\n", "another one")
     started.server.fault("same-page", count=-1)
 
-    assert started.competition.find("mnist-nightly:absent") is None
-    assert len(list(started.competition.submissions())) == 2
+    for call in (
+        lambda: started.competition.submit_once(write_csv(started.competition.spec), "twice"),
+        lambda: started.competition.find("mnist-nightly:absent"),
+    ):
+        with pytest.raises(CompetitionError, match="repeats itself or does not end") as caught:
+            call()
+        assert caught.value.retryable
+    started.server.clear_faults()
+    assert len(started.server.submissions()) == 1
 
 
-@pytest.mark.parametrize("page", [["1", "2"], ["2", "1"]])
-def test_a_list_whose_page_tokens_never_end_ends(page):
-    """New tokens with submissions that were listed before do not go on without end either."""
+@pytest.fixture
+def pages():
+    """A client whose list has given pages of numbers and tokens: `pages(page, …)`; the last one repeats."""
+
+    def make(*listed):
+        rest = itertools.chain(listed, itertools.repeat(listed[-1]))
+
+        def page(_token):
+            refs, token = next(rest)
+            entries = [
+                Submission(ref=ref, message=f"m{ref}", status=Status.COMPLETE, public_score=0.9)
+                for ref in refs
+            ]
+            return entries, token() if callable(token) else token
+
+        return SimpleNamespace(submission_page=page, server="a test", competition="digits")
+
+    return make
+
+
+@pytest.mark.parametrize("refs", [[1, 2], []])
+def test_a_list_whose_page_tokens_never_end_is_an_error(pages, monkeypatch, refs):
+    """New tokens with submissions that were listed before, or with none, do not go on without end either."""
+    monkeypatch.setattr("flows.kaggle.submissions.MOST_PAGES", 20)
     tokens = itertools.count()
-    listed = [Submission(ref=int(ref), message="", status=Status.COMPLETE) for ref in page]
-    client = SimpleNamespace(submission_page=lambda _token: (listed, f"t{next(tokens)}"), server="a test")
+    client = pages((refs, lambda: f"t{next(tokens)}"))
 
-    assert len(list(team_submissions(client))) == 4
+    with pytest.raises(CompetitionError, match="repeats itself or does not end"):
+        find(client, "absent")
+    if refs:
+        assert newest_counting(client).ref == 1
+
+
+def test_an_empty_page_is_not_the_end_of_the_list(pages):
+    """A submission is found behind a page on which nothing stands but the token of the next one."""
+    assert find(pages(([], "t1"), ([], "t2"), ([7], "")), "m7").ref == 7
 
 
 def test_a_status_that_is_not_known_leaves_the_list_readable(job, write_csv):
@@ -267,15 +304,16 @@ def test_a_lost_lease_keeps_the_post_from_being_sent(job, write_csv, call):
 def test_the_lease_is_renewed_while_a_lost_answer_is_looked_for(job, write_csv):
     """Looking for a lost answer takes a while: the lease is renewed, and losing it then is not an error."""
     started = job()
+    older = started.server.submit(b"", "another").json()["ref"]
     started.server.fault("lost-reply")
     calls = []
+    turn = Recorded(calls, ("renew", 2))
 
-    made = started.competition.submit_once(
-        write_csv(started.competition.spec), "lost", Recorded(calls, ("renew", 2))
-    )
+    made = started.competition.submit_once(write_csv(started.competition.spec), "lost", turn)
 
     assert made.posted
     assert calls.count("renew") > 1
+    assert set(turn.newest) == {older}  # so that whoever looks for it reads the list no further
 
 
 def test_an_overdue_run_does_not_look_on_for_a_lost_answer(job, write_csv):
