@@ -1,5 +1,6 @@
 """Caps: what takes too long is ended by a signal, wherever it is."""
 
+import math
 import signal
 import sys
 import threading
@@ -59,6 +60,11 @@ def capped(seconds: float, what: str, setting: str) -> Iterator[None]:
             remaining = max(outer - (time.monotonic() - started), 0.001) if outer else 0.0
             signal.signal(signal.SIGALRM, handler)
             signal.setitimer(signal.ITIMER_REAL, remaining, RING_AGAIN_S if outer else 0.0)
+
+
+def left_s() -> float:
+    """Return how many seconds are left until the cap that ends first; infinity if there is none."""
+    return signal.getitimer(signal.ITIMER_REAL)[0] or math.inf
 
 
 def _handles_overdue() -> bool:

@@ -143,7 +143,10 @@ class Settings(BaseSettings):
         description="Seconds without an answer after which a request to the competition's server fails",
     )
     score_wait_s: float = Field(
-        600.0, ge=0, le=DAY_S, description="Seconds to wait for a score; after that the next run reads it"
+        600.0,
+        ge=0,
+        le=DAY_S,
+        description="Seconds to wait for a score, within the run's cap; after that the next run reads it",
     )
     repost_days: int = Field(
         0,

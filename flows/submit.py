@@ -9,7 +9,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import lease
-from flows.caps import capped
+from flows.caps import capped, left_s
 from flows.kaggle.errors import CompetitionError, NotFoundError, QuotaSpentError, SubmissionRefusedError
 from flows.kaggle.submissions import submission_token
 from flows.lease import Lease, LeaseLostError
@@ -37,6 +37,8 @@ log = logging.getLogger("mnist")
 POLL_S = 1.0
 """Seconds between two polls while another run has the lease."""
 POLL_GROWTH, LONGEST_POLL_S = 1.5, 15.0
+LAST_LOOK_S = 120.0
+"""Seconds before a cap at which a score is waited for no longer: the last look and the report come after."""
 
 
 def run_name() -> str:
@@ -147,7 +149,8 @@ def post_and_score(workspace: Workspace, version: str, day: date | None = None) 
         SubmissionRefusedError: the submission ended as ERROR.
     """
     made = _post.with_options(**retries(workspace.settings))(workspace, version, day)
-    scored = _read_score(workspace, version, made.ref, workspace.settings.score_wait_s, made.posted)
+    wait_s = max(0.0, min(workspace.settings.score_wait_s, left_s() - LAST_LOOK_S))
+    scored = _read_score(workspace, version, made.ref, wait_s, made.posted)
     _check_description(made, scored)
     if scored is not None and scored.status is Status.ERROR:
         raise SubmissionRefusedError(

@@ -1,6 +1,7 @@
 """The competition's files on this machine: downloaded once, and kept while the server lists the same."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -117,7 +118,8 @@ class Downloads:
             return None
         if not same:
             return None
-        os.utime(folder)  # a run reads it from now on
+        with contextlib.suppress(OSError):  # the folder may be another user's, or on a read-only disk
+            os.utime(folder)  # a run reads it from now on
         return Data(folder, current.digest, self._spec)
 
     def _download(self, listed: list[ListedFile], progress: Progress | None) -> Data:
@@ -180,7 +182,10 @@ def _unzip(archive: Path, folder: Path, sizes: Mapping[str, int]) -> None:
                 _check_member(archive, bundle.getinfo(name), size)
                 with bundle.open(name) as source, (folder / name).open("xb") as target:
                     shutil.copyfileobj(source, target, 1 << 20)  # reading to the end checks the CRC
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, RuntimeError, ValueError, OSError, zlib.error) as error:
+        # A damaged table at the end may send the reader to a place that no file has: EINVAL.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise CompetitionError(f"{archive}: {error}", "it was removed, run again", retryable=True) from None
 
 

@@ -173,12 +173,25 @@ class _SubmitAdapter(_Adapter):
 
     def __init__(self, timeouts: tuple[float, float], check: Callable[[], None]) -> None:
         self._check = check
+        self._is_checked = False
         super().__init__(timeouts)
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **options)
         pool.ConnectionCls = _checking(pool.ConnectionCls, self._check)
+        self._is_checked = True
         return pool
+
+    def add_headers(self, *args: Any, **options: Any) -> None:
+        """Refuse to send without the check: requests calls this last, after it has chosen a connection."""
+        if not self._is_checked:
+            raise CompetitionError(
+                "nothing was sent: this version of the package requests does not let the lease be checked "
+                "right before a submission",
+                "install the versions of a lock file, such as requirements/predict.lock",
+                answered=True,
+            )
+        super().add_headers(*args, **options)
 
     def send(self, *args: Any, **options: Any) -> requests.Response:
         response = super().send(*args, **options)

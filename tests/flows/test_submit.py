@@ -72,6 +72,19 @@ def test_a_submission_that_is_forgotten_before_its_score_is_known_stays_pending(
     assert (result.submission.status, result.submission.public_score) == ("PENDING", None)
 
 
+def test_a_score_is_waited_for_no_longer_than_the_cap_allows(job, monkeypatch):
+    """A wait longer than the run may take does not end a good submission as overdue: it is pending."""
+    started = job()
+    for name, value in (("SCORE_WAIT_S", "7200"), ("SUBMIT_CAP_S", "60")):
+        monkeypatch.setenv(f"MNIST_{name}", value)
+    monkeypatch.setattr("flows.submit.LAST_LOOK_S", 59.5)
+    started.server.fault("score-never")
+
+    result = submit(started.publish())
+
+    assert (result.submission.status, result.submission.posted) == ("PENDING", True)
+
+
 def test_complete_without_a_score_is_pending_until_the_score_is_there(job, monkeypatch):
     """The first score that is read is kept, so an empty one is not a score: the next run asks again."""
     started = job()
@@ -172,8 +185,12 @@ def test_another_run_looks_for_a_lost_answer_no_further_than_its_lease_says(job,
     started = job(daily_limit=1000)
     refs = [started.server.submit(b"", f"older {i}").json()["ref"] for i in range(7)]
     lease.acquire(started.registry, "a version", "mnist-nightly:lost").renew(refs[-1])
+    competition = started.competition
     workspace = Workspace(
-        started.settings, started.competition, started.competition.download(), started.registry
+        settings=started.settings,
+        competition=competition,
+        data=competition.download(),
+        registry=started.registry,
     )
     monkeypatch.setattr("flows.kaggle.client.PAGE_SIZE", 2)
     asked, page = [], Client.submission_page

@@ -117,6 +117,7 @@ def test_a_download_that_is_cut_is_resumed(job):
         ("encrypted", "train.csv is encrypted"),
         ("bzip2", "train.csv is compressed by method 12"),
         ("method 99", "train.csv is compressed by method 99"),
+        ("offset", "it was removed, run again"),
     ],
 )
 def test_a_bad_zip_is_refused(job, monkeypatch, fault, words):
@@ -143,6 +144,10 @@ def test_a_bad_zip_is_refused(job, monkeypatch, fault, words):
             for at in (entry + offset, offset - 2):
                 data[at] = value
             archive.write_bytes(data)
+        if fault == "offset":  # of the table, in the last record: before the start of the file
+            data = bytearray(data)
+            data[-4] += 1
+            archive.write_bytes(data)
         if fault == "crc":
             archive.write_bytes(data.replace(b"content of test.csv", b"content of TEST.csv", 1))
         return archive
@@ -154,6 +159,19 @@ def test_a_bad_zip_is_refused(job, monkeypatch, fault, words):
 
     folder = competition.downloads.folder
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["lock"]
+
+
+def test_files_of_another_user_are_used_as_they_are(job, monkeypatch):
+    """Their folder's time cannot be set then, nor on a read-only disk: that is no reason to fail."""
+    competition = job().competition
+    data = competition.download()
+
+    def refuse(path, *_):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    monkeypatch.setattr("os.utime", refuse)
+
+    assert competition.download() == data
 
 
 def test_a_list_without_the_files_is_refused(job, monkeypatch):

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from flows.kaggle.client import Client
 from flows.kaggle.credentials import Credentials
 from flows.kaggle.errors import CompetitionError
-from flows.kaggle.session import Session, one_line, quota_returns
+from flows.kaggle.session import Session, _SubmitAdapter, one_line, quota_returns
 from flows.lease import LeaseLostError
 from mnist_core.spec import DIGITS_MINI
 
@@ -161,6 +161,22 @@ def test_the_check_of_a_submission_comes_when_the_connection_is_ready():
         with pytest.raises(BlockingIOError):  # it is not tried again
             listener.accept()
     assert len(seen) == 1
+
+
+def test_nothing_is_submitted_with_a_requests_that_leaves_the_check_out(monkeypatch):
+    """Before 2.32.2 requests chose a connection by another method: the request would leave unchecked."""
+    monkeypatch.delattr(_SubmitAdapter, "get_connection_with_tls_context")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = Client(Session(url, "here", "c", Credentials("a test", "alice", SecretStr("key")), 1))
+
+        with pytest.raises(CompetitionError, match=r"nothing was sent: .* requests") as caught:
+            client.create_submission("token", "message", lambda: pytest.fail("it was called"))
+
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert caught.value.answered  # so that the lease is released
 
 
 @contextmanager
