@@ -84,7 +84,7 @@ class JobStatus(Record):
         champion: None before the first one, and after the alarm of a first one.
         counting: None if there is none, or if the competition could not be asked.
         nights: the last `NIGHTS` that ended, the latest first.
-        silent_h: hours since a night last ended, if they are more than MNIST_SILENCE_S.
+        silent_h: hours since a night last ended well, if they are more than MNIST_SILENCE_S.
         pending: submissions without a score.
         unknown: the version of which it is unknown whether it was submitted; the next run finds out.
         submitting: the version that a run submits right now.

@@ -83,7 +83,7 @@ def check_runs(settings: Settings) -> Findings:
 
 
 def check_last_night(settings: Settings) -> Findings:
-    """Check in the store, which needs no server, that a night has ended lately, if they are scheduled."""
+    """Check in the store, which needs no server, that a scheduled night has ended well lately."""
     check = "last night"
     try:
         silent_s = seconds_since_the_last(open_registry(settings).nights(NIGHTS), datetime.now(UTC))
@@ -92,7 +92,7 @@ def check_last_night(settings: Settings) -> Findings:
     if silent_s is None:
         yield Finding.ok(check, "none has ended yet")
         return
-    found = f"ended {silent_s / 3600:.1f} hours ago"
+    found = f"none has ended well for {silent_s / 3600:.1f} hours"
     if silent_s <= settings.silence_s:
         yield Finding.ok(check, found)
         return

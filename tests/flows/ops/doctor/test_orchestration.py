@@ -293,4 +293,4 @@ def test_no_night_is_missed_while_no_schedule_is_active(worked, history, run, mo
         ask(worked, schedule, "PATCH", active=True)
 
     assert found.state is state
-    assert found.found.startswith("ended 50.0 hours ago")
+    assert found.found.startswith("none has ended well for 50.0 hours")
