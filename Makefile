@@ -37,7 +37,7 @@ nightly: setup ## run the whole job once: download, train, predict, submit, scor
 
 # Three processes for two cores, since tests wait for servers; one thread each, since torch's threads spin.
 test: setup ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 check: setup ## check format, lint, types, spelling, workflows, Dockerfile and documentation
 	$(BIN)/ruff format --check
