@@ -101,7 +101,8 @@ def open_workspace(settings: Settings) -> Workspace:
         competition = connect(settings)
         data = _download.with_options(**retries(settings))(competition)
     registry = Registry(open_store(settings.store), competition.namespace(data))
-    log.info("store: %s", registry.store.location(registry.namespace))
+    if not is_child():  # whose parent has said so
+        log.info("store: %s", registry.store.location(registry.namespace))
     return Workspace(
         settings=settings, competition=competition, data=data, registry=registry, seconds=seconds
     )

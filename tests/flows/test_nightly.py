@@ -20,8 +20,9 @@ NIGHT = "2026-11-23"
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
-def test_a_night_trains_promotes_submits_and_reports(job, monkeypatch):
+def test_a_night_trains_promotes_submits_and_reports(job, monkeypatch, caplog):
     """On the large competition: data, an epoch, version, champion, one submission, its score, the report."""
+    caplog.set_level("INFO", "mnist")
     started = job(competition=DIGIT_RECOGNIZER.name)
     monkeypatch.setenv("MNIST_EPOCHS", "1")
 
@@ -43,6 +44,7 @@ def test_a_night_trains_promotes_submits_and_reports(job, monkeypatch):
     assert {path.name for path in report.iterdir()} == {
         "scorecard.md", "hardest.png", "confusion.png", "submission.csv",
     }  # fmt: skip
+    assert caplog.text.count("store: ") == 1  # not again by the flows within it
     assert result.version in (report / "scorecard.md").read_text()
     assert list(json.loads(json.dumps(result.to_json()))) == [
         "night", "model", "version", "valid_accuracy", "decision", "reason", "submission", "champion",
