@@ -23,7 +23,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from flows.records import VERSION
+from flows.records import VERSION, VersionEntry
+from flows.registry import Registry
 from flows.settings import PREFIX, Settings, SettingsError, choices, read_settings
 
 SEED_MAX = 2**31 - 1
@@ -255,3 +256,18 @@ def _given(annotation: Any) -> Any:
     """Return `str` of `str | None`."""
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
     return kinds[0] if kinds else annotation
+
+
+def find_version(registry: Registry, version: str) -> VersionEntry:
+    """Return the version that `--version` names.
+
+    Raises:
+        SettingsError: there is no such version.
+    """
+    entry = registry.version(version)
+    if entry is None:
+        raise SettingsError(
+            f"--version {version}: there is no such version under {registry.location('versions', version)}",
+            "`python -m flows versions` lists those that exist",
+        )
+    return entry

@@ -20,7 +20,7 @@ def has_ended(process: ProcessId | None) -> bool:
     """Return whether a process ran on this machine since it was booted, and is gone.
 
     Another machine's, or another container's, is not known to have ended. A process number that was given to
-    another process since is told apart by the moment at which it started, in ticks since the boot.
+    another process since is recognised by when that one started, in ticks since the boot.
     """
     try:
         if process is None or (process.boot, process.namespace) != (_boot(), _namespace()):

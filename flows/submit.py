@@ -13,7 +13,7 @@ from flows.caps import capped, left_s
 from flows.kaggle.errors import CompetitionError, NotFoundError, QuotaSpentError, SubmissionRefusedError
 from flows.kaggle.submissions import submission_token
 from flows.lease import Lease, LeaseLostError
-from flows.parameters import SubmitParameters, takes
+from flows.parameters import SubmitParameters, find_version, takes
 from flows.policy.lease import has_expired, must_reconcile
 from flows.records import (
     LeaseEntry,
@@ -104,13 +104,7 @@ def choose_version(workspace: Workspace, version: str | None) -> VersionEntry:
     name = version or registry.champion()[1]
     if name is None:
         raise SettingsError("there is no champion to submit yet", "run `python -m flows nightly` first")
-    entry = registry.version(name)
-    if entry is None:
-        raise SettingsError(
-            f"--version {name}: there is no such version under {registry.location('versions', name)}",
-            "`python -m flows versions` lists those that exist",
-        )
-    return entry
+    return find_version(registry, name)
 
 
 @task(name="predict", cache_policy=NO_CACHE, persist_result=False)

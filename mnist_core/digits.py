@@ -23,7 +23,7 @@ from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 _LONGEST = 1 << 16  # bytes of a line: a file that is not a CSV need not have line ends
 _PADDED = 4000  # bytes of a line beyond which numbers may have zeros in front; `int` refuses 4,301 digits
-_MEND = "correct or remove the row, or download the file again"
+_CORRECT = "correct or remove the row, or download the file again"
 _SHOWN = 40  # bytes of a wrong value that an error repeats
 
 
@@ -256,21 +256,22 @@ def _flaw(
     fields: list[bytes], columns: list[str], spec: CompetitionSpec, *, complete: bool
 ) -> tuple[str, str]:
     """Return what is wrong with a wrong row, and the remedy; `complete`: its line has an end."""
-    mend = _MEND if spec.label_column in columns else "download it again"  # each row is asked for
+    remedy = _CORRECT if spec.label_column in columns else "download it again"  # each row is asked for
     if fields == [b""]:
-        return ": the line is empty", mend
+        return ": the line is empty", remedy
     if len(fields) != len(columns):
         flaw = f": {len(fields)} values, expected {len(columns)}"
         if len(fields) < len(columns):
             flaw += f", the last is {_shown(fields[-1])} in column {columns[len(fields) - 1]}"
             if not complete:
                 return f"{flaw}, and there the file ends: it was cut off", "download it again"
-        return flaw, mend
+        return flaw, remedy
     for name, field in zip(columns, fields, strict=True):
         highest = spec.class_count - 1 if name == spec.label_column else 255
         digits = field.lstrip(b"0") or b"0"
         if not field.isdigit() or len(digits) > 3 or int(digits) > highest:
-            remedy = "a label is the number of a class" if name == spec.label_column else mend
+            if name == spec.label_column:
+                remedy = "a label is the number of a class"
             return f", column {name}: found {_shown(field)}, expected an integer 0..{highest}", remedy
     raise AssertionError("the row is right")
 

@@ -119,44 +119,56 @@ def automations(
 
 
 def _dead_run(deployments: Sequence[UUID]) -> "AutomationCore":
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-    from prefect.events.schemas.events import ResourceSpecification
-
-    ends = {f"prefect.flow-run.{state}" for state in ENDS}
-    return AutomationCore(
-        name=Name.DEAD,
-        description=f"A run whose process sent no heartbeat for {DEAD_S} s.",
-        trigger=EventTrigger(
-            posture=Posture.Proactive,
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.id": [f"prefect.deployment.{deployment}" for deployment in deployments]}
-            ),
-            for_each={"prefect.resource.id"},
-            # Both: with its database locked the server loses an event now and then, and a run may be killed
-            # before its second heartbeat.
-            after={"prefect.flow-run.Running", "prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", "prefect.flow-run.AwaitingRetry", *ends},
-            threshold=1,
-            within=timedelta(seconds=DEAD_S),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                name=None,
-                state=StateType.CRASHED,
-                force=False,
-                message=f"no heartbeat for {DEAD_S} s: its process or machine is gone; run it again",
-            )
-        ],
+    return _silent_run(
+        Name.DEAD,
+        f"A run whose process sent no heartbeat for {DEAD_S} s.",
+        deployments,
+        DEAD_S,
+        # Both: with its database locked the server loses an event now and then, and a run may be killed
+        # before its second heartbeat.
+        after={"Running", "heartbeat"},
+        expect={"heartbeat", "AwaitingRetry", *ENDS},
+        force=False,
+        message=f"no heartbeat for {DEAD_S} s: its process or machine is gone; run it again",
     )
 
 
 def _stuck_run(
-    name: Name, deployments: Sequence[UUID], within_s: float, state: str, expected: set[str]
+    name: Name, deployments: Sequence[UUID], within_s: float, state: str, expect: set[str]
 ) -> "AutomationCore":
-    """Return what ends a run that stays in a state, because its process or machine is gone."""
+    return _silent_run(
+        name,
+        f"A run that is {state} for {within_s:.0f} s (MNIST_GPU_START_S and {START_S} s).",
+        deployments,
+        within_s,
+        after={state},
+        expect=expect,
+        force=True,  # otherwise a run that is Cancelling stays so
+        message=f"{state} for {within_s:.0f} s: its process or machine is gone",
+    )
+
+
+def _silent_run(
+    name: Name,
+    description: str,
+    deployments: Sequence[UUID],
+    within_s: float,
+    *,
+    after: set[str],
+    expect: set[str],
+    force: bool,
+    message: str,
+) -> "AutomationCore":
+    """Return what ends a run as Crashed because its process or machine is gone.
+
+    Args:
+        name, description: of the automation.
+        deployments: ids of those whose runs are watched.
+        within_s: seconds after an event of `after` in which none of `expect` came.
+        after, expect: events of a run, without their prefix.
+        force: whether a rule of Prefect about the change of state is overruled.
+        message: of the state.
+    """
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -164,7 +176,7 @@ def _stuck_run(
 
     return AutomationCore(
         name=name,
-        description=f"A run that is {state} for {within_s:.0f} s (MNIST_GPU_START_S and {START_S} s).",
+        description=description,
         trigger=EventTrigger(
             posture=Posture.Proactive,
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
@@ -172,19 +184,12 @@ def _stuck_run(
                 {"prefect.resource.id": [f"prefect.deployment.{deployment}" for deployment in deployments]}
             ),
             for_each={"prefect.resource.id"},
-            after={f"prefect.flow-run.{state}"},
-            expect={f"prefect.flow-run.{event}" for event in expected},
+            after={f"prefect.flow-run.{event}" for event in after},
+            expect={f"prefect.flow-run.{event}" for event in expect},
             threshold=1,
             within=timedelta(seconds=within_s),
         ),
-        actions=[
-            ChangeFlowRunState(
-                name=None,
-                state=StateType.CRASHED,
-                force=True,  # otherwise a run that is Cancelling stays so
-                message=f"{state} for {within_s:.0f} s: its process or machine is gone",
-            )
-        ],
+        actions=[ChangeFlowRunState(name=None, state=StateType.CRASHED, force=force, message=message)],
     )
 
 

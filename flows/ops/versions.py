@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import flows.prune
 from flows.ops.status import VersionSummary, open_registry, summarise
+from flows.parameters import find_version
 from flows.records import ChampionEntry, Demotion, PruneResult, Record
 from flows.settings import Settings, SettingsError
 
@@ -110,11 +111,7 @@ def promote(settings: Settings, version: str) -> ChampionChange:
         SettingsError: there is no such version, it is champion already, or the alarm demoted it.
     """
     registry = open_registry(settings)
-    if registry.version(version) is None:
-        raise SettingsError(
-            f"--version {version}: there is no such version under {registry.location('versions', version)}",
-            "`python -m flows versions` lists those that exist",
-        )
+    find_version(registry, version)
     while True:
         number, champion = registry.champion()
         if champion == version:

@@ -92,7 +92,7 @@ def why_unbeaten(rule: Rule, rejections: int, limit: int) -> str:
     Args:
         rule: the one that decided tonight.
         rejections: nights in a row that were rejected, tonight's included.
-        limit: after so many of them, and again after each so many more, a person must look.
+        limit: a person must look after this many of them, and at each multiple.
     """
     if rejections and rule is Rule.AGREEMENT:
         return (

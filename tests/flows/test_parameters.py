@@ -71,7 +71,7 @@ def test_a_value_out_of_range_is_named_by_its_option(given, words):
 
 @pytest.mark.parametrize("name", ["../../x", "latest", "2026-11-23-convnet-0123456g", ""])
 def test_a_version_is_named_by_its_name_alone(name):
-    """A path, or whatever else is no version's name, is refused before anything starts."""
+    """A path, or anything else that is not a version's name, is refused before anything starts."""
     with pytest.raises(SettingsError, match="must be a version's name"):
         SubmitParameters.check(version=name)
 

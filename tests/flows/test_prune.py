@@ -90,22 +90,6 @@ def test_prune_removes_what_a_killed_writer_left(registry):
     assert [path.name for path in folder.iterdir()] == [f".new.01234567{PART}"]
 
 
-def test_a_version_promoted_while_prune_runs_stays(registry, publish, monkeypatch):
-    """Prune reads the champions again before it deletes a version."""
-    first, second, _ = publish(1), publish(2), publish(3)
-    delete = registry.delete_version
-
-    def promote_meanwhile(name):
-        registry.promote(second, 0, "")
-        delete(name)
-
-    monkeypatch.setattr(registry, "delete_version", promote_meanwhile)
-
-    assert prune(registry, 1).versions == 1
-    assert first not in registry.versions()
-    assert second in registry.versions()
-
-
 def test_a_version_that_another_process_promotes_while_prune_runs_stays(registry, publish, monkeypatch):
     """What was read of the champions a moment ago does not count when a version is deleted."""
     first, second, _ = publish(1), publish(2), publish(3)
