@@ -25,11 +25,14 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 async def _scheduled_runs(flow: Flow[Any, Any], days: int = 2) -> list[FlowRun]:
-    """The runs of a deployment of a flow with a schedule, as the scheduler makes them, oldest first."""
+    """The runs of a deployment with a schedule at the end of each day, as the scheduler makes them, oldest first.
+
+    So the newest one that is due is yesterday's, at whatever hour this is called.
+    """
     async with get_client() as client:
         flow_id = await client.create_flow(flow)
         schedule = IntervalSchedule(
-            interval=timedelta(days=1), anchor_date=datetime(2026, 1, 1, 3, tzinfo=UTC)
+            interval=timedelta(days=1), anchor_date=datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)
         )
         deployment = await client.create_deployment(
             flow_id,
