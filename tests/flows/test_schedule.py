@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 async def _scheduled_runs(flow: Flow[Any, Any], days: int = 2) -> list[FlowRun]:
-    """The runs of a deployment with a schedule at the end of each day, as the scheduler makes them, oldest first.
+    """Return the runs that the scheduler makes at the end of each day, oldest first.
 
     So the newest one that is due is yesterday's, at whatever hour this is called.
     """
