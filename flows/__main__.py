@@ -31,6 +31,7 @@ from flows.records import Decision, Record, RunResult
 from flows.settings import SettingsError, read_settings
 from mnist_core import __version__
 from mnist_core.errors import MnistError
+from mnist_core.windows import refuse_windows
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -271,6 +272,7 @@ def _print_json(value: dict[str, Any]) -> None:
 
 def main() -> None:
     """Run the command line; console script `mnist-nightly`."""
+    refuse_windows()
     app()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import warnings
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +21,8 @@ from mnist_core import __version__
 from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.models.base import COMMON_PRESETS, find, kinds
 from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
+from mnist_core.terminal import silence_torch
+from mnist_core.windows import refuse_windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -431,8 +432,8 @@ def _log(line: str) -> None:
 
 def main() -> None:
     """Run the command line; an error that the user can fix is one line and exit code 1."""
-    # torch warns about fastai's use of it: nothing that the user can change.
-    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    refuse_windows()
+    silence_torch()
     try:
         app()
     except MnistError as error:

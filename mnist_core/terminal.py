@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 BAR = 30
 """Characters of the bar of a class that is certain."""
+
+
+def silence_torch() -> None:
+    """Ignore what torch says about fastai's use of `torch.jit`: nothing that the user can change.
+
+    From Python 3.14 on it has other words than before.
+    """
+    warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is (deprecated|not supported in)", FutureWarning)
 
 
 @contextmanager

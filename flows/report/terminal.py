@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import warnings
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.report.scorecard import Scorecard
+from mnist_core.terminal import silence_torch
 
 log = logging.getLogger("mnist")
 FILE_WIDTH = 1000
@@ -36,7 +36,7 @@ def log_to_terminal() -> None:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a retried request is not worth a line
-    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)  # fastai's use of it
+    silence_torch()
 
 
 def log_to_prefect() -> None:

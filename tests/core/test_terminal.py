@@ -1,11 +1,14 @@
 """What the command line shows on a terminal."""
 
+import warnings
 from io import StringIO
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from rich.console import Console
 
-from mnist_core.terminal import progress_bar, show_prediction
+from mnist_core.terminal import progress_bar, show_prediction, silence_torch
 
 
 def terminal(**options):
@@ -60,3 +63,19 @@ def test_there_is_no_progress_bar_off_a_terminal():
         advance(1, 4, "epoch 1/4")
 
     assert console.file.getvalue() == ""
+
+
+@pytest.mark.parametrize("python", [(3, 13), (3, 14)])
+def test_torch_is_silent_about_what_fastai_uses(python, monkeypatch):
+    """Its warning about `torch.jit.script`, which differs from Python 3.14 on, does not reach the user."""
+    import torch
+
+    monkeypatch.setattr("torch.jit._script.sys", SimpleNamespace(version_info=python))
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        torch.jit.script(torch.nn.Identity())
+        assert [warning.category for warning in shown] == [FutureWarning]
+        silence_torch()
+        torch.jit.script(torch.nn.Identity())
+
+    assert len(shown) == 1

@@ -293,3 +293,12 @@ def test_a_lease_that_cannot_be_released_expires_by_itself(registry, monkeypatch
     held.release()
 
     assert "waits up to 180 s" in caplog.text
+
+
+def test_a_system_without_a_clock_of_the_boot_has_another(monkeypatch):
+    """Such as macOS, whose monotonic clock goes on while the machine sleeps."""
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
+
+    earlier = lease.clock_that_never_sleeps()
+
+    assert 0 <= lease.clock_that_never_sleeps() - earlier < 60

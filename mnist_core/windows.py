@@ -1,0 +1,13 @@
+"""Native Windows, which has neither the file locks nor the process groups that the job needs."""
+
+from __future__ import annotations
+
+import sys
+
+
+def refuse_windows() -> None:
+    """Exit with one sentence on native Windows; called before anything that Windows lacks is imported."""
+    if sys.platform == "win32":
+        sys.exit(
+            "error: native Windows is not supported; install WSL (`wsl --install`) and run this in its Linux"
+        )
