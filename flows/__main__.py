@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any
 
@@ -92,6 +93,25 @@ def status(as_json: Json = False) -> None:
 def versions(as_json: Json = False) -> None:
     """List all versions with their scores."""
     _run_report("flows.ops.versions:versions", as_json)
+
+
+@app.command()
+def export(
+    version: Annotated[
+        str | None, typer.Argument(help="Version to export (default: the champion).", show_default=False)
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]",
+            help="New folder, or that of an earlier export (default: champion, or the version's name).",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a version into a folder, with a model card: to use it, or to give it to others."""
+    _run_report("flows.ops.export:export", as_json, version, folder)
 
 
 @app.command()

@@ -258,8 +258,8 @@ def _given(annotation: Any) -> Any:
     return kinds[0] if kinds else annotation
 
 
-def find_version(registry: Registry, version: str) -> VersionEntry:
-    """Return the version that `--version` names.
+def find_version(registry: Registry, version: str, option: str = "--version") -> VersionEntry:
+    """Return the version that an option or argument names.
 
     Raises:
         SettingsError: there is no such version.
@@ -267,7 +267,7 @@ def find_version(registry: Registry, version: str) -> VersionEntry:
     entry = registry.version(version)
     if entry is None:
         raise SettingsError(
-            f"--version {version}: there is no such version under {registry.location('versions', version)}",
+            f"{option} {version}: there is no such version under {registry.location('versions', version)}",
             "`python -m flows versions` lists those that exist",
         )
     return entry

@@ -111,14 +111,12 @@ def read_scorecard(registry: Registry, result: RunResult, version: VersionEntry)
     if server == "kaggle" and result.submission is not None:
         url = f"https://www.kaggle.com/competitions/{competition}/submissions"
         submission = Link(f"submission {result.submission.ref}", url)
-    learner = version.objects.get("learner.pkl")
     return Scorecard(
         result=result,
         version=version,
         manifest=Link(
             registry.location("versions", version.version), registry.console_url("versions", version.version)
         ),
-        learner=None if learner is None else registry.store.location(f"objects/{learner}"),
         submission=submission,
     )
 

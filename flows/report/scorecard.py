@@ -36,14 +36,12 @@ class Scorecard:
         result: of the command.
         version: the version that the result is about.
         manifest: where its entry is stored.
-        learner: where its learner.pkl is stored; None if it has none.
         submission: where its submission is listed; None if that is not a web page.
     """
 
     result: RunResult
     version: VersionEntry
     manifest: Link
-    learner: str | None = None
     submission: Link | None = None
 
     @property
@@ -73,9 +71,17 @@ class Scorecard:
             rows.append(("champion", self._champion()))
         seconds = (f"{step} {spent:.1f}" for step, spent in self.result.seconds.items())
         rows.append(("seconds", ", ".join(seconds)))
-        if self.learner is not None:
-            rows.append(("learner.pkl", self.learner))
         return rows
+
+    def commands(self, python: str = "python") -> list[str]:
+        """Return the commands that export the version and use it, with this Python."""
+        version = self.version.version
+        is_champion = self.result.champion is not None and self.result.champion.version == version
+        folder, argument = ("champion", "") if is_champion else (version, f" {version}")
+        return [
+            f"{python} -m flows export{argument}",
+            f"{python} -m mnist_core predict {folder} my-digit.png",
+        ]
 
     def _public_score(self) -> str:
         made = self.result.submission
@@ -110,6 +116,7 @@ class Scorecard:
                 "| | |", "|---|---|", *rows, "",
                 "| step | seconds |", "|---|---:|", *steps, "",
                 *shown,
+                "To use this version:", "", "```", *self.commands(), "```", "",
             ]
         )  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 import functools
 import logging
+import os
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -64,3 +66,6 @@ def show(card: Scorecard, folder: Path | None = None) -> None:
         table.add_row("report", Text(str(folder)))
     console().print()
     console().print(table)
+    console().print("\nTo use this version:")
+    for command in card.commands(os.path.relpath(sys.executable)):
+        console().print(Text(f"  {command}"), soft_wrap=True)  # a broken line could not be copied

@@ -88,3 +88,20 @@ def test_words_that_look_like_markup_stay_words(capsys):
     assert "a \\| b \\<img src=x> \\[here\\](https://example.org)" in page
     show(replace(scorecard, result=scorecard.result.model_copy(update={"reason": "[/x]"})))
     assert "[/x]" in capsys.readouterr().err
+
+
+def test_the_last_lines_are_commands_that_use_the_version(capsys):
+    """The champion goes into `champion`, any other version into a folder of its own name."""
+    scorecard = card()
+    champion = ChampionResult(version="v", valid_accuracy=0.99, public_score=None)
+    promoted = replace(scorecard, result=scorecard.result.model_copy(update={"champion": champion}))
+
+    show(scorecard)
+
+    assert scorecard.commands() == [
+        "python -m flows export v",
+        "python -m mnist_core predict v my-digit.png",
+    ]
+    assert promoted.commands()[1] == "python -m mnist_core predict champion my-digit.png"
+    assert capsys.readouterr().err.endswith(" -m mnist_core predict v my-digit.png\n")
+    assert promoted.markdown({}).endswith("predict champion my-digit.png\n```\n")
