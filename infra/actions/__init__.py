@@ -1,0 +1,1 @@
+"""What `.github/workflows/nightly.yml` runs besides the night itself."""
