@@ -141,6 +141,15 @@ def prune(
 
 
 @app.command()
+def site(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the pages; made if need be.")],
+    as_json: Json = False,
+) -> None:
+    """Write a public site about the nights and the champion: static pages and a feed."""
+    _run_report("flows.site.build:site", as_json, folder)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check what a nightly run needs, and name a remedy for each problem; submit nothing."""
     findings: list[Any] = []

@@ -33,6 +33,7 @@ from flows.report.result import read_history, read_scorecard, summarise, summari
 from flows.report.scorecard import PICTURES, Scorecard
 from flows.report.terminal import show
 from flows.run import RunContext, is_scheduled, open_run, run_key, run_name, start_flow
+from flows.site.build import write_after_night
 from flows.submit import posted_age, reconcile, submit
 from flows.train import train_missing
 from mnist_core.errors import MnistError
@@ -190,6 +191,7 @@ def record(run: RunContext, outcome: Outcome, rule: Rule) -> None:
         rejections=rejections_after(registry.nights(NIGHTS), run.key.night, outcome.decision),
     )
     registry.end_night(ended)
+    write_after_night(registry, run.settings)
     _emit_end(run, ended)
     why = why_unbeaten(rule, ended.rejections, run.settings.rejections)
     if why:

@@ -196,6 +196,15 @@ class Settings(BaseSettings):
         description="Number of latest versions that a night leaves in a folder store (0: all); champions of "
         "the last 30 promotions and their members stay too",
     )
+    site: Path | None = Field(
+        None,
+        description="Folder into which each night writes a public site of static pages",
+        json_schema_extra={"default": "none"},
+    )
+    site_pictures: bool = Field(
+        False,
+        description="Whether the public site may show rows of the competition's files as pictures",
+    )
     notify: str | None = Field(
         None,
         pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",

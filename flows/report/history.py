@@ -12,6 +12,14 @@ ROWS = 30
 """Nights in the table."""
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960, 360, 64, 16, 40, 44
 BLUE, ORANGE, RED, GREY, PALE = "#2a6fbb", "#d9822b", "#c23030", "#8a9ba8", "#e1e8ed"
+PAPER = "white"
+LEGEND = (
+    ("● validation accuracy", BLUE, 150),
+    ("● public score", ORANGE, 110),
+    ("★ champion", GREY, 90),
+    ("✕ champion demoted", RED, 130),
+)
+"""What the signs mean, with their colours, and how many pixels each takes."""
 
 Interval = tuple[float, float, float]
 """A value with the lower and upper end of its 95 % interval."""
@@ -69,17 +77,19 @@ def _end_of(entry: Entry) -> str:
     return f"{entry.decision} {status}".strip()
 
 
-def draw(entries: Sequence[Entry]) -> str:
-    """Return the history as an SVG picture: two lines with their intervals, champions and demotions."""
-    scale = _Scale.of(entries)
+def draw(entries: Sequence[Entry], width: int = WIDTH) -> str:
+    """Return the history as an SVG picture: two lines with their intervals, champions and demotions.
+
+    Args:
+        entries: the nights.
+        width: of the picture in pixels, as against its letters of 12 pixels.
+    """
+    scale = _Scale.of(entries, width)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        _text(LEFT, 22, "● validation accuracy", BLUE),
-        _text(LEFT + 150, 22, "● public score", ORANGE),
-        _text(LEFT + 260, 22, "★ champion", GREY),
-        _text(LEFT + 350, 22, "✕ champion demoted", RED),
+        f'<rect width="{width}" height="{HEIGHT}" fill="{PAPER}"/>',
+        *_draw_legend(width),
         *_draw_grid(entries, scale),
         *_draw_curve([entry.valid for entry in entries], scale, BLUE, -2),
         *_draw_curve([entry.public for entry in entries], scale, ORANGE, 2),
@@ -93,16 +103,18 @@ class _Scale:
     """Where a night and a value are drawn, in pixels from the upper left.
 
     Attributes:
+        width: of the picture.
         step: pixels from one night to the next.
         bottom, top: the values at the lower and upper edge.
     """
 
+    width: int
     step: float
     bottom: float
     top: float
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> "_Scale":
+    def of(cls, entries: Sequence[Entry], width: int) -> "_Scale":
         """Return the scale that shows these nights.
 
         One that went badly wrong is cut off at the edge, so that the others stay apart.
@@ -110,7 +122,8 @@ class _Scale:
         known = [value for entry in entries for value in (entry.valid, entry.public) if value is not None]
         lows = sorted(low for _, low, _ in known) or [0.0]
         return cls(
-            step=(WIDTH - LEFT - RIGHT) / max(len(entries), 1),
+            width=width,
+            step=(width - LEFT - RIGHT) / max(len(entries), 1),
             bottom=max(lows[0], lows[len(lows) // 2] - 0.02) - 0.0005,
             top=min(1.0, max((high for _, _, high in known), default=1.0) + 0.0005),
         )
@@ -123,14 +136,26 @@ class _Scale:
         return TOP + (HEIGHT - TOP - BOTTOM) * share
 
 
+def _draw_legend(width: int) -> list[str]:
+    """Draw what the signs mean, in one line if the picture is wide enough, else in two."""
+    one_line = LEFT + sum(taken for _, _, taken in LEGEND) <= width
+    parts, x, y = [], LEFT, 22 if one_line else 13
+    for text, colour, taken in LEGEND:
+        if x + taken > width:
+            x, y = LEFT, y + 18
+        parts.append(_text(x, y, text, colour))
+        x += taken
+    return parts
+
+
 def _draw_grid(entries: Sequence[Entry], scale: _Scale) -> list[str]:
     """Draw lines at values, with the values, and some of the nights' dates."""
     parts = []
     for line in range(5):
         value = scale.bottom + (scale.top - scale.bottom) * line / 4
-        parts.append(_line(LEFT, scale.y(value), WIDTH - RIGHT, scale.y(value), PALE))
+        parts.append(_line(LEFT, scale.y(value), scale.width - RIGHT, scale.y(value), PALE))
         parts.append(_text(LEFT - 8, scale.y(value) + 4, f"{value:.4f}", GREY, "end"))
-    every = -(-len(entries) // 10) or 1
+    every = -(-len(entries) // max(scale.width // 90, 1)) or 1
     for number, entry in enumerate(entries):
         if number % every == 0:
             parts.append(_text(scale.x(number), HEIGHT - 16, entry.night[2:], GREY, "middle"))

@@ -1,6 +1,6 @@
 """What the registry says about a run: its result, the facts of its scorecard, the history of the nights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from flows.policy.champions import was_champion
 from flows.records import (
@@ -123,13 +123,18 @@ def read_scorecard(registry: Registry, result: RunResult, version: VersionEntry)
 
 def read_history(registry: Registry, last: int = LAST) -> list[Entry]:
     """Return the last nights that ended, the oldest first."""
+    return history_of(registry, registry.nights(last))
+
+
+def history_of(registry: Registry, nights: Sequence[NightEntry]) -> list[Entry]:
+    """Return the entries of these nights, with what is known of their scores and champions now."""
     from mnist_core.evaluation import wilson
 
     _, champion = registry.champion_entry()
     rows = registry.spec.test_rows
     entries = []
     scores = registry.recent_scores()
-    for night in registry.nights(last):
+    for night in nights:
         score = scores.get(night.version)
         valid, interval = night.valid_accuracy, night.valid_interval
         entries.append(

@@ -1,0 +1,1 @@
+"""The public site: static pages about the nights and the champion, made from the registry."""

@@ -1,0 +1,61 @@
+"""A registry with nights to make a site of, written without running any."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows.held_out import HeldOut
+from flows.records import Decision, NightEntry, RunKey, Score, Status
+from flows.registry import Registry
+
+PICTURE = b"\x89PNG, as it were"
+
+
+@pytest.fixture
+def put_night(registry: Registry, manifest: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
+    """Publish a version with 100 held-out rows, of which `errors` are wrong, and end its night.
+
+    `put_night(1, score=0.97)` is of 2026-11-01, promoted unless another `decision` is given; `facts` are what
+    its manifest says besides, `ended` what the night's entry says.
+    """
+
+    def put(
+        day: int,
+        decision: Decision = Decision.PROMOTED,
+        *,
+        errors: int = 3,
+        score: float | None = None,
+        into: Registry = registry,
+        facts: dict[str, Any] | None = None,
+        ended: dict[str, Any] | None = None,
+    ) -> str:
+        run = RunKey(night=f"2026-11-{day:02d}", model="convnet", preset="fast", epochs=40)
+        folder = tmp_path / f"bundle-{day}"
+        folder.mkdir()
+        labels = np.arange(100) % 10
+        predicted = np.where(np.arange(100) < errors, (labels + 1) % 10, labels)
+        probabilities = np.full((100, 10), 0.01, np.float32)
+        probabilities[np.arange(100), predicted] = 0.91
+        HeldOut(np.arange(7, 107), labels, probabilities).save(folder)
+        (folder / "weights.safetensors").write_bytes(run.night.encode())
+        (folder / "hardest.png").write_bytes(PICTURE)
+        known = {"night": run.night, "valid_accuracy": 1 - errors / 100, "valid_interval": [0.9, 0.99]}
+        version = into.publish(into.open_attempt(run, False), manifest(**known, **(facts or {})), folder)
+        if decision is Decision.PROMOTED:
+            assert into.promote(version, into.champion()[0], "better")
+        if score is not None:
+            into.put_submission(version, f"token:{day}", day, "")
+            into.put_score(Score(version=version, status=Status.COMPLETE, public_score=score))
+        known = {
+            "valid_accuracy": 1 - errors / 100, "valid_interval": (0.9, 0.99), "reason": "a reason",
+            "submitted": version if score is not None else None, "at": f"{run.night}T03:10:00.000+00:00",
+            "seconds": {"read": 0.1, "train": 6.0, "submit": 200.0},
+        }  # fmt: skip
+        entry = {"run": run, "version": version, "decision": decision, **known, **(ended or {})}
+        into.end_night(NightEntry(**entry))
+        return version
+
+    return put
