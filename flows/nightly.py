@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from prefect import State, flow
 
@@ -14,7 +15,7 @@ from flows.contest import Contest, challenge_champion
 from flows.events import emit_champion_event, emit_night_event
 from flows.kaggle.errors import SubmissionRefusedError, SubmissionUnknownError
 from flows.nights import NIGHTS
-from flows.ops.schedule import newer_night, skipped
+from flows.ops.schedule import name_next_nights, newer_night, skipped
 from flows.parameters import NightlyParameters, takes
 from flows.policy.alarm import Alarm
 from flows.policy.gate import Rule
@@ -29,6 +30,7 @@ from flows.prune import prune_after_night
 from flows.records import Decision, NightEntry, RunResult, VersionEntry
 from flows.report import folder
 from flows.report.artifacts import put_history, put_scorecard
+from flows.report.ending import describe, end_state
 from flows.report.result import read_history, read_scorecard, summarise, summarise_pruned
 from flows.report.scorecard import PICTURES, Scorecard
 from flows.report.terminal import show
@@ -62,6 +64,7 @@ def nightly(parameters: NightlyParameters) -> RunResult | State[RunResult]:
         The result that `--json` prints; docs/quickstart.md describes it.
     """
     settings = start_flow(parameters)
+    name_next_nights()
     if (newer := newer_night()) is not None:
         return skipped(newer)
     with capped(settings.night_cap_s, "the night", "MNIST_NIGHT_CAP_S"):
@@ -74,18 +77,19 @@ def nightly(parameters: NightlyParameters) -> RunResult | State[RunResult]:
             checks = check_scores(run)  # of earlier nights
         ended = run.registry.night(run.key)
         if ended is not None and is_finished(ended, parameters.force):
-            return report_again(run, ended, checks.alarms, dry_run=parameters.dry_run)
+            return end(run, report_again(run, ended, checks.alarms, dry_run=parameters.dry_run))
         train_missing(run, parameters)  # here, or on the GPU pool
         contest = challenge_champion(
             run, dry_run=parameters.dry_run, force=parameters.force, checked=checks.checked
         )
         if parameters.dry_run:
-            return report(run, Outcome(contest.version, Decision.DRY_RUN, contest.verdict.reason))
+            outcome = Outcome(contest.version, Decision.DRY_RUN, contest.verdict.reason)
+            return end(run, report(run, outcome))
         outcome = submit_winner(run, contest)
         record(run, outcome, contest.verdict.rule)
         result = report(run, outcome, checks.alarms)
         prune_after_night(run.registry, settings.keep_versions)
-        return result
+        return end(run, result)
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def submit_winner(run: RunContext, contest: Contest) -> Outcome:
         return outcome
     try:
         with run.clocked("submit"):
-            made = submit(chosen, again=again)
+            made = cast(RunResult, submit(chosen, again=again))  # Prefect takes it out of the state
     except (SubmissionUnknownError, SubmissionRefusedError) as error:
         failed = replace(outcome, decision=Decision.FAILED, reason=str(error), submitted=chosen)
         record(run, failed, contest.verdict.rule)
@@ -228,13 +232,20 @@ def report(run: RunContext, outcome: Outcome, alarms: Sequence[Alarm] = ()) -> R
     card = read_scorecard(run.registry, result, outcome.version)
     written = _write_report(run, card)
     pictures = {name: run.registry.file(outcome.version, name) for name in PICTURES}
-    put_scorecard(card, {name: content for name, content in pictures.items() if content is not None})
     put_history(read_history(run.registry), run.registry.namespace)
+    page = put_scorecard(card, {name: content for name, content in pictures.items() if content is not None})
     show(card, written)
+    if page is not None:
+        log.info("%s; scorecard: %s", describe(result, run.registry.namespace), page)
     found = outcome.alarm or next(iter(alarms), None)
     if found is not None:
         raise AlarmError(found, result)
     return result
+
+
+def end(run: RunContext, result: RunResult) -> State[RunResult]:
+    """Return the state in which Prefect shows how the run ended."""
+    return end_state(result, run.registry.namespace)
 
 
 def _write_report(run: RunContext, card: Scorecard) -> Path | None:

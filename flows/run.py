@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from flows.report.terminal import log_to_prefect
 from flows.settings import Settings, SettingsError
 from flows.store.open import open_store
 from mnist_core.errors import MnistError
+from mnist_core.models.base import find
 
 log = logging.getLogger("mnist")
 
@@ -133,26 +134,48 @@ def run_key(settings: Settings, parameters: RunParameters) -> RunKey:
     )
 
 
-def night_of(given: str | None) -> str:
-    """Return the night: the given one, else the UTC date of the run's scheduled start, else today."""
+def night_of(given: str | None, due: datetime | None = None) -> str:
+    """Return the night: the given one, else the UTC date of the run's scheduled start, else today.
+
+    Args:
+        given: as a parameter of the run.
+        due: the scheduled start of another run than this one.
+    """
     from prefect.runtime import flow_run
 
     if given is not None:
         return given
-    return (flow_run.scheduled_start_time or datetime.now(UTC)).astimezone(UTC).date().isoformat()
+    due = due or flow_run.scheduled_start_time or datetime.now(UTC)
+    return due.astimezone(UTC).date().isoformat()
 
 
 def run_name() -> str:
-    """Return the name of a Prefect run: its night, model and preset, as `2026-11-23 convnet fast`."""
+    """Return the name of this Prefect run."""
     from prefect.runtime import flow_run
 
-    given = {name: value for name, value in flow_run.parameters.items() if name in RunParameters.model_fields}
     try:
-        parameters = RunParameters.check(**given)
-        settings = parameters.read_settings()
-        return f"{night_of(parameters.night)} {settings.model} {settings.preset}"
+        return name_of(flow_run.parameters)
     except SettingsError:  # the run itself fails with it
         return str(flow_run.name)
+
+
+def name_of(given: Mapping[str, Any], due: datetime | None = None) -> str:
+    """Return the name of a Prefect run: night, model and preset, as `2026-11-23 convnet fast`.
+
+    Args:
+        given: the parameters of the run; that of a member is named `2026-11-23 ensemble best member 2 of 5`.
+        due: the scheduled start of another run than this one.
+
+    Raises:
+        SettingsError: a parameter or setting is wrong.
+    """
+    known = {name: value for name, value in given.items() if name in RunParameters.model_fields}
+    parameters = RunParameters.check(**known)
+    settings = parameters.read_settings()
+    name = f"{night_of(parameters.night, due)} {settings.model} {settings.preset}"
+    if given.get("member") is None:
+        return name
+    return f"{name} member {given['member']} of {find(settings.model).members(settings.preset)}"
 
 
 def is_scheduled() -> bool:

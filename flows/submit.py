@@ -5,7 +5,7 @@ import time
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import State, flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import lease
@@ -24,6 +24,7 @@ from flows.records import (
     SubmissionResult,
     VersionEntry,
 )
+from flows.report.ending import end_state
 from flows.report.progress import progress
 from flows.report.result import read_scorecard, summarise
 from flows.report.terminal import show
@@ -50,7 +51,7 @@ def run_name() -> str:
 
 @flow(name="submit", flow_run_name=run_name)
 @takes(SubmitParameters)
-def submit(parameters: SubmitParameters) -> RunResult:
+def submit(parameters: SubmitParameters) -> RunResult | State[RunResult]:
     """Submit a version, unless the competition has these predictions already.
 
     The format is checked and the same content is submitted once, with `again` once on each UTC date; the gate
@@ -61,7 +62,8 @@ def submit(parameters: SubmitParameters) -> RunResult:
         workspace = open_workspace(settings)
         reconcile(workspace)
         day = datetime.now(UTC).date() if parameters.again else None
-        return _submit(workspace, choose_version(workspace, parameters.version), day)
+        result = _submit(workspace, choose_version(workspace, parameters.version), day)
+        return end_state(result, workspace.registry.namespace)
 
 
 def _submit(workspace: Workspace, entry: VersionEntry, day: date | None) -> RunResult:

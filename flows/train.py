@@ -1,9 +1,10 @@
 """The flow that trains: competition data in, a published version out. Runs on the GPU pool."""
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from prefect import flow, task
+from prefect import State, flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.caps import capped
@@ -14,10 +15,11 @@ from flows.parameters import RunParameters, TrainParameters, takes
 from flows.publish import publish, seed_of
 from flows.records import RunKey, RunResult
 from flows.registry import MissingVersionError
+from flows.report.ending import end_state
 from flows.report.progress import progress
 from flows.report.result import read_scorecard, summarise
 from flows.report.terminal import show
-from flows.run import RunContext, clocked, is_child, open_run, run_key, run_name, start_flow
+from flows.run import RunContext, clocked, is_child, name_of, open_run, run_key, start_flow
 from flows.settings import Settings, SettingsError
 from mnist_core.folds import FOLDS
 from mnist_core.models.base import find
@@ -31,9 +33,29 @@ if TYPE_CHECKING:
 log = logging.getLogger("mnist")
 
 
+def run_name() -> str:
+    """Return the name of this Prefect run."""
+    from prefect.runtime import flow_run
+
+    try:
+        return training_name(flow_run.parameters)
+    except SettingsError:  # the run itself fails with it
+        return str(flow_run.name)
+
+
+def training_name(given: Mapping[str, Any]) -> str:
+    """Return the name of a run that trains: a member's, or such as `train 2026-11-23 convnet fast`.
+
+    Args:
+        given: the parameters of the run.
+    """
+    name = name_of(given)
+    return name if given.get("member") is not None else f"train {name}"
+
+
 @flow(name="train", flow_run_name=run_name)
 @takes(TrainParameters)
-def train(parameters: TrainParameters) -> RunResult:
+def train(parameters: TrainParameters) -> RunResult | State[RunResult]:
     """Train a version and publish it, or reuse the one that the same command published.
 
     The night's members of an ensemble are trained one after another, each published when it is finished, and
@@ -48,7 +70,8 @@ def train(parameters: TrainParameters) -> RunResult:
         key = key.with_member(check_member(parameters.member, settings))
     with capped(settings.train_cap_s, "training", "MNIST_TRAIN_CAP_S"):
         run = open_run(settings, key, fresh=parameters.fresh, attempt=parameters.attempt)
-        return _report(run, train_or_reuse(run))
+        result = _report(run, train_or_reuse(run))
+        return end_state(result, run.registry.namespace)
 
 
 def check_member(member: int, settings: Settings) -> int:
@@ -121,7 +144,8 @@ def _train_on_gpu_pool(run: RunContext, given: TrainParameters, todo: list[RunKe
     `start` is what the other machines cost: the seconds in which none of the runs was running.
     """
     settings = run.settings
-    children = [given.model_copy(update={"member": key.member}) for key in todo]
+    parameters = [given.model_copy(update={"member": key.member}) for key in todo]
+    children = {training_name(given.to_json()): given for given in parameters}
     fallback = {"capacity_provider": settings.gpu_fallback} if settings.gpu_fallback else None
     limits = Limits(start_s=settings.gpu_start_s, cap_s=settings.train_cap_s)
     run.seconds["start"] = run_children("train/gpu", children, limits, fallback)

@@ -20,6 +20,8 @@ from mnist_core.errors import MnistError
 
 log = logging.getLogger("mnist")
 POLL_S = 2.0
+LOG_S = 60.0
+"""Seconds between two lines of the log about the children that are waited for."""
 LATE_S = 120.0
 """Seconds that a child may take beyond its own cap before its parent gives it up."""
 
@@ -84,6 +86,7 @@ class Child:
     """A child run, and what its parent has seen of it.
 
     Attributes:
+        name: that the server shows.
         run: its id on the server.
         parameters: with which it was started.
         restarted: whether it replaces one that found no machine or crashed.
@@ -91,6 +94,7 @@ class Child:
         ended: the run in its final state.
     """
 
+    name: str
     run: UUID
     parameters: Parameters
     restarted: bool = False
@@ -100,7 +104,7 @@ class Child:
 
 def run_children(
     deployment: str,
-    parameters: Sequence[Parameters],
+    children: Mapping[str, Parameters],
     limits: Limits,
     fallback: Mapping[str, Any] | None = None,
 ) -> float:
@@ -112,7 +116,7 @@ def run_children(
 
     Args:
         deployment: such as `train/gpu`.
-        parameters: of each child; references, never arrays.
+        children: the parameters of each by its name; references, never arrays.
         limits: how long a child may take.
         fallback: job variables with which a child is started once more if it waits too long for a machine or
             crashes.
@@ -129,7 +133,7 @@ def run_children(
     with get_client(sync_client=True) as client:
         family = _Family(client, deployment, limits, fallback)
         try:
-            family.start(parameters)
+            family.start(children)
             runs = family.wait()
         except BaseException:
             family.cancel()
@@ -164,23 +168,37 @@ class _Family:
         self._limits = limits
         self._fallback = fallback
         self._children: list[Child] = []
-        self._waiting_since = time.monotonic()
+        self._waiting_since = self._logged = time.monotonic()
         self._api_is_silent = False
 
-    def start(self, parameters: Sequence[Parameters]) -> None:
-        """Start a child for each of these parameters."""
-        for given in parameters:
-            self._children.append(Child(self._create(given), given))
-        self._waiting_since = time.monotonic()
+    def start(self, children: Mapping[str, Parameters]) -> None:
+        """Start a child of each of these names."""
+        for name, given in children.items():
+            self._children.append(Child(name, self._create(name, given), given))
+        log.info("waiting for a machine of %s: %s", self._deployment, ", ".join(children))
+        self._waiting_since = self._logged = time.monotonic()
 
     def wait(self) -> list[FlowRun]:
         """Wait until all have ended; return them in their final states."""
         while True:
             self._look()
+            self._log_waiting()
             ended = [child.ended for child in self._children if child.ended is not None]
             if len(ended) == len(self._children):
                 return ended
             time.sleep(POLL_S)
+
+    def _log_waiting(self) -> None:
+        """Log once a minute which children are waited for: whoever reads along sees that nothing hangs."""
+        now = time.monotonic()
+        if now - self._logged < LOG_S:
+            return
+        self._logged = now
+        for child in self._children:
+            if child.ended is None and child.running_since is None:
+                log.info("%s still waits for a machine of %s", child.name, self._deployment)
+            elif child.ended is None:
+                log.info("%s has been running for %.0f s", child.name, now - (child.running_since or now))
 
     def cancel(self) -> None:
         """Cancel all that have not ended; what cannot be cancelled is logged."""
@@ -209,6 +227,8 @@ class _Family:
             child.running_since = None  # a run whose machine was reclaimed is queued again
         elif child.running_since is None:
             child.running_since = time.monotonic()
+            waited = (run.start_time - run.created).total_seconds() if run.start_time and run.created else 0.0
+            log.info("%s is running, after %.0f s of waiting", child.name, waited)
         since = child.running_since
         step = next_step(
             state,
@@ -220,6 +240,7 @@ class _Family:
         late = f"did not start within {self._limits.start_s:.0f} s (MNIST_GPU_START_S)"
         if step is Step.ENDED:
             child.ended = run
+            log.info("%s ended after %.0f s: %s", child.name, run.total_run_time.total_seconds(), state.name)
         elif step is Step.RESTART:
             self._restart(child, f"{run.name} {'crashed' if state.is_crashed() else late}")
         elif step is Step.NOT_STARTED:
@@ -234,14 +255,18 @@ class _Family:
     def _restart(self, child: Child, why: str) -> None:
         log.warning("%s; starting it once more with %s", why, self._fallback)
         self._cancel(child.run)
-        child.run, child.restarted = self._create(child.parameters, self._fallback), True
+        child.run, child.restarted = self._create(child.name, child.parameters, self._fallback), True
         self._waiting_since = time.monotonic()
 
-    def _create(self, parameters: Parameters, job_variables: Mapping[str, Any] | None = None) -> UUID:
+    def _create(
+        self, name: str, parameters: Parameters, job_variables: Mapping[str, Any] | None = None
+    ) -> UUID:
         variables = None if job_variables is None else dict(job_variables)
         given = parameters.to_json()
         try:
-            run = run_deployment(self._deployment, parameters=given, job_variables=variables, timeout=0)
+            run = run_deployment(
+                self._deployment, parameters=given, job_variables=variables, flow_run_name=name, timeout=0
+            )
         except ObjectNotFound:
             raise ChildError(
                 f"this server has no deployment {self._deployment}", "create it with `make deployments`"

@@ -16,10 +16,26 @@ from typing import Annotated
 import typer
 
 from flows.ops.daemon import start_daemon, without_credentials
-from flows.ops.pools import POOLS, QUIET, ROOT, DeploymentError, prepare, run
+from flows.ops.pools import (
+    POOLS,
+    QUIET,
+    ROOT,
+    SCHEDULED,
+    DeploymentError,
+    name_scheduled_nights,
+    prepare,
+    run,
+)
 from flows.ops.prefect_home import answers, is_busy, status_of
 from flows.ops.processes import Process, is_alive, process_file, read_processes
-from flows.ops.server_settings import GIVEN, bypass_proxy, login_file, make_login, server_variables
+from flows.ops.server_settings import (
+    GIVEN,
+    bypass_proxy,
+    login_file,
+    make_login,
+    server_variables,
+    ui_address,
+)
 from flows.settings import read_settings
 from mnist_core._atomic import atomic_write
 
@@ -89,11 +105,13 @@ def start(
     server.home.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}/api"
     os.environ.update(QUIET, PREFECT_HOME=str(server.home), PREFECT_API_URL=url, MNIST_HOME=str(home))
-    os.environ[GIVEN] = make_login(server.home)  # workers inherit it, and their runs from them
+    # Workers inherit these, and their runs from them.
+    os.environ |= {GIVEN: make_login(server.home), "PREFECT_UI_URL": ui_address(port)}
     bypass_proxy()
     _start_server(server, url, port)
     prepare()
     paused = asyncio.run(_pause_schedule(not settings.kaggle_is_set, server.home / "schedule-paused"))
+    name_scheduled_nights()  # of a schedule that was resumed now
     for pool in POOLS:
         if not server.is_alive(pool):
             server.start(pool, WORKER, "worker", "start", "--pool", pool, "--type", "process", "--name", pool)
@@ -166,7 +184,7 @@ async def _pause_schedule(pause: bool, marker: Path) -> bool:
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
-        deployment = await client.read_deployment_by_name("nightly/nightly")
+        deployment = await client.read_deployment_by_name(SCHEDULED)
         active = any(schedule.active for schedule in deployment.schedules)
         if active == pause and (pause or marker.exists()):
             if pause:

@@ -22,7 +22,9 @@ from mnist_core.errors import MnistError
 
 ROOT = Path(__file__).parents[2]
 POOLS = {"gpu": "trains: one run at a time", "cpu": "nightly runs and submissions"}
-DEPLOYMENTS = ("nightly/nightly", "nightly/smoke", "train/gpu", "submit/cpu")
+SCHEDULED = "nightly/nightly"
+"""The deployment that has a schedule."""
+DEPLOYMENTS = (SCHEDULED, "nightly/smoke", "train/gpu", "submit/cpu")
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -69,6 +71,14 @@ def prepare(
     if done.returncode:
         raise DeploymentError(f"prefect deploy --all: {(done.stderr + done.stdout).strip()[-2000:]}")
     asyncio.run(apply_automations(settings, DEPLOYMENTS))
+    name_scheduled_nights()
+
+
+def name_scheduled_nights() -> None:
+    """Name the nights that the schedule will start, on the server that PREFECT_API_URL names."""
+    from flows.ops.schedule import name_scheduled_runs  # Prefect reads its variables when it is imported
+
+    name_scheduled_runs(SCHEDULED)
 
 
 async def _create_pools(templates: Path | None, pool_type: str) -> None:

@@ -38,10 +38,23 @@ def server_variables(login: str, port: int | None = None) -> dict[str, str]:
         port: of its UI, the one page that may call it; None: it has no UI.
     """
     origins = [f"http://{host}:{port}" for host in LOOPBACK[:2]] if port is not None else [NO_PAGE]
-    return SERVER | {
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
-        ASKED: login,
-    }
+    ui = {} if port is None else {"PREFECT_UI_URL": ui_address(port)}
+    return (
+        SERVER
+        | ui
+        | {
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
+            ASKED: login,
+        }
+    )
+
+
+def ui_address(port: int) -> str:
+    """Return the address of a server's UI, with which the links in notifications and logs begin.
+
+    Prefect's own default leads to its old UI, while the start page opens this one.
+    """
+    return f"http://127.0.0.1:{port}/v2"
 
 
 def new_login() -> str:

@@ -4,6 +4,8 @@ import base64
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import cast
+from uuid import UUID
 
 from flows.report import history
 from flows.report.history import Entry
@@ -23,25 +25,33 @@ def best_effort(what: str) -> Iterator[None]:
         log.warning("no %s on Prefect's server: %s", what, type(error).__name__)
 
 
-def put_scorecard(card: Scorecard, pictures: Mapping[str, bytes]) -> None:
+def put_scorecard(card: Scorecard, pictures: Mapping[str, bytes]) -> str | None:
     """Leave a scorecard as an artifact of this run.
 
     Args:
         card: the scorecard.
         pictures: PNG files by name, shown in it.
+
+    Returns:
+        Its page in Prefect's UI; None without one: a command's temporary server has no UI.
     """
     from prefect.artifacts import create_markdown_artifact
+    from prefect.runtime import deployment
+    from prefect.utilities.urls import url_for
 
     embedded = {
         name: "data:image/png;base64," + base64.b64encode(content).decode()
         for name, content in pictures.items()
     }
     with best_effort("scorecard"):
-        create_markdown_artifact(
+        made = create_markdown_artifact(
             card.markdown(embedded),
             key="scorecard",
             description=f"{card.version.version}: {card.result.decision}",
         )
+        if deployment.id is not None:
+            return url_for("artifact", cast(UUID, made))  # synchronous here
+    return None
 
 
 def put_history(entries: list[Entry], namespace: str) -> None:

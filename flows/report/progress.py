@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import cast
+from uuid import UUID
 
 from flows.report.artifacts import best_effort
 from flows.report.terminal import console
@@ -45,41 +46,50 @@ class _Quarters:
 
 
 class _Artifact:
-    """Updates a progress artifact, not too often."""
+    """A progress artifact: it appears if the work takes long, is updated not too often, and deleted."""
 
-    def __init__(self, artifact: Any) -> None:
-        self._artifact = artifact
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._artifact: UUID | None = None
         self._updated = time.monotonic()
 
     def __call__(self, done: int, total: int, _note: str = "") -> None:
-        if time.monotonic() - self._updated > QUIET_S:
-            self._updated = time.monotonic()
-            self.update(min(100.0 * done / max(total, 1), 100.0))
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-    def update(self, percent: float) -> None:
-        """Set the artifact's percentage."""
-        from prefect.artifacts import update_progress_artifact
-
+        if time.monotonic() - self._updated < QUIET_S:
+            return
+        self._updated = time.monotonic()
+        percent = min(100.0 * done / max(total, 1), 100.0)
         with best_effort("progress"):
-            update_progress_artifact(self._artifact, progress=percent)
+            if self._artifact is None:
+                key = self._title.split()[0]
+                made = create_progress_artifact(percent, key=key, description=self._title)
+                self._artifact = cast(UUID, made)  # synchronous here
+            else:
+                update_progress_artifact(self._artifact, progress=percent)
+
+    def delete(self) -> None:
+        """Remove it, so that the list of artifacts shows what runs leave, and no finished bars."""
+        from prefect.client.orchestration import get_client
+
+        if self._artifact is not None:
+            with best_effort("progress"), get_client(sync_client=True) as client:
+                client.delete_artifact(self._artifact)
 
 
 @contextmanager
 def _progress_artifact(title: str) -> Iterator[Progress]:
-    """Show the progress as the run's artifact; outside a run there is none."""
-    from prefect.artifacts import create_progress_artifact
+    """Show the progress as the run's artifact while the work lasts; outside a run there is none."""
     from prefect.context import FlowRunContext, TaskRunContext
 
-    artifact: Any = None
-    if FlowRunContext.get() is not None or TaskRunContext.get() is not None:
-        with best_effort("progress"):
-            artifact = create_progress_artifact(0.0, key=title.split()[0], description=title)
-    if artifact is None:
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
         yield lambda _done, _total, _note: None
         return
-    shown = _Artifact(artifact)
-    yield shown
-    shown.update(100.0)
+    shown = _Artifact(title)
+    try:
+        yield shown
+    finally:
+        shown.delete()
 
 
 @contextmanager

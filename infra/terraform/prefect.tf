@@ -6,18 +6,21 @@ locals {
   prefect_api_url = coalesce(var.prefect_cloud_api_url, "http://prefect.${var.name}.internal:4200/api")
   predict_image   = "${aws_ecr_repository.image["predict"].repository_url}:${var.image_tag}"
 
+  ui_url = "http://127.0.0.1:4200/v2" # as seen through the port-forward
+
   quiet = { PREFECT_SERVER_ANALYTICS_ENABLED = "false", DO_NOT_TRACK = "1" }
   worker_environment = merge(local.quiet, {
     PREFECT_API_URL                                        = local.prefect_api_url
     AWS_DEFAULT_REGION                                     = var.region # boto3 does not read the AWS_REGION that ECS sets
     PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_NAME   = aws_sqs_queue.tasks.name
     PREFECT_INTEGRATIONS_AWS_ECS_OBSERVER_SQS_QUEUE_REGION = var.region
-  })
+  }, { for name in ["PREFECT_UI_URL"] : name => local.ui_url if local.own_server == 1 }) # runs write it into their logs
   # From PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE on as in flows/ops/server_settings.py, which has the reasons.
   server_environment = merge(local.quiet, {
     PREFECT_SERVER_DATABASE_CONNECTION_URL     = "postgresql+asyncpg://postgres@localhost:5432/postgres"
     PREFECT_SERVER_UI_API_URL                  = "http://localhost:4200/api" # as seen through the port-forward
     PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT = "false"
+    PREFECT_UI_URL                             = local.ui_url
     PREFECT_HOME                               = "/prefect" # on EFS: leases must survive a restart
 
     PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE           = "prefect.server.concurrency.lease_storage.filesystem"

@@ -30,15 +30,14 @@ def test_a_night_over_two_pools(installed):
     installed.ask(f"/flow_runs/{second}/set_state", state={"type": "CANCELLED"}, force=True)
     child, submitted = installed.child(run, "train"), installed.child(run, "submit")
     assert (child["work_pool_name"], child["state_type"]) == ("gpu", "COMPLETED")
-    assert child["name"] == night["name"]
+    assert child["name"] == f"train {night['name']}"
     assert (submitted["state_type"], submitted["name"]) == (
         "COMPLETED",
         f"submit {installed.stored('versions')[0]}",
     )
     artifacts = installed.artifacts(run)
-    assert {"scorecard", "history", "predict"} <= set(artifacts)
-    assert artifacts["predict"]["data"] == 100.0
-    assert installed.artifacts(child["id"])["train"]["data"] == 100.0
+    assert set(artifacts) == {"scorecard", "history"}  # no finished progress bars
+    assert installed.artifacts(child["id"]) == {}
     [version] = installed.stored("versions")
     [listed] = installed.practice.submissions()
     score = f"{float(listed['publicScore']):.5f}"
@@ -48,6 +47,13 @@ def test_a_night_over_two_pools(installed):
     began = datetime.fromisoformat(night["start_time"]) - datetime.fromisoformat(night["created"])
     assert began.total_seconds() + float(start) < 30
     assert score in scorecard
+    assert night["state"]["name"] == "Promoted"
+    assert night["state"]["message"].startswith(f"promoted, practice score {score}")
+    page = f"http://127.0.0.1:{installed.port}/v2/artifacts/artifact/{artifacts['scorecard']['id']}"
+    installed.wait_for_log(run, f"{night['state']['message']}; scorecard: {page}")
+    told = "\n".join(installed.logs(run))
+    assert f"waiting for a machine of train/gpu: {child['name']}\n" in told
+    assert re.search(rf"\n{child['name']} is running, after \d+ s of waiting\n", told)
     assert scorecard.count("data:image/png;base64,") == 2
     assert f"| {NIGHT} | {version} |" in history
     assert score in history

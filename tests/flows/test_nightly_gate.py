@@ -63,10 +63,13 @@ def test_predictions_far_from_the_champions_are_rejected(job):
     other = started.publish(night="2026-11-24")
     started.change_predictions(other, good, rows=started.server.spec.test_rows // 10)
 
-    result = nightly("2026-11-24")
+    state = nightly("2026-11-24", return_type="state")
 
+    result = state.result()
     assert result.decision == "rejected"
     assert "90.00% of the test rows" in result.reason
+    assert (state.name, state.type.value) == ("Rejected", "COMPLETED")
+    assert state.message.startswith(f"rejected, validation accuracy {result.valid_accuracy:.4f}: ")
     assert len(started.server.submissions()) == 1
 
 

@@ -16,6 +16,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.flow_engine import run_flow
 
 from flows.nightly import nightly
+from flows.ops.schedule import name_scheduled_runs
 from flows.settings import SettingsError
 from flows.submit import submit
 from flows.train import train
@@ -98,3 +99,55 @@ def test_of_three_missed_nights_the_newest_one_runs(job):
         assert state.message.startswith(f"skipped: night {night} is due as well")
     assert result.night == night
     assert [entry.run.night for entry in started.registry.nights()] == [night]
+
+
+async def _deploy_with_a_run_by_a_person() -> Any:
+    """Return the id of a deployment of `nightly` with a schedule, and a run that a person started."""
+    async with get_client() as client:
+        schedule = IntervalSchedule(
+            interval=timedelta(days=1), anchor_date=datetime(2026, 1, 1, 2, tzinfo=UTC)
+        )
+        deployment = await client.create_deployment(
+            await client.create_flow(nightly),
+            f"nightly-{uuid4()}",
+            schedules=[DeploymentScheduleCreate(schedule=schedule, active=True)],
+            parameters={"model": "ensemble", "preset": "best"},
+        )
+        await client.create_flow_run_from_deployment(deployment, name="by a person")
+        return deployment
+
+
+async def _runs_of(deployment: Any) -> list[FlowRun]:
+    async with get_client() as client:
+        filters = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+        return await client.read_flow_runs(flow_run_filter=filters)
+
+
+def test_the_runs_that_the_schedule_will_start_are_named_by_their_nights():
+    """So a night that is cancelled before it starts shows which one it was; a person's run keeps its name."""
+    deployment = asyncio.run(_deploy_with_a_run_by_a_person())
+
+    name_scheduled_runs(deployment)
+
+    runs = asyncio.run(_runs_of(deployment))
+    names = {run.name: run.expected_start_time for run in runs if run.auto_scheduled}
+    assert len(names) >= 3
+    for name, start in names.items():
+        assert name == f"{start.astimezone(UTC).date().isoformat()} ensemble best"
+    assert [run.name for run in runs if not run.auto_scheduled] == ["by a person"]
+
+
+def test_a_night_of_the_schedule_names_those_after_it(job):
+    """It does so when it begins, so also the nights after one that fails have names."""
+    started = job()
+    run = asyncio.run(_scheduled_run(nightly))
+    started.publish(night=run.expected_start_time.astimezone(UTC).date().isoformat())
+
+    run_flow(nightly, flow_run=run)
+
+    later = [other for other in asyncio.run(_runs_of(run.deployment_id)) if other.state.is_scheduled()]
+    coming = [other for other in later if other.expected_start_time > datetime.now(UTC)]
+    assert len(coming) >= 3
+    for other in coming:
+        night = other.expected_start_time.astimezone(UTC).date().isoformat()
+        assert other.name == f"{night} convnet fast"

@@ -55,7 +55,9 @@ def run_parent(
 
         started.append(flow_run.id)
         with capped(cap_s, "the parent", "CAP"):
-            run_children(deployment, [Parameters(), Parameters()], Limits(start_s, cap_s=1.0), fallback)
+            run_children(
+                deployment, {"one": Parameters(), "two": Parameters()}, Limits(start_s, cap_s=1.0), fallback
+            )
 
     with pytest.raises(Exception) as caught:  # noqa: PT011  (each test says which one)
         parent()
@@ -107,6 +109,7 @@ def test_a_child_that_does_not_start_is_given_up_and_cancelled(deployment):
     assert isinstance(error, ChildError)
     assert "did not start within 1 s (MNIST_GPU_START_S)" in error.problem
     assert "online worker" in error.remedy
+    assert {child.name for child in children(parent)} == {"one", "two"}
     assert [child.state.is_cancelled() for child in children(parent)] == [True, True]
 
 

@@ -19,6 +19,7 @@ from flows.ops.server_settings import (
     make_login,
     offer_login,
     server_variables,
+    ui_address,
 )
 from flows.settings import read_settings
 
@@ -145,5 +146,6 @@ def test_the_server_in_the_cloud_has_the_same_settings():
 
     assert {name: f'"{value}"' for name, value in SERVER.items()}.items() <= given.items()
     assert given["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == '"http://127.0.0.1:4200,http://localhost:4200"'
+    assert re.findall(r'^  ui_url += "(\S+)"', text, re.MULTILINE) == [ui_address(4200)]
     assert text.count(f'name = "{ASKED}", valueFrom = ') == 1
     assert text.count(f'name = "{GIVEN}", valueFrom = ') == 1

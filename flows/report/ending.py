@@ -1,0 +1,57 @@
+"""How a run ends on Prefect's server: the name and the message of its state."""
+
+from typing import TYPE_CHECKING
+
+from flows.records import Decision, RunResult
+
+if TYPE_CHECKING:
+    from prefect import State
+
+STATE_NAMES = {
+    Decision.PROMOTED: "Promoted",
+    Decision.REJECTED: "Rejected",
+    Decision.DEFERRED: "Deferred",
+    Decision.DRY_RUN: "DryRun",
+}
+"""Names of a night's Completed state, by its decision: the lists of Prefect's UI show them. The events of the
+state have these names too, so automations that wait for the end of a run must know them."""
+
+
+def end_state(result: RunResult, namespace: str) -> "State[RunResult]":
+    """Return the Completed state of a run, from which whoever calls its flow gets the result.
+
+    Args:
+        result: of the run.
+        namespace: of the registry; it names the server that gave the score.
+    """
+    from prefect.states import Completed
+
+    name = None if result.decision is None else STATE_NAMES.get(result.decision)
+    return Completed(name=name, message=describe(result, namespace), data=result)
+
+
+def describe(result: RunResult, namespace: str) -> str:
+    """Return decision, score and reason in one line, as `promoted, practice score 0.99503: passes the gate`.
+
+    Args:
+        result: of the run.
+        namespace: of the registry; it names the server that gave the score.
+    """
+    what = result.decision.value if result.decision else result.version or "nothing"
+    score = _score(result, namespace)
+    reason = f": {result.reason}" if result.reason else ""
+    return f"{what}, {score}{reason}"
+
+
+def _score(result: RunResult, namespace: str) -> str:
+    made = result.submission
+    if made is None:
+        accuracy = result.valid_accuracy
+        return "not submitted" if accuracy is None else f"validation accuracy {accuracy:.4f}"
+    name = score_name(namespace)
+    return f"{name} not known yet" if made.public_score is None else f"{name} {made.public_score:.5f}"
+
+
+def score_name(namespace: str) -> str:
+    """Return what a score is called: `public score` on kaggle.com, else `practice score`."""
+    return "public score" if namespace.split("/")[0] == "kaggle" else "practice score"
