@@ -5,6 +5,8 @@ import time
 
 STARTED = time.monotonic()
 
+import atexit
+import gc
 import json
 import logging
 import os
@@ -34,11 +36,15 @@ from mnist_core import __version__
 from mnist_core.errors import MnistError
 from mnist_core.windows import refuse_windows
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one line of JSON on stdout and everything else on stderr.")
 ]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print warnings and errors alone, without bars and scorecard.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print Prefect's own log lines too.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -61,23 +67,29 @@ def _options(
 
 @app.command()
 @takes(NightlyParameters, checked=False)
-def nightly(parameters: NightlyParameters, as_json: Json = False) -> None:
+def nightly(
+    parameters: NightlyParameters, quiet: Quiet = False, verbose: Verbose = False, as_json: Json = False
+) -> None:
     """Train a version and, if it passes the gate, promote it, submit it and read its score."""
-    _run_flow("flows.nightly:nightly", parameters, as_json)
+    _run_flow("flows.nightly:nightly", parameters, as_json, _level(quiet, verbose))
 
 
 @app.command()
 @takes(TrainParameters, checked=False)
-def train(parameters: TrainParameters, as_json: Json = False) -> None:
+def train(
+    parameters: TrainParameters, quiet: Quiet = False, verbose: Verbose = False, as_json: Json = False
+) -> None:
     """Train a version and publish it."""
-    _run_flow("flows.train:train", parameters, as_json)
+    _run_flow("flows.train:train", parameters, as_json, _level(quiet, verbose))
 
 
 @app.command()
 @takes(SubmitParameters, checked=False)
-def submit(parameters: SubmitParameters, as_json: Json = False) -> None:
+def submit(
+    parameters: SubmitParameters, quiet: Quiet = False, verbose: Verbose = False, as_json: Json = False
+) -> None:
     """Submit a version, unless the competition already has its predictions."""
-    _run_flow("flows.submit:submit", parameters, as_json)
+    _run_flow("flows.submit:submit", parameters, as_json, _level(quiet, verbose))
 
 
 # Operations
@@ -197,18 +209,37 @@ class Ending:
             print(self.last_line, file=sys.stderr)  # noqa: T201  (the terminal is this module's job)
 
 
-def _run_flow(name: str, parameters: Parameters, as_json: bool) -> None:
-    """Run a flow, such as `flows.nightly:nightly`, and exit with its code."""
+def _level(quiet: bool, verbose: bool) -> int:
+    """Return the lowest level of the log lines that are shown.
+
+    Raises:
+        BadParameter: both were asked for.
+    """
+    if quiet and verbose:
+        raise typer.BadParameter("leave one of the two out", param_hint="--quiet and --verbose")
+    return logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+
+
+def _run_flow(name: str, parameters: Parameters, as_json: bool, level: int) -> None:
+    """Run a flow, such as `flows.nightly:nightly`, and exit with its code.
+
+    What can be refused is refused before Prefect is imported, and the first line says what the run will do.
+    """
     results: list[RunResult] = []
     command = _command_to_resume(datetime.now(UTC))
 
     def run() -> None:
         given = type(parameters).check(**parameters.to_json())
-        prepare_prefect(given.read_settings())
-        stop_in_time(_stopped(command))
+        settings = given.read_settings()
+        from flows.preflight import preflight
         from flows.report.terminal import log_to_terminal
 
-        log_to_terminal()
+        log_to_terminal(level)
+        logging.getLogger("mnist").info("%s", preflight(given, settings))
+        if level < logging.INFO:
+            os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
+        prepare_prefect(settings)
+        stop_in_time(_stopped(command))
         results.append(resolve_name(name)(**given.to_json()))
 
     ending = _end(run, command)
@@ -220,6 +251,8 @@ def _run_flow(name: str, parameters: Parameters, as_json: bool) -> None:
         facts["reason"] = ending.last_line
     facts["seconds"]["total"] = round(time.monotonic() - STARTED, 3)
     ending.print_last_line()
+    if not ending.code:
+        logging.getLogger("mnist").info("done in %.1f s", facts["seconds"]["total"])
     if as_json:
         _print_json(facts)
     raise typer.Exit(ending.code)
@@ -302,6 +335,7 @@ def _print_json(value: dict[str, Any]) -> None:
 def main() -> None:
     """Run the command line; console script `mnist-nightly`."""
     refuse_windows()
+    atexit.register(gc.freeze)  # the last garbage collection would look at all that torch and Prefect made
     app()
 
 

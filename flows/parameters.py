@@ -4,6 +4,7 @@ A new parameter is one field here. If it overrides a setting (`setting("device")
 those of the setting, and `RunParameters.read_settings` applies it.
 """
 
+import difflib
 import functools
 import inspect
 import re
@@ -26,6 +27,7 @@ from pydantic.fields import FieldInfo
 from flows.records import VERSION, VersionEntry
 from flows.registry import Registry
 from flows.settings import PREFIX, Settings, SettingsError, choices, read_settings
+from mnist_core.models.base import find
 
 SEED_MAX = 2**31 - 1
 FIRST_NIGHT = date(2000, 1, 1)
@@ -202,7 +204,7 @@ def takes(
                 name,
                 inspect.Parameter.POSITIONAL_OR_KEYWORD,
                 default=field.default,
-                annotation=_annotation(field),
+                annotation=_annotation(name, field),
             )
             for name, field in kind.model_fields.items()
             if checked or not _is_hidden(field)
@@ -228,7 +230,7 @@ def _is_hidden(field: FieldInfo) -> bool:
     return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("hidden"))
 
 
-def _annotation(field: FieldInfo) -> Any:
+def _annotation(name: str, field: FieldInfo) -> Any:
     """Return a parameter's type with what Typer shows of it, and what Prefect's form shows and checks.
 
     The form has the bounds, but Prefect does not check them again when the run starts: the message of
@@ -238,9 +240,14 @@ def _annotation(field: FieldInfo) -> Any:
     extra.pop("hidden", None)
     words: dict[str, Any] = {"title": field.title, "description": f"{field.description}."}
     schema = _schema(field) | extra
+    option = typer.Option(help=f"{field.description}.", show_default=False)
+    if field.annotation is bool:  # off unless given: no `--no-…` beside it
+        option.param_decls = (f"--{name.replace('_', '-')}",)
+    elif allowed := choices(name):
+        option.autocompletion = lambda incomplete: [word for word in allowed if word.startswith(incomplete)]
     return Annotated[
         field.annotation,
-        typer.Option(help=f"{field.description}.", show_default=False),
+        option,
         WithJsonSchema(schema),
         Field(json_schema_extra=words),
     ]
@@ -266,8 +273,45 @@ def find_version(registry: Registry, version: str, option: str = "--version") ->
     """
     entry = registry.version(version)
     if entry is None:
+        close = difflib.get_close_matches(version, registry.versions(), n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
         raise SettingsError(
-            f"{option} {version}: there is no such version under {registry.location('versions', version)}",
+            f"{option} {version}: there is no such version in {registry.store.location(registry.namespace)}"
+            f"{hint}",
             "`python -m flows versions` lists those that exist",
         )
     return entry
+
+
+def check_night(night: str | None, today: date) -> None:
+    """Check that a night is not in the future: it would stay the newest one until its date comes.
+
+    Args:
+        night: the given one; None if none was given.
+        today: the UTC date.
+
+    Raises:
+        SettingsError: it is.
+    """
+    if night is not None and date.fromisoformat(night) > today:
+        raise SettingsError(
+            f"--night {night}: is in the future: the UTC date is {today}",
+            "leave --night out for today, or give an earlier date",
+        )
+
+
+def check_member(member: int, settings: Settings) -> int:
+    """Return the number of a member that a night of these settings trains.
+
+    Raises:
+        SettingsError: the model is a single network, or a night trains fewer.
+    """
+    count = find(settings.model).members(settings.preset)
+    if not count:
+        raise SettingsError(f"member {member}: {settings.model} is a single network", "leave --member out")
+    if not 1 <= member <= count:
+        raise SettingsError(
+            f"member {member}: a night of {settings.model} {settings.preset} trains {count}",
+            f"it must be 1 to {count}",
+        )
+    return member

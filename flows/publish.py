@@ -58,6 +58,7 @@ def publish(
     evaluation = evaluate(probabilities, labels, run.data.spec)
     hardest = evaluation.hardest[:HARDEST]
     captions = error_captions(labels[hardest], probabilities[hardest], run.data.spec.classes)
+    log.info("exporting the network")
     with scratch_folder(run.settings.home) as folder:
         held_out.save(folder)
         sheet(pixels[hardest], columns=8, scale=3, captions=captions).save(folder / "hardest.png")

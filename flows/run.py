@@ -18,7 +18,7 @@ from flows.kaggle.download import Data
 from flows.kaggle.errors import SubmissionUnknownError
 from flows.lease import Watch
 from flows.ops.heartbeat import keep_alive
-from flows.parameters import Parameters, RunParameters
+from flows.parameters import Parameters, RunParameters, check_night
 from flows.records import RunKey
 from flows.registry import Registry
 from flows.report.progress import progress
@@ -80,11 +80,13 @@ def start_flow(parameters: Parameters) -> Settings:
     """Return the settings of a flow, with its parameters on top; nothing is contacted yet.
 
     Raises:
-        SettingsError: a setting is wrong, or the run comes from a schedule and MNIST_KAGGLE is not set: no
-            person chose that server.
+        SettingsError: a setting is wrong, the night is in the future, or the run comes from a schedule and
+            MNIST_KAGGLE is not set: no person chose that server.
     """
     log_to_prefect()
     settings = parameters.read_settings()
+    if isinstance(parameters, RunParameters) and not is_child():  # whose parent's clock may be ahead
+        check_night(parameters.night, datetime.now(UTC).date())
     run = _flow_run()
     if is_scheduled() and not settings.kaggle_is_set:
         raise SettingsError(

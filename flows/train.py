@@ -11,7 +11,7 @@ from flows.caps import capped
 from flows.ensemble import assemble, number_of, trained_keys
 from flows.held_out import HeldOut
 from flows.ops.children import Limits, run_children
-from flows.parameters import RunParameters, TrainParameters, takes
+from flows.parameters import RunParameters, TrainParameters, check_member, takes
 from flows.publish import publish, seed_of
 from flows.records import RunKey, RunResult
 from flows.registry import MissingVersionError
@@ -20,9 +20,7 @@ from flows.report.progress import progress
 from flows.report.result import read_scorecard, summarise
 from flows.report.terminal import show
 from flows.run import RunContext, clocked, is_child, name_of, open_run, run_key, start_flow
-from flows.settings import Settings, SettingsError
 from mnist_core.folds import FOLDS
-from mnist_core.models.base import find
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,23 +70,6 @@ def train(parameters: TrainParameters) -> RunResult | State[RunResult]:
         run = open_run(settings, key, fresh=parameters.fresh, attempt=parameters.attempt)
         result = _report(run, train_or_reuse(run))
         return end_state(result, run.registry.namespace)
-
-
-def check_member(member: int, settings: Settings) -> int:
-    """Return the number of a member that a night of these settings trains.
-
-    Raises:
-        SettingsError: the model is a single network, or a night trains fewer.
-    """
-    count = find(settings.model).members(settings.preset)
-    if not count:
-        raise SettingsError(f"member {member}: {settings.model} is a single network", "leave --member out")
-    if not 1 <= member <= count:
-        raise SettingsError(
-            f"member {member}: a night of {settings.model} {settings.preset} trains {count}",
-            f"it must be 1 to {count}",
-        )
-    return member
 
 
 def train_or_reuse(run: RunContext) -> str:

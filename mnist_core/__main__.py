@@ -6,10 +6,8 @@ mnist_core/README.md.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +18,7 @@ import typer
 from mnist_core import __version__
 from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.models.base import COMMON_PRESETS, find, kinds
+from mnist_core.sources import digest_of, read_labelled, read_one, read_source, show_progress
 from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
 from mnist_core.terminal import silence_torch
 from mnist_core.windows import refuse_windows
@@ -30,13 +29,11 @@ if TYPE_CHECKING:
 
     from mnist_core.digits import Digits
     from mnist_core.models.network import Network
-    from mnist_core.progress import Progress
 
 app = typer.Typer(
     help="Read, train, predict and draw handwritten digits.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 
 ORIGINAL = {"resnet18": ("origin",)}
@@ -74,8 +71,10 @@ def _preset_help() -> str:
     return f"Training recipe: {', '.join(COMMON_PRESETS)}; {more}."
 
 
-Source = Annotated[Path, typer.Argument(help=f"{SPEC.train_file}, {SPEC.test_file}, or a folder of PNGs.")]
-Bundle = Annotated[Path, typer.Argument(help="Folder of an exported learner.")]
+Source = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help=f"{SPEC.train_file}, {SPEC.test_file}, or a folder of PNGs.")
+]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of an exported learner.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -88,7 +87,7 @@ def _show_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True),
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Read, train, predict and draw handwritten digits."""
@@ -97,7 +96,10 @@ def _options(
 @app.command()
 def convert(
     source: Source,
-    out: Annotated[Path, typer.Argument(help="A folder for PNGs if SOURCE is a CSV file, else a CSV file.")],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="A folder for PNGs if SOURCE is a CSV file, else a CSV file."),
+    ],
 ) -> None:
     """Convert a CSV file to PNGs, or PNGs to a CSV file.
 
@@ -115,12 +117,12 @@ def convert(
         raise _usage(f"{source} is a folder, so OUT is a CSV file; {out} is a folder", "OUT")
     if not to_csv and (out.is_file() or out.suffix.lower() == ".csv"):
         raise _usage(f"{source} is a file, so OUT is a folder for PNGs; {out} is a file", "OUT")
-    digits = _read(source)
+    digits = read_source(source)
     note = ""
     if to_csv:
         write_csv(digits, out)
     else:
-        with _progress("write") as progress:
+        with show_progress("write") as progress:
             written = write_pngs(digits, out, progress=progress)
         note = f", {written:,} of them written now" if written < len(digits) else ""
     _log(f"{out}: {len(digits):,} digits{note} in {perf_counter() - start:.1f} s")
@@ -128,8 +130,10 @@ def convert(
 
 @app.command()
 def train(
-    source: Annotated[Path, typer.Argument(help=f"{SPEC.train_file}, or a folder of labelled PNGs.")],
-    bundle: Annotated[Path, typer.Argument(help="New folder for the exported learner.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help=f"{SPEC.train_file}, or a folder of labelled PNGs.")
+    ],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="New folder for the exported learner.")],
     model: Annotated[str, typer.Option(help=f"Model to train: {', '.join(kinds())}.")] = "convnet",
     preset: Annotated[str, typer.Option(help=_preset_help())] = "fast",
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Random seed.")] = 0,
@@ -159,13 +163,13 @@ def train(
     if bundle.exists() and (not bundle.is_dir() or any(bundle.iterdir())):
         raise BundleError(f"{bundle}: exists already", "name a new folder for the learner")
     _check_model(model, preset, teacher)
-    digits = _read_labelled(source)
-    digest = _digest(source, digits)
+    digits = read_labelled(source)
+    digest = digest_of(source, digits)
     from mnist_core import export
     from mnist_core.holdout import fit_held_out
 
     network, files = (None, None) if teacher is None else _load_teacher(teacher, digest)
-    with _progress(f"train {model} {preset}") as progress:
+    with show_progress(f"train {model} {preset}") as progress:
         trained = fit_held_out(
             digits, digest, model, preset, seed=seed, device=device, epochs=epochs,
             pretrained=pretrained, teacher=network, progress=progress,
@@ -197,7 +201,10 @@ def train(
 def predict(
     bundle: Bundle,
     source: Annotated[
-        Path, typer.Argument(help=f"A picture of a digit, or {SPEC.train_file} or {SPEC.test_file}.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help=f"A picture of a digit, or {SPEC.train_file} or {SPEC.test_file}."
+        ),
     ],
     row: Annotated[int | None, typer.Option(min=1, help="Row of a CSV file, counted from 1.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
@@ -211,7 +218,7 @@ def predict(
         raise _usage("a CSV file holds many digits: say which one, counted from 1", "--row")
     if row is not None and not is_csv:
         raise _usage(f"{source} is not a CSV file: a picture holds one digit", "--row")
-    digit, label = _read_one(source, row)
+    digit, label = read_one(source, row)
 
     from mnist_core import open_model
 
@@ -246,9 +253,10 @@ def predict(
 def submission(
     bundle: Bundle,
     source: Annotated[
-        Path, typer.Argument(help=f"{SPEC.test_file} of {SPEC.name}, or a folder of its PNGs.")
+        Path,
+        typer.Argument(metavar="SOURCE", help=f"{SPEC.test_file} of {SPEC.name}, or a folder of its PNGs."),
     ],
-    out: Annotated[Path, typer.Argument(help="Submission file to write.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Submission file to write.")],
     clip: Annotated[
         bool,
         typer.Option("--clip", help="Write the nearest digit if scratch-regression predicts -1, 10 or 11."),
@@ -263,7 +271,7 @@ def submission(
     name = read_manifest(bundle).model
     with ThreadPoolExecutor(1) as pool:
         opening = pool.submit(open_model, bundle)  # while the digits are read
-        digits = _read(source)
+        digits = read_source(source)
         model = opening.result()
     if digits.labels is not None:
         raise DataError(
@@ -274,7 +282,7 @@ def submission(
             f"{source}: {len(digits):,} digits, and a submission has {SPEC.test_rows:,}",
             f"use all of {SPEC.test_file}",
         )
-    with _progress("predict") as progress:
+    with show_progress("predict") as progress:
         labels = model.read_labels(digits.pixels, progress=progress)
     out.write_bytes(to_csv(labels, clip=clip))
     seconds = perf_counter() - start
@@ -284,7 +292,7 @@ def submission(
 @app.command()
 def sheet(
     source: Source,
-    out: Annotated[Path, typer.Argument(help="Picture to write, a PNG.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write, a PNG.")],
     columns: Annotated[int, typer.Option(min=1, max=LIMIT, help="Digits side by side.")] = 5,
     rows: Annotated[int, typer.Option(min=1, max=LIMIT, help="Digits below each other.")] = 5,
     order: Annotated[
@@ -309,7 +317,7 @@ def sheet(
         raise _usage(f"{out} is not a PNG, and other formats blur the digits; name it *.png", "OUT")
     if order is Order.HARDNESS and bundle is None:
         raise _usage("hardness is judged by a learner: name one", "--bundle")
-    digits = _read(source) if order is not Order.HARDNESS else _read_labelled(source)
+    digits = read_source(source) if order is not Order.HARDNESS else read_labelled(source)
     from mnist_core.drawing import sheet as draw
 
     chosen, captions = _choose(digits, columns * rows, order, bundle)
@@ -347,48 +355,6 @@ def _load_teacher(folder: Path, digest: str) -> tuple[Network, object]:
     return network, manifest.to_json()["files"]
 
 
-def _read(source: Path) -> Digits:
-    from mnist_core import read_digits
-
-    with _progress("read") as progress:
-        return read_digits(source, progress=progress)
-
-
-def _read_labelled(source: Path) -> Digits:
-    digits = _read(source)
-    if digits.labels is None:
-        raise DataError(
-            f"{source}: has no labels",
-            f"use {SPEC.train_file}, or a folder with folders named {SPEC.classes[0]} to {SPEC.classes[-1]}",
-        )
-    return digits
-
-
-def _read_one(source: Path, row: int | None) -> tuple[NDArray[np.uint8], int | None]:
-    """Return the digit of a picture, or of a row of a CSV file, and its label if it has one."""
-    from mnist_core import read_digits, read_image
-
-    if row is None:
-        return read_image(source), None
-    digits = read_digits(source)
-    if row > len(digits):
-        raise DataError(f"{source}: has {len(digits):,} rows, so there is no row {row:,}")
-    return digits.pixels[row - 1], None if digits.labels is None else int(digits.labels[row - 1])
-
-
-def _digest(source: Path, digits: Digits) -> str:
-    """Return the sha256 of a CSV file; of a folder, that of the CSV file with the same digits."""
-    from mnist_core.digits import format_csv
-
-    if not source.is_dir():
-        with source.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    found = hashlib.sha256()
-    for lines in format_csv(digits):
-        found.update(lines)
-    return found.hexdigest()
-
-
 def _choose(
     digits: Digits, count: int, order: Order, bundle: Path | None
 ) -> tuple[NDArray[np.int64], list[str] | None]:
@@ -405,21 +371,13 @@ def _choose(
         raise DataError("these digits have no labels to sort by", "name a learner with --bundle")
     from mnist_core import evaluate, open_model
 
-    with _progress("predict") as progress:
+    with show_progress("predict") as progress:
         probabilities = open_model(bundle).predict(digits.pixels, progress=progress)
     if order is Order.CLASS:
         return pick_by_class(probabilities.argmax(1), count), None
     labels = digits.true_labels
     hardest = evaluate(probabilities, labels).hardest[:count]
     return hardest, error_captions(labels[hardest], probabilities[hardest])
-
-
-def _progress(title: str) -> AbstractContextManager[Progress]:
-    from rich.console import Console
-
-    from mnist_core.terminal import progress_bar
-
-    return progress_bar(title, Console(stderr=True))
 
 
 def _usage(problem: str, option: str) -> typer.BadParameter:

@@ -48,7 +48,7 @@ def progress_bar(title: str, console: Console) -> Iterator[Progress]:
         bar = bars.add_task(title, total=None, note="")
 
         def advance(done: int, total: int, note: str) -> None:
-            bars.update(bar, completed=done, total=total, note="" if note == title else note)
+            bars.update(bar, completed=done, total=total, note="" if title.startswith(note) else note)
 
         yield advance
 

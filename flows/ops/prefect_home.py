@@ -6,6 +6,7 @@ Variables that are set already win: PREFECT_HOME and PREFECT_API_URL are used as
 import base64
 import contextlib
 import importlib.util
+import logging
 import os
 import signal
 import sqlite3
@@ -26,6 +27,7 @@ from flows.ops.processes import is_alive
 from flows.ops.server_settings import bypass_proxy, offer_login, temporary_server
 from flows.settings import Settings, SettingsError
 
+log = logging.getLogger("mnist")
 PRINT_API = "from prefect.settings import Settings; print(Settings().api.url or '')"
 """Python code that prints the API that Prefect would use."""
 STOP_S = 8
@@ -72,6 +74,7 @@ def prepare_prefect(settings: Settings) -> None:
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "mnist",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # lines before and after the flow's run
     }
     bypass_proxy()
     if (url := running_server(home / "prefect")) is not None:
@@ -217,6 +220,7 @@ def _separate_temporary_servers() -> list["subprocess.Popen[Any]"]:
     class Popen(popen):  # type: ignore[misc, valid-type]
         def __init__(self, args: Any, *more: Any, **options: Any) -> None:
             if isinstance(args, list | tuple) and "prefect.server.api.server:create_app" in args:
+                log.info("starting a temporary Prefect server")
                 args = [args[0], "-c", SERVER_THAT_ENDS_WITH_US, *args[3:]]  # instead of -m uvicorn
                 options |= {"start_new_session": True, "stdin": subprocess.PIPE}
                 options["env"] = without_credentials(options.get("env") or os.environ)

@@ -31,7 +31,7 @@ def progress(title: str) -> Iterator[Progress]:
 
 
 class _Quarters:
-    """Logs a line for each quarter of the work."""
+    """Logs a line for each quarter of the work, with the time that the rest will take at that speed."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -42,7 +42,11 @@ class _Quarters:
         quarter = 4 * done // max(total, 1)
         if quarter > self._logged and time.monotonic() - self._started > QUIET_S:
             self._logged = quarter
-            log.info("%s: %d %%  %s", self._title, 25 * quarter, note)
+            words = [f"{self._title}: {25 * quarter} %"]
+            words += [note] if note and not self._title.startswith(note) else []
+            left_s = (time.monotonic() - self._started) * (total - done) / max(done, 1)
+            words += [f"{left_s:.0f} s left"] if quarter < 4 else []
+            log.info("%s", "  ".join(words))
 
 
 class _Artifact:
@@ -94,6 +98,9 @@ def _progress_artifact(title: str) -> Iterator[Progress]:
 
 @contextmanager
 def _bar(title: str) -> Iterator[Progress]:
+    if not log.isEnabledFor(logging.INFO):
+        yield lambda _done, _total, _note: None
+        return
     if not console().is_terminal:
         yield _Quarters(title)
         return

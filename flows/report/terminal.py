@@ -26,8 +26,12 @@ def console(stderr: bool = True) -> Console:
     return found if found.is_terminal else Console(stderr=stderr, width=FILE_WIDTH)
 
 
-def log_to_terminal() -> None:
-    """Show the job's own log lines on the terminal (under a worker, Prefect shows them)."""
+def log_to_terminal(level: int = logging.INFO) -> None:
+    """Show the job's own log lines on the terminal (under a worker, Prefect shows them).
+
+    Args:
+        level: the lowest that is shown; above INFO, neither bars nor scorecards are.
+    """
     handler: logging.Handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     if console().is_terminal:
@@ -36,14 +40,18 @@ def log_to_terminal() -> None:
         )
         handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(level)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # a retried request is not worth a line
     silence_torch()
 
 
 def log_to_prefect() -> None:
-    """Let the job's own log lines through: PREFECT_LOGGING_EXTRA_LOGGERS takes them, and sets no level."""
-    log.setLevel(logging.INFO)
+    """Let the job's own log lines through, unless the command line has set how many are wanted.
+
+    PREFECT_LOGGING_EXTRA_LOGGERS takes them, and sets no level.
+    """
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
 
 
 def show(card: Scorecard, folder: Path | None = None) -> None:
@@ -55,7 +63,7 @@ def show(card: Scorecard, folder: Path | None = None) -> None:
     """
     from prefect.runtime import deployment
 
-    if deployment.id is not None:
+    if deployment.id is not None or not log.isEnabledFor(logging.INFO):
         return
     table = Table(title=card.title, title_justify="left", show_header=False, box=None)
     table.add_column(style="bold")

@@ -9,6 +9,7 @@ ends while it holds the lock, so a job that starts at that moment waits and then
 import fcntl
 import http.client
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from infra.practice.options import PracticeOptions
 from mnist_core._atomic import what_helps
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS
 
+log = logging.getLogger("mnist")
 LOG_BYTES = 1_000_000
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -155,6 +157,7 @@ def _find_or_start(home: Path, options: PracticeOptions, competition: str, deadl
 
 def _start(home: Path, options: PracticeOptions, competition: str) -> subprocess.Popen[bytes]:
     """Start a server in a session of its own, away from the job's terminal and signals."""
+    log.info("starting the practice server")
     command = [sys.executable, "-m", "infra.practice", "--home", str(home), "--port", "0", "--while-jobs"]
     command += ["--competition", competition, *options.arguments()]
     process = start_daemon(

@@ -47,7 +47,7 @@ def count(installed, version):
 def test_a_cancelled_night_stops_its_training_within_10_seconds(installed):
     """If it is cancelled in training, run and child end, no version is published, and the next run works."""
     long_training(installed)
-    run = installed.trigger("nightly/nightly", night="2026-12-01", model="convnet", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-10-01", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
     installed.wait_for_log(child, "training convnet")
     time.sleep(3)
@@ -63,14 +63,14 @@ def test_a_cancelled_night_stops_its_training_within_10_seconds(installed):
     assert time.monotonic() - started < 10 + 3
     assert installed.stored("versions") == []
     long_training(installed, "1")
-    again = installed.trigger("nightly/nightly", night="2026-12-01", model="convnet", preset="fast")
+    again = installed.trigger("nightly/nightly", night="2026-10-01", model="convnet", preset="fast")
     assert installed.wait(again, 120)["state_type"] == "COMPLETED"
 
 
 def test_a_training_that_is_cancelled_fails_the_night_with_its_cause(installed):
     """If only the child is cancelled, the nightly run is Failed, and its message says why."""
     long_training(installed)
-    run = installed.trigger("nightly/nightly", night="2026-12-02", model="convnet", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-10-02", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
     installed.wait_for_log(child, "training convnet")
 
@@ -88,7 +88,7 @@ def test_a_worker_killed_in_training_is_crashed_and_a_retry_finishes(installed):
     With the worker up again, `prefect flow-run retry` finishes the same run with one submission.
     """
     long_training(installed)
-    run = installed.trigger("nightly/nightly", night="2026-12-03", model="convnet", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-10-03", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
     installed.wait_for_log(child, "training convnet")
     killed = time.monotonic()
@@ -104,14 +104,14 @@ def test_a_worker_killed_in_training_is_crashed_and_a_retry_finishes(installed):
     long_training(installed, "1")
     assert installed.command("prefect", "flow-run", "retry", run).returncode == 0
     assert installed.wait(run, 120, ("COMPLETED",))["run_count"] == 2
-    [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-03")]
+    [version] = [name for name in installed.stored("versions") if name.startswith("2026-10-03")]
     assert count(installed, version) == 1
 
 
 def test_a_worker_killed_in_submission_leaves_one_submission(installed):
     """Killed while the competition answers, it is Crashed within 2 minutes; the next run reuses the post."""
     installed.practice.fault("slow", seconds=20.0, rpc="CreateSubmission")
-    run = installed.trigger("nightly/nightly", night="2026-12-04", model="convnet", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-10-04", model="convnet", preset="fast")
     deadline = time.monotonic() + 120
     before = len(installed.practice.submissions())
     while len(installed.practice.submissions()) == before:
@@ -125,9 +125,9 @@ def test_a_worker_killed_in_submission_leaves_one_submission(installed):
     print(f"the night is Crashed after {time.monotonic() - killed:.0f} s")
     installed.practice.clear_faults()
     installed.up()
-    again = installed.trigger("nightly/nightly", night="2026-12-04", model="convnet", preset="fast")
+    again = installed.trigger("nightly/nightly", night="2026-10-04", model="convnet", preset="fast")
     assert installed.wait(again, 300)["state_type"] == "COMPLETED", installed.logs(again)
-    [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-04")]
+    [version] = [name for name in installed.stored("versions") if name.startswith("2026-10-04")]
     assert count(installed, version) == 1
     assert len(installed.practice.submissions()) == before + 1
 
@@ -139,7 +139,7 @@ def test_a_server_that_is_gone_for_a_minute_does_not_fail_the_night(installed):
     cases workers and training have waited, and there is one submission.
     """
     long_training(installed, "2")
-    run = installed.trigger("nightly/nightly", night="2026-12-05", model="convnet", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-10-05", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
     installed.wait_for_log(child, "training convnet")
 
@@ -156,10 +156,10 @@ def test_a_server_that_is_gone_for_a_minute_does_not_fail_the_night(installed):
     if night["state_type"] != "COMPLETED":
         assert away_s > DEAD_S - 2 * 30  # the last heartbeat before it, and the first one after it
         assert "no heartbeat" in night["state"]["message"]
-        run = installed.trigger("nightly/nightly", night="2026-12-05", model="convnet", preset="fast")
+        run = installed.trigger("nightly/nightly", night="2026-10-05", model="convnet", preset="fast")
         night = installed.wait(run, 300)
     assert night["state_type"] == "COMPLETED", installed.logs(run)
-    [version] = [name for name in installed.stored("versions") if name.startswith("2026-12-05")]
+    [version] = [name for name in installed.stored("versions") if name.startswith("2026-10-05")]
     assert count(installed, version) == 1
 
 
@@ -210,15 +210,15 @@ def test_failures_champions_and_silence_are_notified(installed, webhook):
     installed.environment |= {"MNIST_NOTIFY": "custom-webhook/ops", "MNIST_SILENCE_S": "75"}
     installed.up()
 
-    good = installed.trigger("nightly/nightly", night="2026-12-06", model="convnet", preset="fast")
+    good = installed.trigger("nightly/nightly", night="2026-10-06", model="convnet", preset="fast")
     assert installed.wait(good, 120)["state_type"] == "COMPLETED"
-    champion = wait_for(received, "Champion 2026-12-06-convnet-")
+    champion = wait_for(received, "Champion 2026-10-06-convnet-")
     assert "errors" in champion["body"] or "no champion" in champion["body"]
     received.clear()  # also a silence from the schedule's start, should the night have taken so long
     installed.practice.fault("rules", count=-1)
-    bad = installed.trigger("nightly/nightly", night="2026-12-07", model="convnet", preset="fast")
+    bad = installed.trigger("nightly/nightly", night="2026-10-07", model="convnet", preset="fast")
     assert installed.wait(bad, 60)["state_type"] == "FAILED"
-    assert "accept the rules" in wait_for(received, "Nightly run 2026-12-07 convnet fast: Failed")["body"]
+    assert "accept the rules" in wait_for(received, "Nightly run 2026-10-07 convnet fast: Failed")["body"]
     installed.practice.clear_faults()
     os.killpg(installed.processes()["server"], signal.SIGKILL)  # which does not begin a new silence
     installed.up()
@@ -233,16 +233,16 @@ def test_a_training_alone_publishes_and_submits_nothing(installed):
     """`train/gpu` as a person runs it adds a version, but no submission and no champion."""
     before = installed.practice.submissions(), installed.stored("champions")
 
-    run = installed.trigger("train/gpu", model="convnet", preset="fast", night="2026-12-08", seed=7)
+    run = installed.trigger("train/gpu", model="convnet", preset="fast", night="2026-10-08", seed=7)
 
     assert installed.wait(run, 120)["state_type"] == "COMPLETED", installed.logs(run)
-    assert [name for name in installed.stored("versions") if name.startswith("2026-12-08-convnet-")]
+    assert [name for name in installed.stored("versions") if name.startswith("2026-10-08-convnet-")]
     assert (installed.practice.submissions(), installed.stored("champions")) == before
 
 
 def test_the_members_of_a_night_are_runs_of_their_own(installed):
     """The run of an ensemble starts a `train/gpu` run for each member, and assembles them itself."""
-    run = installed.trigger("nightly/nightly", night="2026-12-09", model="ensemble", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-10-09", model="ensemble", preset="fast")
 
     assert installed.wait(run, 240)["state_type"] == "COMPLETED", installed.logs(run)
     children = installed.ask(
@@ -253,5 +253,5 @@ def test_the_members_of_a_night_are_runs_of_their_own(installed):
     assert [child["state_type"] for child in children] == ["COMPLETED"] * 2
     assert {child["work_pool_name"] for child in children} == {"gpu"}
     assert sorted(child["parameters"]["member"] for child in children) == [1, 2]
-    made = [name for name in installed.stored("versions") if name.startswith("2026-12-09-")]
+    made = [name for name in installed.stored("versions") if name.startswith("2026-10-09-")]
     assert sorted(name.split("-")[3] for name in made) == ["convnet", "convnet", "ensemble"]

@@ -43,12 +43,12 @@ def taken(installed):
 def test_a_run_that_died_gives_its_place_to_the_next_one(installed):
     """It is Pending, the server restarts, and no process renews its lease: the next night runs."""
     os.killpg(installed.processes()["cpu"], signal.SIGKILL)  # before it takes the run
-    dead = installed.trigger("nightly/nightly", night="2026-12-01", model="convnet", preset="fast")
+    dead = installed.trigger("nightly/nightly", night="2026-10-01", model="convnet", preset="fast")
     installed.ask(f"/flow_runs/{dead}/set_state", state={"type": "PENDING"})
     assert taken(installed) == 1
 
     restart(installed)
-    following = installed.trigger("nightly/nightly", night="2026-12-02", model="convnet", preset="fast")
+    following = installed.trigger("nightly/nightly", night="2026-10-02", model="convnet", preset="fast")
 
     installed.wait(following, 150, ("RUNNING",))
     assert installed.run(dead)["state_type"] == "PENDING"
@@ -58,7 +58,7 @@ def test_a_run_that_died_gives_its_place_to_the_next_one(installed):
 
 def test_a_night_survives_a_server_that_restarts(installed):
     """Its lease is known to the next server, so it can be renewed: with leases in memory it was Crashed."""
-    run = installed.trigger("nightly/nightly", night="2026-12-03", model="convnet", preset="fast")
+    run = installed.trigger("nightly/nightly", night="2026-10-03", model="convnet", preset="fast")
     child = installed.child(run, "train")["id"]
     installed.wait_for_log(child, "training convnet")
     restart(installed)

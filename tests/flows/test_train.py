@@ -3,13 +3,14 @@
 import pytest
 
 from flows.kaggle.download import Data
+from flows.parameters import check_member
 from flows.publish import seed_of
 from flows.records import RunKey
 from flows.registry import Registry
 from flows.run import RunContext
 from flows.settings import SettingsError, read_settings
 from flows.store.open import open_store
-from flows.train import check_member, fit_and_publish, train
+from flows.train import fit_and_publish, train
 
 NIGHT = "2026-11-23"
 RUN = RunKey(night=NIGHT, model="convnet", preset="fast")

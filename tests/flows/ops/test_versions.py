@@ -4,7 +4,9 @@ import pytest
 
 from flows.ops.status import status
 from flows.ops.versions import Role, promote, prune, rollback, versions
+from flows.parameters import SubmitParameters
 from flows.policy import champions
+from flows.preflight import preflight
 from flows.records import Demotion
 from flows.settings import SettingsError
 
@@ -114,6 +116,19 @@ def test_promote_refuses_what_the_alarm_demoted_and_what_is_not_there(history):
         with pytest.raises(SettingsError, match=words):
             promote(history.settings, version)
     assert history.registry.champion() == (3, first)
+
+
+def test_a_version_that_does_not_exist_is_refused_with_the_nearest_one(history):
+    """The one that was meant, the store, and the command that lists those that exist."""
+    version = history.promote()
+    typed = version[:-1] + ("0" if version[-1] != "0" else "1")
+
+    with pytest.raises(SettingsError) as caught:
+        preflight(SubmitParameters(version=typed), history.settings)
+
+    assert f"did you mean {version}?" in str(caught.value)
+    assert ".json" not in str(caught.value)
+    assert "flows versions" in str(caught.value)
 
 
 def test_a_namespace_without_a_champion_after_an_alarm_is_shown_as_such(history):

@@ -1,0 +1,74 @@
+"""Refuse in a second what a run would refuse after its servers have started, and say what the run will do.
+
+Neither Prefect nor torch is imported here.
+"""
+
+import contextlib
+from datetime import UTC, date, datetime
+
+from flows.kaggle.address import LIVE, PRACTICE, server_name
+from flows.parameters import (
+    NightlyParameters,
+    Parameters,
+    RunParameters,
+    SubmitParameters,
+    TrainParameters,
+    check_member,
+    check_night,
+    find_version,
+)
+from flows.settings import Settings
+from flows.store.base import StoreError
+
+
+def preflight(parameters: Parameters, settings: Settings) -> str:
+    """Check what a command was given, and return the line that says what it will do.
+
+    Raises:
+        SettingsError: the night is in the future, there is no such version or member, or the competition's
+            server is given no credentials.
+    """
+    today = datetime.now(UTC).date()
+    if isinstance(parameters, RunParameters):
+        check_night(parameters.night, today)
+    if isinstance(parameters, TrainParameters) and parameters.member is not None:
+        check_member(parameters.member, settings)
+    if isinstance(parameters, SubmitParameters) and parameters.version is not None:
+        _check_version(parameters.version, settings)
+    if settings.kaggle != PRACTICE:
+        from flows.kaggle.credentials import credentials_for
+
+        credentials_for(settings)
+    return announcement(parameters, settings, today)
+
+
+def announcement(parameters: Parameters, settings: Settings, today: date) -> str:
+    """Return the line that says what a run will do: night, model, competition, home.
+
+    Args:
+        parameters: of the run.
+        settings: with these parameters on top.
+        today: the UTC date.
+    """
+    if isinstance(parameters, RunParameters):
+        what = f"night {parameters.night or today.isoformat()}: {settings.model} {settings.preset}"
+        what += "" if isinstance(parameters, NightlyParameters) else ", training alone"
+    else:
+        version = parameters.version if isinstance(parameters, SubmitParameters) else None
+        what = f"submitting {version or 'the champion'}"
+    if isinstance(parameters, NightlyParameters) and parameters.dry_run:
+        what += ", a dry run"
+    return f"{what}; {settings.competition} on {_server(settings)}; home {settings.home}"
+
+
+def _server(settings: Settings) -> str:
+    if settings.kaggle == PRACTICE:
+        return "the practice server, not on kaggle.com"
+    return "kaggle.com" if settings.kaggle == LIVE else server_name(settings.kaggle)
+
+
+def _check_version(version: str, settings: Settings) -> None:
+    from flows.ops.status import open_registry
+
+    with contextlib.suppress(StoreError):  # the run tries again
+        find_version(open_registry(settings), version)
