@@ -20,6 +20,7 @@ from flows.report.progress import progress
 from flows.report.result import read_scorecard, summarise
 from flows.report.terminal import show
 from flows.run import RunContext, clocked, is_child, name_of, open_run, run_key, start_flow
+from flows.settings import SettingsError
 from mnist_core.folds import FOLDS
 
 if TYPE_CHECKING:
