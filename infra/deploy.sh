@@ -8,13 +8,14 @@
 # SMOKE=no skips the smoke test; YES=1 applies without asking; PORT is the local end of the port-forward (4200).
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-.venv/bin/python}
+python=${PYTHON:-.venv/bin/python} # PYTHON: one that has the packages already
 say() { echo "deploy: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 for program in aws terraform git; do
     command -v "$program" >/dev/null || die "$program is missing; install it as infra/README.md says"
 done
+[ -n "${PYTHON:-}" ] || infra/setup.sh
 [ -z "$(git status --porcelain)" ] || die "there are uncommitted changes; commit them, because an image is named by its commit"
 tag=$(git rev-parse --short=12 HEAD)
 scratch=$(mktemp -d)

@@ -1,0 +1,46 @@
+"""`make lock-check`: does requirements/dev.lock have wheels for every Python and system that is supported?
+
+Resolved without downloading a wheel. Intel Macs and macOS before 14 are left out: torch and onnxruntime have
+no wheels for them, and `infra/environment.py` refuses them.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+LOCK = "requirements/dev.lock"
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+SYSTEMS = {
+    "Linux x86-64": "x86_64-manylinux_2_28",
+    "Linux aarch64": "aarch64-manylinux_2_28",
+    "macOS 14 arm64": "aarch64-apple-darwin",
+}
+"""What uv calls each."""
+
+
+def missing(python: str, platform: str, lock: str = LOCK) -> str:
+    """Return why the lock has not all wheels for a Python and a system; empty if it has them."""
+    uv = Path(sys.executable).with_name("uv")
+    command = [
+        str(uv), "pip", "compile", "--only-binary", ":all:", "--python-version", python,
+        "--python-platform", platform, "--output-file", os.devnull, "--quiet", lock,
+    ]  # fmt: skip
+    environment = os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return done.stderr.strip() if done.returncode else ""
+
+
+def main() -> None:
+    """Print a line for each Python and system; exit with 1 if one lacks a wheel."""
+    failed = False
+    for python in PYTHONS:
+        for system, platform in SYSTEMS.items():
+            why = missing(python, platform)
+            failed |= bool(why)
+            print(f"{system:15} Python {python}: {why or 'ok'}", flush=True)  # noqa: T201
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""`make lock-check` with a stand-in for the package index."""
+
+from infra import lock_check
+from tests.package_index import Index
+
+
+def test_a_lock_without_a_wheel_for_a_system_is_reported(tmp_path, monkeypatch):
+    """Only where the wheel is missing, and no source is built in its place; macOS means 14."""
+    index = Index(tmp_path / "index")
+    index.add("fast", "1", tag="cp313-cp313-manylinux_2_28_x86_64")
+    index.add("apple", "1", tag="cp313-cp313-macosx_14_0_arm64")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    lock = tmp_path / "some.lock"
+    lock.write_text("fast==1 ; sys_platform == 'linux'\napple==1 ; sys_platform == 'darwin'\n")
+
+    def why(python: str, system: str) -> str:
+        return lock_check.missing(python, lock_check.SYSTEMS[system], str(lock))
+
+    assert why("3.13", "Linux x86-64") == ""
+    assert why("3.13", "macOS 14 arm64") == ""
+    assert "has no wheels" in why("3.13", "Linux aarch64")
+    assert "has no wheels" in why("3.14", "Linux x86-64")
+    index.server.shutdown()
+
+
+def test_all_supported_pythons_are_resolved(pytestconfig):
+    """Those that pyproject.toml names."""
+    named = (pytestconfig.rootpath / "pyproject.toml").read_text()
+
+    assert all(f"Programming Language :: Python :: {python}" in named for python in lock_check.PYTHONS)
+    assert named.count("Programming Language :: Python :: 3.") == len(lock_check.PYTHONS)
