@@ -10,18 +10,15 @@ import gc
 import json
 import logging
 import os
-import shlex
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import typer
 
+from flows.ending import ask, command_to_resume, end, stopped
 from flows.ops.prefect_home import prepare_prefect, stop_in_time
 from flows.parameters import (
     NightlyParameters,
@@ -31,9 +28,8 @@ from flows.parameters import (
     takes,
 )
 from flows.records import Decision, Record, RunResult
-from flows.settings import SettingsError, read_settings
+from flows.settings import Settings, read_settings
 from mnist_core import __version__
-from mnist_core.errors import MnistError
 from mnist_core.windows import refuse_windows
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -41,6 +37,8 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 Json = Annotated[
     bool, typer.Option("--json", help="Print one line of JSON on stdout and everything else on stderr.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; change nothing.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print warnings and errors alone, without bars and scorecard.")
 ]
@@ -127,9 +125,22 @@ def export(
 
 
 @app.command()
-def rollback(as_json: Json = False) -> None:
-    """Demote the champion permanently and promote the one before it; submit nothing."""
-    _run_report("flows.ops.versions:rollback", as_json)
+def rollback(yes: Yes = False, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Demote the champion permanently and promote the one before it, after a question; submit nothing."""
+
+    def change(settings: Settings, plan: Any) -> Record:
+        from flows.ops import versions
+
+        return versions.rollback(settings, plan.demotes.version)
+
+    _run_change(
+        "flows.ops.versions:plan_rollback",
+        [],
+        change,
+        asks=not (yes or dry_run),
+        dry_run=dry_run,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -146,10 +157,25 @@ def prune(
     keep: Annotated[
         int, typer.Option(min=1, help="Number of latest versions to keep (default: 30).", show_default=False)
     ] = 30,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Delete old versions that were not champion recently, and unused objects."""
-    _run_report("flows.ops.versions:prune", as_json, keep)
+    """Delete old versions that were not champion recently, and unused objects, after a question."""
+
+    def change(settings: Settings, plan: Any) -> Record:
+        from flows.ops import versions
+
+        return versions.prune(settings, plan.keep)
+
+    _run_change(
+        "flows.ops.versions:plan_prune",
+        [keep],
+        change,
+        asks=not (yes or dry_run),
+        dry_run=dry_run,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -176,7 +202,7 @@ def doctor(as_json: Json = False) -> None:
             if not as_json:
                 console(stderr=False).print(row(finding))
 
-    ending = _end(run)
+    ending = end(run)
     ending.print_last_line()
     if as_json:
         from flows.ops.doctor.finding import summary
@@ -187,26 +213,6 @@ def doctor(as_json: Json = False) -> None:
 
 
 # Running
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a command ended.
-
-    Attributes:
-        code: the exit code: 0 done, 1 failed, 2 wrong usage or settings.
-        last_line: what a person reads last, on stderr; empty if all is well.
-        error: what ended it.
-    """
-
-    code: int = 0
-    last_line: str = ""
-    error: BaseException | None = None
-
-    def print_last_line(self) -> None:
-        """Print the last line, if there is one, on stderr."""
-        if self.last_line:
-            print(self.last_line, file=sys.stderr)  # noqa: T201  (the terminal is this module's job)
 
 
 def _level(quiet: bool, verbose: bool) -> int:
@@ -226,7 +232,7 @@ def _run_flow(name: str, parameters: Parameters, as_json: bool, level: int) -> N
     What can be refused is refused before Prefect is imported, and the first line says what the run will do.
     """
     results: list[RunResult] = []
-    command = _command_to_resume(datetime.now(UTC))
+    command = command_to_resume(datetime.now(UTC))
 
     def run() -> None:
         given = type(parameters).check(**parameters.to_json())
@@ -239,10 +245,10 @@ def _run_flow(name: str, parameters: Parameters, as_json: bool, level: int) -> N
         if level < logging.INFO:
             os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
         prepare_prefect(settings)
-        stop_in_time(_stopped(command))
+        stop_in_time(stopped(command))
         results.append(resolve_name(name)(**given.to_json()))
 
-    ending = _end(run, command)
+    ending = end(run, command)
     result = results[0] if results else getattr(ending.error, "result", RunResult(decision=Decision.FAILED))
     facts = result.to_json()
     if submission := getattr(ending.error, "submission", None):
@@ -260,72 +266,64 @@ def _run_flow(name: str, parameters: Parameters, as_json: bool, level: int) -> N
 
 def _run_report(name: str, as_json: bool, *arguments: Any) -> None:
     """Run a function that returns a record, such as `flows.ops.status:status`; show it and exit."""
+    _show_record(lambda: resolve_name(name)(read_settings(), *arguments), as_json)
+
+
+def _run_change(
+    plan: str,
+    arguments: list[Any],
+    change: Callable[[Settings, Any], Record],
+    *,
+    asks: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Show what a command will do, ask whether it shall, do it and exit.
+
+    Args:
+        plan: a function that returns what will be done, such as `flows.ops.versions:plan_rollback`.
+        arguments: of that function, after the settings.
+        change: does it, and returns what was done.
+        asks: whether a person must agree; without a terminal the command is refused.
+        dry_run: end with the plan.
+        as_json: print one line of JSON on stdout.
+    """
+
+    def run() -> Record:
+        settings = read_settings()
+        planned: Record = resolve_name(plan)(settings, *arguments)
+        if dry_run:
+            return planned
+        if asks:
+            _print_record(planned, stderr=True)
+            ask()
+        return change(settings, planned)
+
+    _show_record(run, as_json)
+
+
+def _print_record(record: Record, *, stderr: bool) -> None:
+    from flows.ops.terminal import show
+    from flows.report.terminal import console
+
+    for part in show(record):
+        console(stderr=stderr).print(part)
+
+
+def _show_record(make: Callable[[], Record], as_json: bool) -> None:
+    """Show a record, as JSON if asked for, and exit."""
     records: list[Record] = []
 
     def run() -> None:
-        record = resolve_name(name)(read_settings(), *arguments)
-        records.append(record)
+        records.append(make())
         if not as_json:
-            from flows.ops.terminal import show
-            from flows.report.terminal import console
+            _print_record(records[0], stderr=False)
 
-            for part in show(record):
-                console(stderr=False).print(part)
-
-    ending = _end(run)
+    ending = end(run)
     ending.print_last_line()
     if as_json:
         _print_json({"error": ending.last_line} if ending.code else records[0].to_json())
     raise typer.Exit(ending.code)
-
-
-def _end(run: Callable[[], None], command: str = "") -> Ending:
-    """Run something to its end.
-
-    Args:
-        run: what is run.
-        command: what a person types to resume it.
-    """
-    try:
-        run()
-    except SettingsError as error:
-        return Ending(2, f"settings: {error}", error)
-    except MnistError as error:
-        resume = f". To resume: {command}" if error.retryable and command else ""
-        return Ending(1, f"failed: {error}{resume}", error)
-    except KeyboardInterrupt as error:
-        return Ending(1, _stopped(command), error)
-    except OSError as error:
-        what = f"{error.filename or ''}: {error.strerror or error}"
-        return Ending(1, f"failed: {what}; free disk space or fix the permissions", error)
-    except Exception as error:
-        logging.getLogger("mnist").exception("unexpected error")
-        what = f"{type(error).__name__}: {error}"
-        return Ending(1, f"failed: {what}; this is a bug, please report it{_issues()}", error)
-    return Ending()
-
-
-def _stopped(command: str) -> str:
-    return f"stopped. To resume: {command}" if command else "stopped"
-
-
-def _command_to_resume(started: datetime) -> str:
-    """Return the command that resumes this run, as it can be typed in this folder."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
-    if {"nightly", "train"} & set(arguments) and not any(a.split("=")[0] == "--night" for a in arguments):
-        arguments += ["--night", started.date().isoformat()]
-    home = [f"MNIST_HOME={os.environ['MNIST_HOME']}"] if "MNIST_HOME" in os.environ else []
-    return shlex.join([*home, os.path.relpath(sys.executable), "-m", "flows", *arguments])
-
-
-def _issues() -> str:
-    """Return where bugs are reported, as the package's metadata has it."""
-    try:
-        urls = metadata("mnist-nightly").get_all("Project-URL") or []
-    except PackageNotFoundError:
-        urls = []
-    found = [url.split(", ")[1] for url in urls if url.split(", ")[0].lower() == "issues"]
-    return f" at {found[0]}" if found else ""
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
 
 from flows.nights import ENTRY, Nights
@@ -17,6 +19,53 @@ log = logging.getLogger("mnist")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PRUNE_AGE_S = 24 * 3600.0
 """What is younger is not pruned: a run that is not finished may need it."""
+
+
+@dataclass(frozen=True)
+class _Old:
+    """What is old enough to be deleted.
+
+    Attributes:
+        versions: those that `flows.policy.retention` gives up, the oldest first.
+        objects: when each object was written, by digest; also those that versions name.
+        before: what was written at this time or later is kept.
+    """
+
+    versions: list[str]
+    objects: dict[str, float]
+    before: float
+
+
+def _find_old(registry: Registry, keep: int, keep_champions: int, min_age_s: float) -> _Old:
+    claim_store(registry.store)
+    before = registry.store.now() - min_age_s
+    # Listed before the versions: what is written later is not among them.
+    objects = names_of(registry.store, "objects/", DIGEST)
+    written = registry.versions_written()
+    versions = {name: registry.version(name) for name in written}
+    members = {name: entry.members for name, entry in versions.items() if entry is not None}
+    old = retention.versions_to_delete(
+        written, _recent(registry), members, keep=keep, keep_champions=keep_champions, before=before
+    )
+    return _Old(old, objects, before)
+
+
+def preview(
+    registry: Registry,
+    keep: int,
+    *,
+    keep_champions: int = retention.KEEP_CHAMPIONS,
+    min_age_s: float = PRUNE_AGE_S,
+) -> tuple[list[str], int]:
+    """Return the versions that `prune` would delete, the oldest first, and the number of objects."""
+    old = _find_old(registry, keep, keep_champions, min_age_s)
+    going = {
+        f"{registry.namespace}/{kind}/{name}.json"
+        for kind in ("versions", "predictions")
+        for name in old.versions
+    }
+    named = _objects_named(registry.store, going)
+    return old.versions, len(retention.objects_to_delete(old.objects, named, before=old.before))
 
 
 def prune(
@@ -39,21 +88,12 @@ def prune(
     Raises:
         StoreError: the store holds files of others, and was not marked as ours before.
     """
-    claim_store(registry.store)
-    before = registry.store.now() - min_age_s
-    # Listed before the versions: what is written later is not among them.
-    objects = names_of(registry.store, "objects/", DIGEST)
-    written = registry.versions_written()
-    versions = {name: registry.version(name) for name in written}
-    members = {name: entry.members for name, entry in versions.items() if entry is not None}
-    old = retention.versions_to_delete(
-        written, _recent(registry), members, keep=keep, keep_champions=keep_champions, before=before
-    )
-    deleted = [name for name in old if _delete_version(registry, name, keep_champions)]
-    unnamed = retention.objects_to_delete(objects, _objects_named(registry.store), before=before)
-    count = sum(registry.store.delete(f"objects/{digest}", before) for digest in unnamed)
+    old = _find_old(registry, keep, keep_champions, min_age_s)
+    deleted = [name for name in old.versions if _delete_version(registry, name, keep_champions)]
+    unnamed = retention.objects_to_delete(old.objects, _objects_named(registry.store), before=old.before)
+    count = sum(registry.store.delete(f"objects/{digest}", old.before) for digest in unnamed)
     Nights(registry.store, registry.namespace).delete_old()
-    registry.store.delete_partials(before)
+    registry.store.delete_partials(old.before)
     return PruneResult(versions=len(deleted), objects=count)
 
 
@@ -89,11 +129,16 @@ def _recent(registry: Registry) -> list[str]:
     return [] if last is None else recent(last)
 
 
-def _objects_named(store: Store) -> set[str]:
-    """Return the digests that a version or its predictions name, in any namespace of the store."""
+def _objects_named(store: Store, without: Set[str] = frozenset()) -> set[str]:
+    """Return the digests that a version or its predictions name, in any namespace of the store.
+
+    Args:
+        store: the store.
+        without: keys of entries that do not count.
+    """
     named: set[str] = set()
     for key in store.keys(""):
-        if not ENTRY.fullmatch(Path(key).name):
+        if key in without or not ENTRY.fullmatch(Path(key).name):
             continue
         kind = Path(key).parent.name  # an entry that is gone was deleted by another prune
         if kind == "versions" and (version := get_record(store, key, VersionEntry)):

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from flows.ops.daemon import without_credentials
-from flows.ops.prefect_home import running_server
+from flows.ops.prefect_home import chosen_api, running_server
 from flows.ops.server_settings import offer_login
 from flows.settings import read_settings
 from mnist_core.errors import MnistError
@@ -62,6 +62,12 @@ def prepare(
     home = settings.home.absolute() / "prefect"
     if (url := running_server(home)) is not None:
         offer_login(home, url)
+        os.environ.setdefault("PREFECT_API_URL", url)
+    elif chosen_api({"PREFECT_HOME": str(home)}) is None:
+        raise DeploymentError(
+            "no Prefect server is named: PREFECT_API_URL is not set, and `make ui` does not run",
+            "set PREFECT_API_URL to your server's API, as http://HOST:4200/api, or start `make ui`",
+        )
     asyncio.run(_create_pools(templates, pool_type))
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(

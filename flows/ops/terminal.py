@@ -12,7 +12,10 @@ def show(record: Record) -> list[Table | Text]:
     """Return one line for each value of a record, and one table for each list of records."""
     lines: list[Table | Text] = []
     for name, value in record:
-        if isinstance(value, list):
+        if isinstance(value, list) and value and isinstance(value[0], str):
+            lines.append(Text.assemble((_words(name), "bold"), f"  {len(value)}"))
+            lines += [Text(f"  {entry}") for entry in value]
+        elif isinstance(value, list):
             lines += [_table(name, value)] if value else []
         elif value is not None:
             lines.append(Text.assemble((_words(name), "bold"), "  ", _text(value)))

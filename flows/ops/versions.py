@@ -11,6 +11,7 @@ import flows.prune
 from flows.ops.status import VersionSummary, open_registry, summarise
 from flows.parameters import find_version
 from flows.records import ChampionEntry, Demotion, PruneResult, Record
+from flows.registry import Registry
 from flows.settings import Settings, SettingsError
 
 
@@ -43,6 +44,36 @@ class ChampionChange(Record):
     namespace: str
     champion: VersionSummary
     reason: str
+
+
+class RollbackPlan(Record):
+    """What a rollback does.
+
+    Attributes:
+        demotes: the champion, permanently.
+        promotes: the champion before it.
+        note: what follows, for people.
+    """
+
+    namespace: str
+    demotes: VersionSummary
+    promotes: VersionSummary
+    note: str
+
+
+class PrunePlan(Record):
+    """What `prune` deletes.
+
+    Attributes:
+        keep: number of latest versions that stay.
+        versions_to_delete: the oldest first.
+        objects_to_delete: number of objects that no other version names.
+    """
+
+    namespace: str
+    keep: int
+    versions_to_delete: list[str]
+    objects_to_delete: int
 
 
 class Pruned(PruneResult):
@@ -79,20 +110,40 @@ def _role(entries: Sequence[ChampionEntry], version: str) -> Role:
     return Role.FORMER if any(entry.version == version for entry in entries) else Role.NONE
 
 
-def rollback(settings: Settings) -> ChampionChange:
-    """Demote the champion permanently and promote the one before it; submit nothing.
+def plan_rollback(settings: Settings) -> RollbackPlan:
+    """Return what a rollback would do; change nothing.
 
     Raises:
         SettingsError: there is no champion before this one.
     """
     registry = open_registry(settings)
+    _, champion, before = _champion_and_the_one_before(registry)
+    return RollbackPlan(
+        namespace=registry.namespace,
+        demotes=summarise(registry, champion),
+        promotes=summarise(registry, before),
+        note=f"nothing is submitted; no night promotes {champion} again, only "
+        f"`python -m flows promote --version {champion}` does",
+    )
+
+
+def rollback(settings: Settings, expected: str | None = None) -> ChampionChange:
+    """Demote the champion permanently and promote the one before it; submit nothing.
+
+    Args:
+        settings: of the store.
+        expected: the champion that a person agreed to demote; None: whoever it is.
+
+    Raises:
+        SettingsError: there is no champion before this one, or another one than expected.
+    """
+    registry = open_registry(settings)
     while True:
-        number, champion = registry.champion()
-        before = registry.fallback()
-        if champion is None or before is None:
+        number, champion, before = _champion_and_the_one_before(registry)
+        if expected is not None and champion != expected:
             raise SettingsError(
-                f"there is no champion before {champion}" if champion else "there is no champion",
-                "the next nightly run may promote another version",
+                f"the champion is {champion} now, and no longer {expected}; nothing was changed",
+                "look at `python -m flows status`, then run this again",
             )
         reason = (
             f"rolled back manually: {champion} is demoted and not promoted again, except by "
@@ -102,6 +153,22 @@ def rollback(settings: Settings) -> ChampionChange:
             return ChampionChange(
                 namespace=registry.namespace, champion=summarise(registry, before), reason=reason
             )
+
+
+def _champion_and_the_one_before(registry: Registry) -> tuple[int, str, str]:
+    """Return the champion's number, the champion, and the one that a rollback goes back to.
+
+    Raises:
+        SettingsError: one of the two does not exist.
+    """
+    number, champion = registry.champion()
+    before = registry.fallback()
+    if champion is None or before is None:
+        raise SettingsError(
+            f"there is no champion before {champion}" if champion else "there is no champion",
+            "the next nightly run may promote another version",
+        )
+    return number, champion, before
 
 
 def promote(settings: Settings, version: str) -> ChampionChange:
@@ -127,6 +194,15 @@ def promote(settings: Settings, version: str) -> ChampionChange:
             return ChampionChange(
                 namespace=registry.namespace, champion=summarise(registry, version), reason=reason
             )
+
+
+def plan_prune(settings: Settings, keep: int) -> PrunePlan:
+    """Return what `prune` would delete; delete nothing."""
+    registry = open_registry(settings)
+    versions, objects = flows.prune.preview(registry, keep)
+    return PrunePlan(
+        namespace=registry.namespace, keep=keep, versions_to_delete=versions, objects_to_delete=objects
+    )
 
 
 def prune(settings: Settings, keep: int) -> Pruned:

@@ -45,7 +45,7 @@ resource "aws_ecs_task_definition" "prune" {
   container_definitions = jsonencode([{
     name    = "prune"
     image   = local.predict_image
-    command = ["timeout", "3600", "python", "-m", "flows", "prune", "--json"]
+    command = ["timeout", "3600", "python", "-m", "flows", "prune", "--yes", "--json"]
     environment = [for name, value in {
       AWS_DEFAULT_REGION = var.region
       MNIST_KAGGLE       = "live" # which namespace; nothing is asked of Kaggle

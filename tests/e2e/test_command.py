@@ -261,7 +261,10 @@ def test_the_commands_on_call_print_json_and_need_no_prefect(on_standing_server,
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["champion"]["public_score"] > 0.5
     assert "public" in flows("versions", env=env, cwd=tmp_path).stdout
-    assert json.loads(flows("prune", "--json", env=env, cwd=tmp_path).stdout)["versions"] == 0
+    assert json.loads(flows("prune", "--yes", "--json", env=env, cwd=tmp_path).stdout)["versions"] == 0
+    refused = flows("prune", "--json", env=env, cwd=tmp_path, stdin=subprocess.DEVNULL)
+    assert refused.returncode == 2
+    assert "--yes" in json.loads(refused.stdout)["error"]
     assert flows("rollback", env=env, cwd=tmp_path).returncode == 2
 
 

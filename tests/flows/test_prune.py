@@ -6,7 +6,7 @@ import time
 import pytest
 
 from flows.ownership import MARKER
-from flows.prune import prune, prune_after_night
+from flows.prune import preview, prune, prune_after_night
 from flows.records import PruneResult, RunKey
 from flows.registry import Registry
 from flows.store.base import StoreError
@@ -46,6 +46,7 @@ def test_prune_keeps_what_is_needed(registry, publish, tmp_path):
     fresh_stray = put_object(registry.store, b"a run's that is under way")
     os.utime(registry.store.root / "objects" / stray, (1, 1))
 
+    assert preview(registry, 3, keep_champions=1) == ([old_champion, old], 5)
     assert prune(registry, 3, keep_champions=1) == PruneResult(versions=2, objects=5)
 
     assert registry.versions() == sorted([member, champion, ensemble, last, young])

@@ -1,13 +1,17 @@
 """`versions`, `rollback`, `promote` and `prune`: each on a real store."""
 
 import pytest
+from typer.testing import CliRunner
 
+import flows.prune
+from flows import ending
+from flows.__main__ import app
 from flows.ops.status import status
-from flows.ops.versions import Role, promote, prune, rollback, versions
+from flows.ops.versions import Role, plan_rollback, promote, prune, rollback, versions
 from flows.parameters import SubmitParameters
 from flows.policy import champions
 from flows.preflight import preflight
-from flows.records import Demotion
+from flows.records import Demotion, PruneResult
 from flows.settings import SettingsError
 
 SECOND = "2026-11-24"
@@ -77,6 +81,62 @@ def test_a_rollback_that_another_writer_precedes_decides_again(history, monkeypa
     assert done.champion.version == second
     assert history.registry.champions()[-1].demoted.startswith("2026-11-25")
     assert first in history.registry.versions()
+
+
+def test_the_plan_of_a_rollback_changes_nothing_and_is_what_then_happens(history):
+    """It names both champions; if another one came since, the rollback that was agreed to is refused."""
+    first = history.promote()
+    second = history.promote(SECOND)
+
+    plan = plan_rollback(history.settings)
+
+    assert (plan.demotes.version, plan.promotes.version) == (second, first)
+    assert history.registry.champion() == (2, second)
+    third = history.promote("2026-11-25")
+    with pytest.raises(SettingsError, match=f"the champion is {third} now"):
+        rollback(history.settings, second)
+    assert history.registry.champion() == (3, third)
+
+
+def typed(monkeypatch, *arguments, terminal=True, answer=""):
+    """Run a command as a person at a terminal does, or as a machine without one."""
+    monkeypatch.setattr(ending, "has_terminal", lambda: terminal)
+    monkeypatch.setattr(ending.typer, "confirm", lambda *_args, **_options: answer == "y")
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "terminal", "answer", "code", "done"),
+    [
+        ([], True, "y", 0, True),
+        ([], True, "n", 1, False),
+        ([], False, "", 2, False),
+        (["--yes"], False, "", 0, True),
+        (["--dry-run"], False, "", 0, False),
+        (["--dry-run", "--yes"], True, "", 0, False),
+    ],
+)
+def test_rollback_and_prune_ask_before_they_act(history, monkeypatch, options, terminal, answer, code, done):
+    """Who agrees, or says --yes, gets it; without a terminal and --yes nothing happens, exit code 2."""
+    first = history.promote()
+    second = history.promote(SECOND)
+    pruned = []
+    monkeypatch.setattr(
+        flows.prune, "prune", lambda *_: pruned.append(1) or PruneResult(versions=0, objects=0)
+    )
+
+    results = [
+        typed(monkeypatch, command, *options, terminal=terminal, answer=answer)
+        for command in ("rollback", "prune")
+    ]
+
+    assert [result.exit_code for result in results] == [code, code]
+    assert history.registry.champion()[1] == (first if done else second)
+    assert bool(pruned) is done
+    if code == 2:
+        assert "--yes" in results[0].stderr
+    elif not done:
+        assert second in results[0].output
 
 
 def test_prune_counts_what_it_deleted(history):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flows import __main__ as command_line
+from flows import ending as endings
 from flows.settings import SettingsError
 from mnist_core.errors import MnistError
 
@@ -34,7 +34,7 @@ def test_an_error_has_its_exit_code_and_last_line(error, code, last_line):
     def fail() -> None:
         raise error
 
-    ending = command_line._end(fail, RESUME)
+    ending = endings.end(fail, RESUME)
 
     assert (ending.code, ending.error) == (code, error)
     assert ending.last_line.startswith(last_line)
@@ -42,7 +42,7 @@ def test_an_error_has_its_exit_code_and_last_line(error, code, last_line):
 
 def test_a_command_that_ends_well_has_no_last_line(capsys):
     """Nothing is printed, and the exit code is 0."""
-    ending = command_line._end(lambda: None)
+    ending = endings.end(lambda: None)
     ending.print_last_line()
 
     assert ending.code == 0
@@ -63,7 +63,7 @@ def test_the_command_that_resumes_names_the_night(monkeypatch, typed, resumed):
     monkeypatch.setattr(sys, "argv", ["flows", *typed.split()])
     monkeypatch.setenv("MNIST_HOME", "/a home")
 
-    command = command_line._command_to_resume(datetime(2026, 11, 23, 23, 59, tzinfo=UTC))
+    command = endings.command_to_resume(datetime(2026, 11, 23, 23, 59, tzinfo=UTC))
 
     assert command.startswith("'MNIST_HOME=/a home' ")
     assert command.endswith(f" -m flows {resumed}")
@@ -76,6 +76,6 @@ def test_a_bug_is_reported_where_the_packages_metadata_says(monkeypatch):
         def get_all(self, _name: str) -> list[str]:
             return ["Competition, https://kaggle.com", "Issues, https://example.org/issues"]
 
-    monkeypatch.setattr(command_line, "metadata", lambda _name: Metadata())
+    monkeypatch.setattr(endings, "metadata", lambda _name: Metadata())
 
-    assert command_line._issues() == " at https://example.org/issues"
+    assert endings.issues() == " at https://example.org/issues"
