@@ -6,7 +6,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 .PHONY: help setup nightly test chaos fuzz check docs docs-reference bench bench-quick format lock lock-check ui \
-	ui-stop deployments e2e month image image-check cloud-check deploy clean test-pythons
+	ui-stop deployments e2e month image image-check cloud-check actions-check deploy clean test-pythons
 .DEFAULT_GOAL := help
 
 ##@ To use it:
@@ -111,3 +111,6 @@ image-check: setup ## run the built images, read-only and not as root
 cloud-check: setup ## apply and destroy the Terraform code against moto
 	@$(BIN)/python -m infra.cloud_check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/infra/test_pools.py
+
+actions-check: setup ## run three nights of the GitHub workflow here
+	@$(BIN)/python -m infra.actions.check
