@@ -158,11 +158,14 @@ def _kill_when(process: subprocess.Popen[str], lost_when: Callable[[], bool]) ->
 def expect(run: JobRun, *, promoted: bool = True) -> None:
     """Check that a run succeeded, saved the store and shows its scorecard."""
     failed = [step for step in run.steps if step.outcome == "failure"]
-    if failed or run.steps[-1].outcome != "success":
+    saved = any(step.name == "Save the store" and step.outcome == "success" for step in run.steps)
+    if failed or not saved:
         said = failed[0].printed if failed else "the store was not saved"
         raise ActionsCheckError(f"the run did not succeed: {said}")
     if promoted and "promoted" not in run.summary.splitlines()[0]:
         raise ActionsCheckError(f"the run's page does not show a promoted version: {run.summary}")
+    if promoted and not (run.checkout / ".mnist/pages/index.html").exists():
+        raise ActionsCheckError("the site was not written")
 
 
 def ask(run: JobRun, command: str) -> Mapping[str, Any]:

@@ -96,10 +96,29 @@ def test_the_branch_is_restored_if_there_is_no_bucket(kaggle, store, runs):
 )
 def test_the_store_is_saved_after_a_failed_night_too(outcome, runs):
     """Whatever became of the night, what it wrote is saved, if the branch was restored before it."""
-    save = NIGHTLY["jobs"]["night"]["steps"][-1]
+    steps = NIGHTLY["jobs"]["night"]["steps"]
+    save = next(step for step in steps if "store_branch save" in step.get("run", ""))
 
-    assert "store_branch save" in save["run"]
     assert is_due(save["if"], {"steps": {"restore": {"outcome": outcome}}}, failed=True) is runs
+
+
+@pytest.mark.parametrize(
+    ("variable", "dry_run", "failed", "runs"),
+    [
+        ("live", "", False, True),
+        ("live", True, False, False),
+        ("live", "", True, False),
+        ("", "", False, False),
+    ],
+)
+def test_the_site_shows_live_nights_alone(variable, dry_run, failed, runs):
+    """The pages are replaced after a live night that ended well, and neither by practice nor by a dry run."""
+    context = {"vars": {"MNIST_KAGGLE": variable}, "inputs": {"dry_run": dry_run}}
+
+    upload = NIGHTLY["jobs"]["night"]["steps"][-1]
+    assert "upload-pages-artifact" in upload["uses"]
+    assert is_due(upload["if"], context, failed=failed) is runs
+    assert is_due(NIGHTLY["jobs"]["pages"]["if"], context, failed=failed) is runs
 
 
 def test_the_night_ends_by_itself_before_its_step_and_its_job():
@@ -118,6 +137,7 @@ def test_the_workflow_may_do_no_more_than_it_must():
     given = {name: set(job["permissions"].items()) for name, job in NIGHTLY["jobs"].items()}
     assert given["night"] == {("contents", "write")}
     assert given["issue"] == {("contents", "read"), ("issues", "write")}
+    assert given["pages"] == {("pages", "write"), ("id-token", "write")}
     for job in NIGHTLY["jobs"].values():
         assert job["timeout-minutes"] <= 90
         for step in job["steps"]:
