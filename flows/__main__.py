@@ -30,6 +30,7 @@ from flows.parameters import (
 from flows.records import Decision, Record, RunResult
 from flows.settings import Settings, read_settings
 from mnist_core import __version__
+from mnist_core.terminal import print_anywhere
 from mnist_core.windows import refuse_windows
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -334,6 +335,7 @@ def main() -> None:
     """Run the command line; console script `mnist-nightly`."""
     refuse_windows()
     atexit.register(gc.freeze)  # the last garbage collection would look at all that torch and Prefect made
+    print_anywhere()
     app()
 
 

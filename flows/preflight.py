@@ -43,7 +43,7 @@ def preflight(parameters: Parameters, settings: Settings) -> str:
 
 
 def announcement(parameters: Parameters, settings: Settings, today: date) -> str:
-    """Return the line that says what a run will do: night, model, competition, home.
+    """Return the line that says what a run will do: night, model, competition, home, `.env`.
 
     Args:
         parameters: of the run.
@@ -58,12 +58,13 @@ def announcement(parameters: Parameters, settings: Settings, today: date) -> str
         what = f"submitting {version or 'the champion'}"
     if isinstance(parameters, NightlyParameters) and parameters.dry_run:
         what += ", a dry run"
-    return f"{what}; {settings.competition} on {_server(settings)}; home {settings.home}"
+    return f"{what}; {settings.competition} on {_server(settings)}; {settings.place}"
 
 
 def _server(settings: Settings) -> str:
     if settings.kaggle == PRACTICE:
-        return "the practice server, not on kaggle.com"
+        unset = "" if settings.kaggle_is_set else " (MNIST_KAGGLE is not set)"
+        return f"the practice server, not on kaggle.com{unset}"
     return "kaggle.com" if settings.kaggle == LIVE else server_name(settings.kaggle)
 
 

@@ -8,38 +8,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from flows.environment import OF_KUBERNETES, PREFIX, SettingsError, prepare_environment, project_folder
 from flows.kaggle.address import canonical_server
 from flows.store.open import ADDRESSES, check_address
-from mnist_core.errors import MnistError
 from mnist_core.models import base as models
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, find_spec
 
-PREFIX = "MNIST_"
+__all__ = ["PREFIX", "Settings", "SettingsError", "choices", "read_settings"]
 DAY_S = 86400.0
 DEVICES = ("auto", "cpu", "cuda")
-EMPTY_IS_UNSET = (PREFIX, "KAGGLE_", "AWS_", "PREFECT_", "TORCH_", "XDG_")
-"""Families of variables of which an empty one is removed before anything reads it. Left there, it would be
-the working directory for a folder, and for `AWS_CA_BUNDLE` no check of certificates."""
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=:@-]+")
 """What a credential is made of that is sent in a header: a bearer token, a username, or a key."""
 IN_HEADERS = ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "PREFECT_API_KEY")
 """Variables of other programs that put them into a header; of a wrong one their error quotes the value."""
-
-
-class SettingsError(MnistError):
-    """A setting that is unknown, misspelled or out of range; nothing was started.
-
-    Attributes:
-        names: the fields of `Settings` that are at fault; empty if there are none such.
-    """
-
-    def __init__(self, problem: str, remedy: str = "", *, names: Sequence[str] = ()) -> None:
-        super().__init__(problem, remedy)
-        self.names = tuple(names)
 
 
 def choices(name: str) -> tuple[str, ...]:
@@ -265,6 +249,13 @@ class Settings(BaseSettings):
         """Whether somebody chose the server; a scheduled run does not start on the default."""
         return "kaggle" in self.model_fields_set
 
+    @property
+    def place(self) -> str:
+        """Where the files of a run with these settings are, and which `.env` was read."""
+        dotenv = project_folder() / ".env"
+        origin = f"settings of {dotenv}" if dotenv.exists() else f"no .env in {dotenv.parent}"
+        return f"home {self.home.absolute()}; {origin}"
+
     def floor_of(self, model: str) -> float:
         """Return the lowest held-out accuracy of `model` that may be submitted.
 
@@ -288,14 +279,14 @@ def read_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: a `MNIST_` variable does not exist, or a value is out of range; the message names the
             variable (of an override its option too), what is wrong with the value and, for a misspelling,
-            the nearest setting. Or `.env` is not a text file.
+            the nearest setting. Or the environment is wrong, see `prepare_environment`.
     """
-    _prepare_environment()
+    prepare_environment()
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     problems = [
         f"{name} is not a setting{_nearest(name, known)}"
         for name in sorted(os.environ)
-        if name.startswith(PREFIX) and name.upper() not in known
+        if name.startswith(PREFIX) and name.upper() not in known and not OF_KUBERNETES.fullmatch(name)
     ]
     problems += [
         f"{name} has a space, a line break or another character that it cannot have"
@@ -316,23 +307,6 @@ def read_settings(**overrides: Any) -> Settings:
         remedy = "" if faults else "docs/configuration.md lists all settings"
         raise SettingsError("; ".join(problems), remedy, names=list(faults))
     return settings
-
-
-def _prepare_environment() -> None:
-    """Remove empty variables from the environment, and add what `.env` in the working directory holds.
-
-    `.env` may also hold variables of other programs (`KAGGLE_*`, `AWS_*`); each enters the environment unless
-    it is set there already.
-    """
-    for name, value in list(os.environ.items()):
-        if name.upper().startswith(EMPTY_IS_UNSET) and not value.strip():
-            del os.environ[name]
-    try:
-        for name, entry in dotenv_values(".env", encoding="utf-8-sig").items():
-            if entry and entry.strip():
-                os.environ.setdefault(name, entry)
-    except ValueError:  # bytes that are not UTF-8, or a NUL
-        raise SettingsError(f"{Path('.env').absolute()} is not a text file", "save it as UTF-8") from None
 
 
 def _faults(error: ValidationError) -> dict[str, str]:

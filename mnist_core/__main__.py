@@ -20,7 +20,7 @@ from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.models.base import COMMON_PRESETS, find, kinds
 from mnist_core.sources import digest_of, read_labelled, read_one, read_source, show_progress
 from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
-from mnist_core.terminal import silence_torch
+from mnist_core.terminal import print_anywhere, silence_torch
 from mnist_core.windows import refuse_windows
 
 if TYPE_CHECKING:
@@ -391,6 +391,7 @@ def _log(line: str) -> None:
 def main() -> None:
     """Run the command line; an error that the user can fix is one line and exit code 1."""
     refuse_windows()
+    print_anywhere()
     silence_torch()
     try:
         app()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +21,19 @@ if TYPE_CHECKING:
 
 BAR = 30
 """Characters of the bar of a class that is certain."""
+PLAIN = {
+    "→": "->",
+    "–": "-",
+    "…": "...",
+    "·": ".",
+    "×": "x",
+    "±": "+-",
+    "≥": ">=",
+    "≤": "<=",
+    "━": "-",
+    "╸": "-",
+}
+"""What is printed for a character that an encoding does not have; for any other one `?`."""
 
 
 def silence_torch() -> None:
@@ -26,6 +42,25 @@ def silence_torch() -> None:
     From Python 3.14 on it has other words than before.
     """
     warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is (deprecated|not supported in)", FutureWarning)
+
+
+def print_anywhere() -> None:
+    """Let both output streams take every character, whatever their encoding: `→` becomes `->`.
+
+    Otherwise one arrow ends a command on a terminal, or in a pipe, that knows ASCII or Latin-1 alone.
+    """
+    codecs.register_error("mnist.plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="mnist.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for the characters that an encoding does not have, and where they end."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(PLAIN.get(letter, "?") for letter in letters), error.end
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from flows import environment
 from infra.practice import data
 from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI, SPECS, CompetitionSpec
 from tests.practice_server import Forks, PracticeServer, start_server
@@ -23,6 +24,12 @@ from tests.seaweedfs import SeaweedFS
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with what takes longest, so that the processes that share the tests end together."""
     items.sort(key=lambda item: not {"chaos", "e2e"} & set(item.path.parts))
+
+
+@pytest.fixture(autouse=True)
+def no_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never read the `.env`, or use the home, of the clone that the tests are in."""
+    monkeypatch.setattr(environment, "CHECKOUT", None)
 
 
 @pytest.fixture(scope="session")

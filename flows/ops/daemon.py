@@ -30,7 +30,7 @@ def start_daemon(
 
     Args:
         command: the program and its arguments.
-        log: where both of its output streams go; appended to.
+        log: where both of its output streams go, as UTF-8; appended to.
         folder: its working directory.
         environment: variables for it; None: those of this process.
         log_bytes: size above which an old log is renamed to `….log.1` first.
@@ -44,7 +44,7 @@ def start_daemon(
         return subprocess.Popen(
             command,
             cwd=folder,
-            env=os.environ if environment is None else environment,
+            env={**(os.environ if environment is None else environment), "PYTHONIOENCODING": "utf-8"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -30,7 +30,6 @@ from flows.ops.prefect_home import answers, is_busy, status_of
 from flows.ops.processes import Process, is_alive, process_file, read_processes
 from flows.ops.server_settings import (
     GIVEN,
-    bypass_proxy,
     login_file,
     make_login,
     server_variables,
@@ -107,7 +106,6 @@ def start(
     os.environ.update(QUIET, PREFECT_HOME=str(server.home), PREFECT_API_URL=url, MNIST_HOME=str(home))
     # Workers inherit these, and their runs from them.
     os.environ |= {GIVEN: make_login(server.home), "PREFECT_UI_URL": ui_address(port)}
-    bypass_proxy()
     _start_server(server, url, port)
     prepare()
     paused = asyncio.run(_pause_schedule(not settings.kaggle_is_set, server.home / "schedule-paused"))

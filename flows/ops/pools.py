@@ -19,6 +19,7 @@ from flows.ops.prefect_home import chosen_api, running_server
 from flows.ops.server_settings import offer_login
 from flows.settings import read_settings
 from mnist_core.errors import MnistError
+from mnist_core.terminal import print_anywhere
 
 ROOT = Path(__file__).parents[2]
 POOLS = {"gpu": "trains: one run at a time", "cpu": "nightly runs and submissions"}
@@ -118,6 +119,7 @@ def main() -> None:
 
 def run(command: typer.Typer) -> None:
     """Run a command line; one of our errors is one line on stderr and exit 1."""
+    print_anywhere()
     try:
         command()
     except MnistError as error:

@@ -24,7 +24,7 @@ from typing import Any
 
 from flows.ops.daemon import without_credentials
 from flows.ops.processes import is_alive
-from flows.ops.server_settings import bypass_proxy, offer_login, temporary_server
+from flows.ops.server_settings import offer_login, temporary_server
 from flows.settings import Settings, SettingsError
 
 log = logging.getLogger("mnist")
@@ -76,7 +76,6 @@ def prepare_prefect(settings: Settings) -> None:
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # lines before and after the flow's run
     }
-    bypass_proxy()
     if (url := running_server(home / "prefect")) is not None:
         offer_login(home / "prefect", url)
         defaults["PREFECT_API_URL"] = url

@@ -26,8 +26,16 @@ CONFIGURATION = f"""\
 
 Each setting is a variable `{PREFIX}…`, in the environment or in `.env`; the environment wins, and an option
 of the command line wins over both. [`.env.example`](../.env.example) has them all. An empty variable counts
-as unset, also one of Kaggle's, AWS's or Prefect's. A wrong name or value ends a command with exit code 2
-before anything starts.
+as unset, also one of Kaggle's, AWS's or Prefect's, and quotes around a value count as not there (`docker
+--env-file` leaves them). A wrong name or value ends a command with exit code 2 before anything starts.
+
+`.env` is read in the working directory; if it has none, in the clone that the program runs from, where the
+home is then too. So cron and systemd need no `cd`. The first line of a run says which `.env` and home count.
+
+A company's certificate authority: set `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or `AWS_CA_BUNDLE` to its file
+(with the public authorities in it, if some traffic does not pass the company's proxy); the first of them that
+is set counts for the others too. Proxies are those of `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY`; servers on
+this machine are never reached through one.
 
 """
 

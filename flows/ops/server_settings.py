@@ -7,8 +7,8 @@ import os
 import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment
 
+from flows.environment import LOOPBACK
 from mnist_core._atomic import atomic_write
 
 RETENTION_D = 90
@@ -26,7 +26,6 @@ ASKED, GIVEN = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"
 """The variables of the login: that of the server, and that of its clients."""
 NO_PAGE = "none"
 """The origin that a server without a UI allows: no page has it."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def server_variables(login: str, port: int | None = None) -> dict[str, str]:
@@ -102,17 +101,3 @@ def offer_login(prefect_home: Path, url: str) -> None:
     same = chosen.port == ours.port and chosen.hostname in LOOPBACK
     if same and (found := read_login(prefect_home)) is not None:
         os.environ.setdefault(GIVEN, found)
-
-
-def bypass_proxy() -> None:
-    """Except loopback from the proxies that the environment names, for this process and those it starts.
-
-    Otherwise a run could not reach a server on its own machine, or only a part of it: its heartbeats travel
-    over a WebSocket, for which the client asks the proxy of https.
-    """
-    if not getproxies_environment().keys() - {"no"}:
-        return
-    for name in ("no_proxy", "NO_PROXY"):
-        known = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
-        if "*" not in known:
-            os.environ[name] = ",".join([*known, *(host for host in LOOPBACK if host not in known)])

@@ -11,6 +11,7 @@ from infra.practice.errors import PracticeError
 from infra.practice.options import PracticeOptions
 from mnist_core.errors import MnistError
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS
+from mnist_core.terminal import print_anywhere
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 DEFAULT = PracticeOptions()
@@ -77,6 +78,7 @@ def practice(
 
 def main() -> None:
     """Run the command; an expected error is one line and exit code 1."""
+    print_anywhere()
     try:
         app()
     except MnistError as error:

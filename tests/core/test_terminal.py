@@ -1,14 +1,15 @@
 """What the command line shows on a terminal."""
 
+import sys
 import warnings
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from mnist_core.terminal import progress_bar, show_prediction, silence_torch
+from mnist_core.terminal import print_anywhere, progress_bar, show_prediction, silence_torch
 
 
 def terminal(**options):
@@ -79,3 +80,15 @@ def test_torch_is_silent_about_what_fastai_uses(python, monkeypatch):
         torch.jit.script(torch.nn.Identity())
 
     assert len(shown) == 1
+
+
+@pytest.mark.parametrize(("encoding", "printed"), [("ascii", "a -> b - ?\n"), ("utf-8", "a → b – ★\n")])
+def test_a_terminal_without_utf_8_shows_what_it_can(monkeypatch, encoding, printed):
+    """An arrow is printed as `->` instead of ending the command; a terminal that knows it gets the arrow."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, TextIOWrapper(BytesIO(), encoding=encoding))
+
+    print_anywhere()
+    print("a → b – ★", flush=True)
+
+    assert sys.stdout.buffer.getvalue().decode(encoding) == printed

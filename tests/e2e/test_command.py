@@ -38,6 +38,7 @@ FIELDS = [
 def newcomer(tmp_path: Path) -> dict[str, str]:
     """The environment of a newcomer: no account, no settings but a home."""
     keep = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
+    (tmp_path / ".env").touch()  # so that the one of the clone that the tests are in is not read
     return keep | {"HOME": str(tmp_path), "MNIST_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
 
 

@@ -51,9 +51,12 @@ def _log_as_before(monkeypatch):
         ),
     ],
 )
-def test_the_first_line_says_what_the_run_will_do(parameters, settings, line):
-    """Night, model and preset, the competition and whose server it is on, and the home."""
-    assert announcement(parameters, read_settings(home="/a/home", **settings), TODAY) == line
+def test_the_first_line_says_what_the_run_will_do(monkeypatch, tmp_path, parameters, settings, line):
+    """Night, model and preset, the competition and whose server it is on, the home, and no `.env`."""
+    monkeypatch.chdir(tmp_path)
+    settings = read_settings(home="/a/home", **{"kaggle": "practice"} | settings)
+
+    assert announcement(parameters, settings, TODAY) == f"{line}; no .env in {tmp_path}"
 
 
 @pytest.mark.parametrize(

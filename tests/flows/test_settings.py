@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from flows.environment import CERTIFICATES
 from flows.settings import Settings, SettingsError, read_settings
 
 
@@ -16,7 +17,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A working directory without `.env`, and an environment without our variables."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
-        if name.startswith("MNIST_"):
+        if name.startswith(("MNIST_", *CERTIFICATES)):
             monkeypatch.delenv(name)
 
 

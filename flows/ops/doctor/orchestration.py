@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from flows.ops.doctor.finding import Finding, Findings, State
 from flows.ops.pools import DEPLOYMENTS
 from flows.ops.prefect_home import running_server
-from flows.ops.server_settings import GIVEN, bypass_proxy, offer_login
+from flows.ops.server_settings import GIVEN, offer_login
 from flows.ops.status import NIGHTS, open_registry
 from flows.policy.night import seconds_since_the_last
 from flows.settings import Settings, SettingsError
@@ -126,7 +126,6 @@ async def _has_schedule(url: str) -> bool:
 
 def _api_url(settings: Settings) -> str | None:
     """Return the API that a run would use: the one set, or the server of `make ui`; None: a temporary one."""
-    bypass_proxy()  # as everything that we start does
     home = settings.home.absolute() / "prefect"
     if url := running_server(home):
         offer_login(home, url)

@@ -15,7 +15,6 @@ from flows.ops.server_settings import (
     GIVEN,
     RETENTION_D,
     SERVER,
-    bypass_proxy,
     make_login,
     offer_login,
     server_variables,
@@ -124,19 +123,6 @@ def test_the_login_of_make_ui_is_found_in_the_home(environment, tmp_path, chosen
 
     assert os.environ[GIVEN] == login == make_login(tmp_path)
     assert stat.S_IMODE((tmp_path / "login").stat().st_mode) == 0o600
-
-
-def test_loopback_is_never_reached_through_a_proxy(environment):
-    """What is excepted already stays so; without a proxy nothing changes."""
-    bypass_proxy()
-    assert "no_proxy" not in os.environ
-
-    environment.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    os.environ |= {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "example.org, localhost"}
-    bypass_proxy()
-
-    assert os.environ["NO_PROXY"] == "example.org,localhost,127.0.0.1,::1"
-    assert os.environ["no_proxy"] == "127.0.0.1,localhost,::1"
 
 
 def test_the_server_in_the_cloud_has_the_same_settings():
