@@ -121,7 +121,8 @@ def _check_settings() -> tuple[Settings, set[str], Finding]:
         settings = Settings(**Settings.defaults_for(error.names))
         remedy = error.remedy or "correct it in the environment or in `.env`"
         return settings, set(error.names), Finding.failed("settings", error.problem, remedy)
-    found = f"{PREFIX}KAGGLE={settings.kaggle}, model {settings.model}, preset {settings.preset}; {settings.place}"
+    chosen = f"{PREFIX}KAGGLE={settings.kaggle}, model {settings.model}, preset {settings.preset}"
+    found = f"{chosen}; {settings.place}"
     if settings.kaggle_is_set:
         return settings, set(), Finding.ok("settings", found)
     remedy = f"set {PREFIX}KAGGLE to `live` or `practice`: otherwise a scheduled run refuses to start"
