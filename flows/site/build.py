@@ -8,8 +8,10 @@ from flows.ops.status import open_registry
 from flows.records import Record
 from flows.registry import Registry
 from flows.settings import Settings, SettingsError
+from flows.site.drawing import Drawing, choose_graph
 from flows.site.facts import read_facts
 from flows.site.pages import render
+from flows.site.runtime import runtime_files
 from mnist_core._atomic import atomic_write
 
 log = logging.getLogger("mnist")
@@ -17,7 +19,7 @@ MARKER = ".mnist-nightly-site"
 """File that marks a folder as one whose pages this program replaces."""
 NOT_PAGES = {".git", ".github", ".gitignore", ".nojekyll", "CNAME", "README.md"}
 """What the owner of a folder, or of a branch of pages, may keep in it besides."""
-FOLDERS = ("nights",)
+FOLDERS = ("nights", "runtime")
 """Folders of the site: what is not part of it any more is deleted there."""
 
 
@@ -28,16 +30,18 @@ class SiteResult(Record):
         folder: where.
         nights: pages of nights.
         champion: the version that the model card is about.
+        drawing: the version that answers on the drawing page; None if that page has no network.
     """
 
     folder: str
     nights: int
     champion: str | None = None
+    drawing: str | None = None
 
 
 def site(settings: Settings, folder: Path) -> SiteResult:
     """Write the site of the namespace that was written to last."""
-    return write_site(open_registry(settings), folder, pictures=settings.site_pictures)
+    return write_site(open_registry(settings), folder, settings)
 
 
 def write_after_night(registry: Registry, settings: Settings) -> None:
@@ -45,7 +49,7 @@ def write_after_night(registry: Registry, settings: Settings) -> None:
     if settings.site is None:
         return
     try:
-        write_site(registry, settings.site, pictures=settings.site_pictures)
+        write_site(registry, settings.site, settings)
     except SettingsError as error:
         log.warning("no site: %s", error)
     except OSError as error:
@@ -54,25 +58,38 @@ def write_after_night(registry: Registry, settings: Settings) -> None:
         )
 
 
-def write_site(registry: Registry, folder: Path, *, pictures: bool = False) -> SiteResult:
+def write_site(registry: Registry, folder: Path, settings: Settings) -> SiteResult:
     """Write the pages about a namespace into a folder, and delete those of nights not shown any more.
 
     Args:
         registry: of the namespace.
         folder: empty, missing, or with an earlier site.
-        pictures: whether rows of the competition's files may be shown as pictures.
+        settings: say what may be shown, and where downloads are kept.
 
     Raises:
         SettingsError: the folder holds something else.
     """
     _claim(folder)
-    facts = read_facts(registry, pictures=pictures)
-    _write(folder, render(facts))
+    facts = read_facts(registry, pictures=settings.site_pictures)
+    drawing = _drawing(registry, settings.home)
+    _write(folder, render(facts, drawing))
     return SiteResult(
         folder=str(folder),
         nights=len(facts.nights),
         champion=None if facts.champion is None else facts.champion.version.name,
+        drawing=None if drawing is None else drawing.version,
     )
+
+
+def _drawing(registry: Registry, home: Path) -> Drawing | None:
+    """Return what the drawing page needs; None if there is no champion, or no runtime for browsers."""
+    chosen = choose_graph(registry)
+    files = None if chosen is None else runtime_files(home)
+    if chosen is None or files is None:
+        return None
+    version, graph = chosen
+    champion = registry.champion()[1]
+    return Drawing(version.version, champion if champion != version.version else None, graph, files)
 
 
 def _claim(folder: Path) -> None:

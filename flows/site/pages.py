@@ -4,11 +4,13 @@ import math
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from flows.report import history
+from flows.site.drawing import Drawing
 from flows.site.facts import NightFacts, SiteFacts
 
 NARROW, NARROW_NIGHTS = 400, 14
@@ -18,8 +20,13 @@ HEAT = 4
 """Shades of the errors in a confusion table."""
 
 
-def render(facts: SiteFacts) -> dict[str, bytes]:
-    """Return the files of the site, by their path in it. The same facts give the same bytes."""
+def render(facts: SiteFacts, drawing: Drawing | None = None) -> dict[str, bytes]:
+    """Return the files of the site, by their path in it. The same facts give the same bytes.
+
+    Args:
+        facts: what the pages say.
+        drawing: what the drawing page needs; None: it says that it is missing.
+    """
     environment = _environment()
     entries = [night.entry for night in facts.nights]
     common: dict[str, Any] = {"site": facts, "root": "", "colours": _colours()}
@@ -35,6 +42,7 @@ def render(facts: SiteFacts) -> dict[str, bytes]:
             narrow_nights=min(NARROW_NIGHTS, len(entries)),
         ),
         "model.html": page("model.html"),
+        "draw.html": page("draw.html", drawing=drawing),
         "style.css": page("style.css"),
         "feed.xml": page("feed.xml", nights=facts.nights[-FEED_NIGHTS:][::-1]),
     }
@@ -44,6 +52,10 @@ def render(facts: SiteFacts) -> dict[str, bytes]:
         )
         if night.version is not None and night.version.picture is not None:
             files[f"nights/{night.page}.png"] = night.version.picture
+    if drawing is not None:
+        files["draw.js"] = (resources.files("flows.site") / "static" / "draw.js").read_bytes()
+        files["runtime/champion.onnx"] = drawing.graph
+        files |= {f"runtime/{name}": content for name, content in drawing.runtime.items()}
     return files
 
 

@@ -10,8 +10,22 @@ import pytest
 from flows.held_out import HeldOut
 from flows.records import Decision, NightEntry, RunKey, Score, Status
 from flows.registry import Registry
+from flows.settings import Settings
 
+NO_SERVER = "http://127.0.0.1:9/onnxruntime-web.tgz"
 PICTURE = b"\x89PNG, as it were"
+
+
+@pytest.fixture(autouse=True)
+def _npm_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test of the site downloads from npm's registry."""
+    monkeypatch.setattr("flows.site.runtime.ADDRESS", NO_SERVER)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """The settings of somebody with a home and nothing else."""
+    return Settings(home=tmp_path / "home")
 
 
 @pytest.fixture
@@ -19,7 +33,7 @@ def put_night(registry: Registry, manifest: Callable[..., Any], tmp_path: Path) 
     """Publish a version with 100 held-out rows, of which `errors` are wrong, and end its night.
 
     `put_night(1, score=0.97)` is of 2026-11-01, promoted unless another `decision` is given; `facts` are what
-    its manifest says besides, `ended` what the night's entry says.
+    its manifest says besides, `ended` what the night's entry says, `files` what its bundle has besides.
     """
 
     def put(
@@ -30,6 +44,7 @@ def put_night(registry: Registry, manifest: Callable[..., Any], tmp_path: Path) 
         score: float | None = None,
         into: Registry = registry,
         facts: dict[str, Any] | None = None,
+        files: dict[str, bytes] | None = None,
         ended: dict[str, Any] | None = None,
     ) -> str:
         run = RunKey(night=f"2026-11-{day:02d}", model="convnet", preset="fast", epochs=40)
@@ -42,6 +57,8 @@ def put_night(registry: Registry, manifest: Callable[..., Any], tmp_path: Path) 
         HeldOut(np.arange(7, 107), labels, probabilities).save(folder)
         (folder / "weights.safetensors").write_bytes(run.night.encode())
         (folder / "hardest.png").write_bytes(PICTURE)
+        for name, content in (files or {}).items():
+            (folder / name).write_bytes(content)
         known = {"night": run.night, "valid_accuracy": 1 - errors / 100, "valid_interval": [0.9, 0.99]}
         version = into.publish(into.open_attempt(run, False), manifest(**known, **(facts or {})), folder)
         if decision is Decision.PROMOTED:

@@ -25,7 +25,7 @@ def pages(folder):
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_site_is_public(tmp_path, put_night):
+def test_the_site_is_public(tmp_path, put_night, settings):
     """No path, host, account or bucket of the job is in any file, whatever the store says about them."""
     words = " ".join(SECRETS)
     namespace = f"files.example.internal_8080/{DIGITS_MINI.name}/0123456789abcdef"
@@ -39,7 +39,7 @@ def test_the_site_is_public(tmp_path, put_night):
         put_night(day, decision, score=0.9, into=private, facts=facts, ended=ended)
     folder = tmp_path / "out"
 
-    write_site(private, folder)
+    write_site(private, folder, settings)
 
     written = pages(folder)
     assert len([name for name in written if name.startswith("nights/")]) == len(Decision) + 1
@@ -49,24 +49,24 @@ def test_the_site_is_public(tmp_path, put_night):
             assert secret.encode() not in content, f"{secret} in {name}"
 
 
-def test_pictures_of_competition_rows_need_a_permission(tmp_path, registry, put_night):
+def test_pictures_of_competition_rows_need_a_permission(tmp_path, registry, put_night, settings):
     """By default no picture is published, and one that was is deleted when the permission ends."""
     put_night(1)
     folder = tmp_path / "out"
 
-    write_site(registry, folder, pictures=True)
+    write_site(registry, folder, settings.model_copy(update={"site_pictures": True}))
     shown = [path.read_bytes() for name, path in pages(folder).items() if name.endswith(".png")]
     assert b'<img src="2026-11-01-convnet-fast-e40-1.png"' in b"".join(
         path.read_bytes() for path in (folder / "nights").glob("*.html")
     )
-    write_site(registry, folder)
+    write_site(registry, folder, settings)
 
     assert shown == [PICTURE]
     assert not [name for name in pages(folder) if name.endswith(".png")]
     assert b"<img" not in b"".join(path.read_bytes() for path in (folder / "nights").glob("*.html"))
 
 
-def test_a_second_site_changes_only_what_is_new(tmp_path, registry, put_night):
+def test_a_second_site_changes_only_what_is_new(tmp_path, registry, put_night, settings):
     """The same store gives the same bytes; a night that is not shown any more loses its page."""
     put_night(1)
     folder = tmp_path / "out"
@@ -75,9 +75,9 @@ def test_a_second_site_changes_only_what_is_new(tmp_path, registry, put_night):
     (folder / "nights" / "2026-08-01-convnet-fast-1.html").touch()
     (folder / "CNAME").write_text("digits.example.org")
 
-    write_site(registry, folder)
+    write_site(registry, folder, settings)
     first = {name: path.stat().st_mtime_ns for name, path in pages(folder).items()}
-    write_site(registry, folder)
+    write_site(registry, folder, settings)
 
     assert {name: path.stat().st_mtime_ns for name, path in pages(folder).items()} == first | {
         ".nojekyll": (folder / ".nojekyll").stat().st_mtime_ns
@@ -87,7 +87,7 @@ def test_a_second_site_changes_only_what_is_new(tmp_path, registry, put_night):
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_a_folder_with_other_files_is_refused(tmp_path, registry, put_night, kind):
+def test_a_folder_with_other_files_is_refused(tmp_path, registry, put_night, settings, kind):
     """`site ~` does not spread pages among somebody's files, nor delete any."""
     put_night(1)
     folder = tmp_path / "mine"
@@ -99,7 +99,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path, registry, put_night, kin
     before = pages(tmp_path)
 
     with pytest.raises(SettingsError, match=r"mine .*for the site"):
-        write_site(registry, folder)
+        write_site(registry, folder, settings)
 
     assert pages(tmp_path) == before
 
