@@ -23,8 +23,15 @@ FAINTEST = 0.1
 """Of the strongest ink: what is fainter does not belong to the digit's box."""
 
 _FAINT = 16  # of 255: what differs less from the background is no ink
+_CLEAR = 2  # times as much as the background varies: less ink is not told from it on plain paper
 _FULL = 0.5  # of the pixels: what fills more is paper in a dark frame
 _STRONG = 0.5  # of the strongest ink: lines printed on paper are paler than a pen
+_HAIRLINES = (
+    0.2,
+    0.3,
+    0.4,
+)  # of the strongest ink: thin strokes of the pen may be that pale, and so are lines
+_SHARP = 0.2  # of the ink: what changes less at its outline is light
 _PART = 0.03  # of the main part's pixels that a part of the same digit has at least
 _MOST_PARTS = 8  # of a digit: more are the pattern of the paper
 _OTHER = 0.5  # of the main part's height from which on a part beside it is a digit of its own
@@ -45,6 +52,15 @@ class _Part:
         """Area of the box."""
         return (self.bottom - self.top) * (self.right - self.left)
 
+    def is_inside(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether it does not reach the border of a picture."""
+        return self.top > 1 and self.left > 1 and self.bottom < shape[0] - 1 and self.right < shape[1] - 1
+
+    def is_like(self, other: _Part) -> bool:
+        """Tell whether it is at most twice as tall and wide as another part that it has grown from."""
+        edge = max(other.bottom - other.top, other.right - other.left)
+        return max(self.bottom - self.top, self.right - self.left) <= 2 * edge
+
     def is_near(self, other: _Part, gap: float) -> bool:
         """Tell whether the boxes of two parts are at most `gap` pixels apart."""
         down = max(self.top, other.top) - min(self.bottom, other.bottom)
@@ -60,10 +76,18 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Strokes:
-    """Strokes that do not reach the border: the ink of the whole picture, how strong it is, and the parts."""
+    """Strokes that do not reach the border.
+
+    Attributes:
+        ink: of the whole picture.
+        strength: of the strongest ink: the contrast to its paper, 0..1.
+        sharpness: of its outline, 0..1; see `_sharpness`.
+        parts: the connected pieces.
+    """
 
     ink: Ink
     strength: float
+    sharpness: float
     parts: list[_Part]
 
     @property
@@ -114,10 +138,10 @@ def find_ink(grey: Grey) -> Ink:
     """
     plain = _on_plain_paper(grey)
     if plain is not None and _is_plausible(plain):
-        return _Strokes(plain, 1.0, _parts(plain > 0.4)).checked()
-    found = [one for one in (_in_photograph(grey), _in_photograph(255 - grey)) if one is not None]
-    if found:  # a digit encloses its holes, and a pen is darker than what is printed on paper
-        return max(found, key=lambda one: one.strength**2 * one.main.box).digit()
+        return _Strokes(plain, 1.0, 1.0, _parts(plain > 0.4)).checked()
+    found = [one for one in (_in_photograph(grey, False), _in_photograph(grey, True)) if one is not None]
+    if found:  # a digit encloses its holes, a pen is darker than what is printed, and light has no edges
+        return max(found, key=lambda one: (one.strength * one.sharpness) ** 2 * one.main.box).digit()
     if plain is None or not _is_cropped(plain):
         raise DataError("the picture is blank: nothing stands out from its background")
     return plain
@@ -150,7 +174,8 @@ def _on_plain_paper(grey: Grey) -> Ink | None:
     lighter = np.maximum(grey - (background + noise), 0, dtype=np.float32)
     darker = np.maximum((background - noise) - grey, 0, dtype=np.float32)
     ink = lighter if (lighter**2).sum() > (darker**2).sum() else darker
-    return ink / ink.max() if ink.max() >= _FAINT else None
+    # Where light falls off, the border is so uneven that what exceeds it is only a part of the ink.
+    return ink / ink.max() if ink.max() >= max(_FAINT, _CLEAR * noise) else None
 
 
 def _is_plausible(ink: Ink) -> bool:
@@ -165,48 +190,97 @@ def _is_plausible(ink: Ink) -> bool:
         and faint.mean() < _FULL
         and max(strong_rows.start - rows.start, rows.stop - strong_rows.stop) <= reach + 2
         and max(strong_columns.start - columns.start, columns.stop - strong_columns.stop) <= reach + 2
+        and _sharpness(np.rint(255 * ink).astype(np.uint8), 255, ink > 0.4) > _SHARP
     )
 
 
-def _in_photograph(grey: Grey) -> _Strokes | None:
-    """Return the dark strokes of a photograph; None if there are none."""
+def _sharpness(grey: Grey, contrast: Ink | float, there: Mask) -> float:
+    """Return how much of the contrast, 0..1, comes and goes within a few pixels along the outline of ink.
+
+    A pen has an edge all around, even out of focus; a lamp's reflection has none, and a strip of the paper
+    between the digit and the table has one in part.
+    """
+    window = max(5, min(grey.shape) // 40)
+    change = (_dilate(grey, window) - (255 - _dilate(255 - grey, window))) / contrast
+    outline = there & (_dilate(255 - 255 * there.astype(np.uint8), 3) > 0)
+    return float(np.percentile(np.minimum(change, 1)[outline], 20))
+
+
+def _in_photograph(grey: Grey, light: bool) -> _Strokes | None:
+    """Return the dark strokes of a photograph, or its light ones; None if there are none."""
     window = max(3, min(grey.shape) // 4)
-    paper = 255 - _dilate(255 - _dilate(grey, window), window)
-    stroke = (paper - grey).astype(np.float32)  # paper is never darker
-    ink = stroke / np.maximum(paper, 32)  # in the shade ink and paper are darker by the same factor
+    shown = 255 - grey if light else grey
+    paper = 255 - _dilate(255 - _dilate(shown, window), window)
+    stroke = (paper - shown).astype(np.float32)  # paper is never darker
+    # In the shade ink and paper are darker by the same factor.
+    bright = np.maximum(_dilate(grey, window) if light else paper, 32).astype(np.float32)
+    ink = stroke / bright
     noise = np.median(ink) + 3 * 1.4826 * np.median(abs(ink - np.median(ink)))
     ink = np.maximum(ink - noise, 0)
     ink[stroke - np.median(stroke) < _FAINT] = 0
     if not ink.any():
         return None
     strength = float(np.percentile(ink[ink > 0], 99))
-    height, width = grey.shape
-    parts = [
-        part
-        for part in _parts(ink > _STRONG * strength)
-        if part.top > 1 and part.left > 1 and part.bottom < height - 1 and part.right < width - 1
-    ]
+    parts = [part for part in _parts(ink > _STRONG * strength) if part.is_inside(grey.shape)]
     speck = max(4, min(grey.shape) // 32)
     if all(max(part.bottom - part.top, part.right - part.left) <= speck for part in parts):
         return None
-    found = _Strokes(ink.astype(np.float32), strength, parts)
+    sharpness = _sharpness(grey, strength * bright, ink > _STRONG * strength)
+    found = _Strokes(ink, strength, sharpness, _with_hairlines(ink / strength, parts))
     return found if len(found.large) <= _MOST_PARTS else None
+
+
+def _with_hairlines(ink: Ink, parts: list[_Part]) -> list[_Part]:
+    """Return the parts grown by the paler strokes that join them; as they are if that leads to other things.
+
+    Args:
+        ink: 1 for the strongest.
+        parts: of its strong strokes.
+    """
+    main = max(parts, key=lambda part: part.box)
+    for faint in _HAIRLINES:
+        there = ink > faint
+        there &= ~_long_lines(there)
+        there.ravel()[np.concatenate([part.pixels for part in parts])] = True
+        own = np.zeros(there.size, bool)
+        own[main.pixels] = True
+        grown = _parts(there)
+        joined = next(part for part in grown if own[part.pixels].any())
+        if joined.is_inside(ink.shape) and joined.is_like(main):
+            strong = np.zeros(there.size, bool)
+            for part in parts:
+                strong[part.pixels] = True
+            return [part for part in grown if strong[part.pixels].any() and part.is_inside(ink.shape)]
+    return parts
+
+
+def _long_lines(there: Mask) -> Mask:
+    """Return the pixels of lines that run across half of a picture, such as those printed on paper."""
+    lines = np.zeros_like(there)
+    for mask, out in ((there, lines), (there.T, lines.T)):
+        length = mask.shape[1] // 2
+        thick = _dilate(mask.astype(np.uint8), 3)
+        core = 1 - _dilate_along(1 - thick, length, 1)
+        out |= _dilate_along(core, length, 1) > 0
+    return lines & there
 
 
 def _dilate(grey: Grey, window: int) -> Grey:
     """Return the largest value of a square window around each pixel."""
-    for axis in (0, 1):
-        reach = window // 2
-        padded = np.pad(grey, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-        length = grey.shape[axis]
-        done = 1
-        while done < 2 * reach + 1:  # each step doubles how many values a maximum covers
-            step = min(done, 2 * reach + 1 - done)
-            size = padded.shape[axis] - step
-            padded = np.maximum(padded.take(range(size), axis), padded.take(range(step, size + step), axis))
-            done += step
-        grey = padded.take(range(length), axis)
-    return grey
+    return _dilate_along(_dilate_along(grey, window, 0), window, 1)
+
+
+def _dilate_along(grey: Grey, window: int, axis: int) -> Grey:
+    """Return the largest value of a window around each pixel, of its column (0) or its row (1)."""
+    reach = window // 2
+    padded = np.pad(grey, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
+    done = 1
+    while done < 2 * reach + 1:  # each step doubles how many values a maximum covers
+        step = min(done, 2 * reach + 1 - done)
+        size = padded.shape[axis] - step
+        padded = np.maximum(padded.take(range(size), axis), padded.take(range(step, size + step), axis))
+        done += step
+    return padded.take(range(grey.shape[axis]), axis)
 
 
 def _parts(there: Mask) -> list[_Part]:
