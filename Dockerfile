@@ -10,9 +10,11 @@ ARG BASE=docker.io/library/python:3.11-slim-bookworm
 # hadolint ignore=DL3006
 FROM ${BASE} AS build
 ARG UV=0.13.9
-# UV_SYSTEM_CERTS: for a network that intercepts TLS, mount its /etc/ssl/certs (infra/README.md).
+# UV_SYSTEM_CERTS: for a network that intercepts TLS, give its certificates as the secret `certificates`; no layer
+# keeps it (infra/README.md).
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON=/opt/venv/bin/python UV_SYSTEM_CERTS=1
-RUN python3 -m venv --without-pip /opt/venv \
+RUN --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
+    python3 -m venv --without-pip /opt/venv \
     && python3 -m venv /opt/uv \
     && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check uv==${UV}
 
@@ -23,6 +25,7 @@ ARG TORCH="torch==2.14.1+cpu --index-url https://download.pytorch.org/whl/cpu"
 # Headers and static libraries are for compilers, and the image has none; the packages' own tests are not run.
 # hadolint ignore=DL3003,SC2086
 RUN --mount=type=bind,source=requirements,target=/requirements \
+    --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
     /opt/uv/bin/uv pip install --quiet --require-hashes --requirement /requirements/predict.lock \
     && /opt/uv/bin/uv pip install --quiet --no-deps --find-links /requirements ${TORCH} \
     && cd /opt/venv/lib/python3*/site-packages && rm -rf torch/include torch/test \
@@ -31,18 +34,21 @@ RUN --mount=type=bind,source=requirements,target=/requirements \
 COPY LICENSE README.md pyproject.toml /app/
 COPY flows /app/flows
 COPY mnist_core /app/mnist_core
-RUN /opt/uv/bin/uv pip install --quiet --no-deps --editable /app
+RUN --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
+    /opt/uv/bin/uv pip install --quiet --no-deps --editable /app
 
 FROM build AS build-train
 # hadolint ignore=DL3003
 RUN --mount=type=bind,source=requirements,target=/requirements \
+    --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
     /opt/uv/bin/uv pip install --quiet --require-hashes --requirement /requirements/train.lock \
     && cd /opt/venv/lib/python3*/site-packages && rm -rf torch/include torch/test \
     && find . -name '*.a' -delete && find . -depth -type d -name tests -exec rm -rf {} +
 COPY LICENSE README.md pyproject.toml /app/
 COPY flows /app/flows
 COPY mnist_core /app/mnist_core
-RUN /opt/uv/bin/uv pip install --quiet --no-deps --editable /app
+RUN --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
+    /opt/uv/bin/uv pip install --quiet --no-deps --editable /app
 
 # hadolint ignore=DL3006
 FROM ${BASE} AS common
@@ -54,6 +60,8 @@ LABEL org.opencontainers.image.title="mnist-nightly" \
 # Everything is written below /tmp, so that the root file system can be read-only. Bytecode is already compiled.
 ENV PATH=/opt/venv/bin:${PATH} HOME=/tmp MNIST_HOME=/tmp/mnist PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
+# So that an empty volume mounted here belongs to the user below (infra/compose).
+RUN install --directory --owner=10001 --group=10001 /data
 # With an init as process 1 (docker --init, ECS initProcessEnabled) a stop request reaches the flow, which then ends
 # within 8 s.
 STOPSIGNAL SIGTERM

@@ -6,14 +6,15 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 .PHONY: help setup nightly test chaos fuzz check docs docs-reference bench bench-quick format lock lock-check ui \
-	ui-stop deployments e2e month image image-check cloud-check actions-check deploy clean test-pythons
+	ui-stop deployments e2e month image image-check cloud-check actions-check deploy clean test-pythons compose compose-down \
+	compose-backup compose-restore
 .DEFAULT_GOAL := help
 
 ##@ To use it:
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / {print (n++ ? "\n" : "") substr($$0, 5)} \
-		/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install the packages into .venv (PYTHON, TORCH=cpu|cuda)
 	@PYTHON='$(PYTHON)' TORCH='$(TORCH)' infra/setup.sh
@@ -26,6 +27,18 @@ ui: setup ## start Prefect's UI, pools, schedule and workers here
 
 ui-stop: ## stop what `make ui` started
 	@test ! -x $(BIN)/python || $(BIN)/python -m flows.ops.local_server stop
+
+compose: ## start or upgrade all of it with Docker Compose
+	@infra/compose/compose.sh up
+
+compose-down: ## stop what `make compose` started; its data stay
+	@infra/compose/compose.sh down
+
+compose-backup: ## copy its history and store (ARGS=FOLDER)
+	@infra/compose/compose.sh backup $(ARGS)
+
+compose-restore: ## fill an empty installation from a copy (ARGS=FOLDER)
+	@infra/compose/compose.sh restore $(ARGS)
 
 deployments: setup ## put pools and deployments on the server PREFECT_API_URL
 	@$(BIN)/python -m flows.ops.pools $(ARGS)

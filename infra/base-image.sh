@@ -1,24 +1,31 @@
 #!/bin/sh
 # Make a base image for the Dockerfile if none can be pulled: Debian's own packages and Python, nothing else.
-# Needs root, debootstrap and buildah. `make image` calls it when pulling fails.
+# Needs root and debootstrap, and `docker` with an engine that answers, else `buildah`. `make image` calls it when
+# pulling fails.
 #
-#   infra/base-image.sh localhost/mnist-base:bookworm
+#   infra/base-image.sh localhost/mnist-base:bookworm [PACKAGE…]
 set -eu
-name=${1:?usage: infra/base-image.sh NAME}
+name=${1:?usage: infra/base-image.sh NAME [PACKAGE…]}
+shift
 : "${BUILDAH_ISOLATION:=chroot}" "${STORAGE_DRIVER:=vfs}"
 export BUILDAH_ISOLATION STORAGE_DRIVER
 
 folder=$(mktemp -d)
 container=
 trap 'if [ -n "$container" ]; then buildah rm "$container" >/dev/null; fi; rm -rf "$folder"' EXIT
+packages=python3,python3-venv,python3-pip,ca-certificates
+for package in "$@"; do packages=$packages,$package; done
 # Python 3.11 of bookworm is the version that the tests run on.
-debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
-    bookworm "$folder" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
+debootstrap --variant=minbase --include="$packages" bookworm "$folder" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"}
 # An image needs no package lists, downloads or manuals, and not this machine's host name.
 rm -rf "$folder"/var/lib/apt/lists/* "$folder"/var/cache/apt/* "$folder"/usr/share/doc/* \
     "$folder"/usr/share/man/* "$folder"/usr/share/locale/* "$folder"/var/log/* "$folder"/etc/hostname
 rm -f "$folder"/etc/resolv.conf
-container=$(buildah from scratch)
-buildah add --quiet "$container" "$folder" /
-buildah config --cmd python3 "$container"
-buildah commit --quiet "$container" "$name"
+if docker info >/dev/null 2>&1; then
+    tar -C "$folder" --numeric-owner -c . | docker import --change 'CMD ["python3"]' - "$name" >/dev/null
+else
+    container=$(buildah from scratch)
+    buildah add --quiet "$container" "$folder" /
+    buildah config --cmd python3 "$container"
+    buildah commit --quiet "$container" "$name"
+fi

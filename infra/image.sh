@@ -3,8 +3,9 @@
 #
 #   infra/image.sh [TARGET…]     default: predict train
 #
-# IMAGE_ARGS is passed to the builder: `--volume /etc/ssl/certs:/etc/ssl/certs:ro` for a network that intercepts
-# TLS (buildah), `--build-arg TORCH=…` for another torch. BASE is another base image.
+# IMAGE_ARGS is passed to the builder: for a network that intercepts TLS `--volume /etc/ssl/certs:/etc/ssl/certs:ro`
+# (buildah) or `--secret id=certificates,src=/etc/ssl/certs/ca-certificates.crt` (docker), `--build-arg TORCH=…` for
+# another torch. BASE is another base image.
 set -eu
 cd "$(dirname "$0")/.."
 : "${BUILDAH_ISOLATION:=chroot}" "${STORAGE_DRIVER:=vfs}"
@@ -26,11 +27,16 @@ else
 fi
 
 base=${BASE:-$(sed -n 's/^ARG BASE=//p' Dockerfile)}
-if [ "$builder" = buildah ] && ! buildah inspect --type image "$base" >/dev/null 2>&1 \
-    && ! timeout 120 buildah pull --quiet "$base" >/dev/null 2>&1; then
+exists() {
+    case $builder in
+        docker) docker image inspect "$1" ;;
+        buildah) buildah inspect --type image "$1" ;;
+    esac >/dev/null 2>&1
+}
+if ! exists "$base" && ! timeout 120 "$builder" pull --quiet "$base" >/dev/null 2>&1; then
     say "$base cannot be pulled: making a base image from Debian"
     base=localhost/mnist-base:bookworm
-    if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
+    if ! exists "$base"; then
         command -v debootstrap >/dev/null || { say "debootstrap is missing: sudo apt-get install debootstrap"; exit 1; }
         infra/base-image.sh "$base" >/dev/null
     fi
@@ -49,7 +55,7 @@ for target in $targets; do
     started=$(date +%s)
     if [ "$builder" = docker ]; then
         # shellcheck disable=SC2086
-        docker build --quiet "$@" ${IMAGE_ARGS:-} . >/dev/null
+        DOCKER_BUILDKIT=1 docker build --quiet "$@" ${IMAGE_ARGS:-} . >/dev/null
         size=$(docker image inspect --format '{{.Size}}' "mnist-nightly:$target")
     else
         # shellcheck disable=SC2086

@@ -1,0 +1,1 @@
+"""The installation of Docker Compose on one machine."""
