@@ -207,6 +207,9 @@ def predict(
         ),
     ],
     row: Annotated[int | None, typer.Option(min=1, help="Row of a CSV file, counted from 1.")] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Draw on standard error what the network saw, in characters.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Recognise one digit.
@@ -221,7 +224,10 @@ def predict(
     digit, label = read_one(source, row)
 
     from mnist_core import open_model
+    from mnist_core.terminal import draw_in_letters, show_prediction
 
+    if show:
+        _log(draw_in_letters(digit))
     model = open_model(bundle)
     name, probabilities = model.manifest.model, model.predict(digit[None])[0]
     second, first = probabilities.argsort()[-2:]
@@ -235,12 +241,11 @@ def predict(
             "row": row,
             "label": label,
             "model": name,
+            "sure": bool(probabilities[first] >= SURE),
         }
         typer.echo(json.dumps(result))
         return
     from rich.console import Console
-
-    from mnist_core.terminal import show_prediction
 
     console = Console(highlight=False)
     where = f"row {row} of {source}" if row else str(source)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BAR = 30
 """Characters of the bar of a class that is certain."""
+SHADES = " .:-=+*#%@"
+"""Characters for no ink to full ink."""
 PLAIN = {
     "→": "->",
     "–": "-",
@@ -86,6 +88,12 @@ def progress_bar(title: str, console: Console) -> Iterator[Progress]:
             bars.update(bar, completed=done, total=total, note="" if title.startswith(note) else note)
 
         yield advance
+
+
+def draw_in_letters(digit: NDArray[np.uint8]) -> str:
+    """Return a digit, uint8 (28, 28), as 14 lines of plain characters, two rows of pixels in a line."""
+    darkness = (digit[::2].astype(int) + digit[1::2]) // 2 * len(SHADES) // 256
+    return "\n".join("".join(SHADES[shade] for shade in line).rstrip() for line in darkness.tolist())
 
 
 def show_prediction(

@@ -135,6 +135,20 @@ def test_convert_refuses_a_folder_of_something_else(cli, files, tmp_path):
 # predict
 
 
+def test_show_draws_what_the_network_saw(cli, bundle, tmp_path):
+    """Without colours too: the digit as it was found and centred, two rows of pixels in a line."""
+    picture("1").save(tmp_path / "one.png")
+
+    done = cli("predict", bundle, tmp_path / "one.png", "--show", "--json")
+
+    drawn = done.err.splitlines()[:14]
+    found = from_image(picture("1"))
+    mean = (found[::2].astype(int) + found[1::2]) // 2
+    assert [len(line) > 0 for line in drawn] == (mean > 25).any(1).tolist()
+    assert max(map(len, drawn)) <= 28
+    assert json.loads(done.out)["sure"] in (True, False)
+
+
 def test_predict_prints_the_digit_and_a_bar_for_each_class(cli, bundle, net, tmp_path):
     """The digit comes first, then ten bars as long as the probabilities beside them."""
     picture("3").save(tmp_path / "three.png")
@@ -193,7 +207,7 @@ def test_predict_takes_a_row_of_a_csv(cli, bundle, net, files, name, label, row)
     machine = json.loads(cli("predict", bundle, files / name, "--row", row, "--json").out)
     person = cli("predict", bundle, files / name, "--row", row)
 
-    assert list(machine) == ["digit", "probabilities", "source", "row", "label", "model"]
+    assert list(machine) == ["digit", "probabilities", "source", "row", "label", "model", "sure"]
     assert machine["digit"] == expected.argmax()
     np.testing.assert_allclose(machine["probabilities"], expected, rtol=1e-5)
     assert (machine["row"], machine["model"]) == (row, "convnet")
