@@ -34,18 +34,25 @@ FIRST_NIGHT = date(2000, 1, 1)
 
 
 def parameter(
-    title: str, words: str, *, hidden: bool = False, form: dict[str, Any] | None = None, **bounds: Any
+    title: str,
+    words: str,
+    *,
+    unset: str = "",
+    hidden: bool = False,
+    form: dict[str, Any] | None = None,
+    **bounds: Any,
 ) -> Any:
     """Return the field of a parameter.
 
     Args:
         title: of its field in a form.
-        words: its description, which names the value and what is used if it is not given.
+        words: its description, which names the value.
+        unset: what is used if it is not given.
         hidden: whether it is for child runs only, and left out of the command line.
         form: what its JSON schema in a form has besides the bounds.
         bounds: of its value, as for pydantic's `Field`.
     """
-    extra = {"hidden": hidden, **(form or {})}
+    extra = {"hidden": hidden, "unset": unset, **(form or {})}
     return Field(None, title=title, description=words, json_schema_extra=extra, **bounds)
 
 
@@ -60,13 +67,8 @@ def setting(name: str) -> Any:
     allowed = choices(name)
     if allowed:
         words += f": {', '.join(allowed[:-1])} or {allowed[-1]}"
-    extra: dict[str, Any] = {"enum": list(allowed)} if allowed else {}
-    return Field(
-        None,
-        title=name.capitalize(),
-        description=f"{words} (default: {PREFIX}{name.upper()})",
-        json_schema_extra=extra,
-    )
+    form = {"enum": list(allowed)} if allowed else {}
+    return parameter(name.capitalize(), words, unset=f"{PREFIX}{name.upper()}", form=form)
 
 
 class Parameters(BaseModel):
@@ -106,13 +108,14 @@ class RunParameters(Parameters):
 
     night: str | None = parameter(
         "Night (UTC date)",
-        "UTC date of the run, such as 2026-11-23 (default: the scheduled date, or today)",
-        form={"pattern": r"^\d{4}-\d{2}-\d{2}$"},
+        "UTC date of the run, such as 2026-11-23",
+        unset="the scheduled date, or today",
+        form={"format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"},
     )
     model: str | None = setting("model")
     preset: str | None = setting("preset")
     seed: int | None = parameter(
-        "Seed", f"Random seed, 0 to {SEED_MAX} (default: derived from night and attempt)", ge=0, le=SEED_MAX
+        "Seed", f"Random seed, 0 to {SEED_MAX}", unset="derived from night and attempt", ge=0, le=SEED_MAX
     )
     device: str | None = setting("device")
     fresh: bool = flag("Fresh attempt", "Start the night's next attempt instead of resuming its last one")
@@ -135,7 +138,11 @@ class NightlyParameters(RunParameters):
     """The parameters of the flow `nightly`."""
 
     dry_run: bool = flag("Dry run", "Stop after the gate: promote and submit nothing")
-    force: bool = flag("Force", "Promote even if the gate rejects; the submission's format is still checked")
+    force: bool = flag(
+        "Force",
+        "Promote even if the gate rejects, and post the predictions to Kaggle (to the practice server if "
+        "MNIST_KAGGLE is practice); only their format is checked",
+    )
 
 
 class TrainParameters(RunParameters):
@@ -145,7 +152,7 @@ class TrainParameters(RunParameters):
         "Attempt of the night", "Attempt that the caller has started", hidden=True, ge=1
     )
     member: int | None = parameter(
-        "Member of the night", "Train only this member of the night's ensemble, from 1 (default: all)", ge=1
+        "Member of the night", "Train only this member of the night's ensemble, from 1", unset="all", ge=1
     )
 
 
@@ -153,7 +160,7 @@ class SubmitParameters(Parameters):
     """The parameters of the flow `submit`."""
 
     version: str | None = parameter(
-        "Version", "Version to submit (default: the champion)", form={"pattern": f"^{VERSION}$"}
+        "Version", "Version to submit", unset="the champion", form={"pattern": f"^{VERSION}$"}
     )
     again: bool = flag(
         "Again", "Submit predictions that were submitted before: once more, at most once on each UTC date"
@@ -238,9 +245,12 @@ def _annotation(name: str, field: FieldInfo) -> Any:
     """
     extra = dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
     extra.pop("hidden", None)
-    words: dict[str, Any] = {"title": field.title, "description": f"{field.description}."}
+    unset = extra.pop("unset", "")
+    described = f"{field.description}. If empty: {unset}." if unset else f"{field.description}."
+    words: dict[str, Any] = {"title": field.title, "description": described}
     schema = _schema(field) | extra
-    option = typer.Option(help=f"{field.description}.", show_default=False)
+    default = f" (default: {unset})" if unset else ""
+    option = typer.Option(help=f"{field.description}{default}.", show_default=False)
     if field.annotation is bool:  # off unless given: no `--no-…` beside it
         option.param_decls = (f"--{name.replace('_', '-')}",)
     elif allowed := choices(name):

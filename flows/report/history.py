@@ -1,6 +1,7 @@
 """The history of the nights: a table, and a drawn line of validation accuracy and public score."""
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ LEGEND = (
     ("✕ champion demoted", RED, 130),
 )
 """What the signs mean, with their colours, and how many pixels each takes."""
+
+SERVERS = {"kaggle": "kaggle.com", "practice": "the practice server"}
+"""What a server is called, by its name in a namespace; another one by its host."""
 
 Interval = tuple[float, float, float]
 """A value with the lower and upper end of its 95 % interval."""
@@ -46,15 +50,18 @@ class Entry:
 
 def markdown(entries: Sequence[Entry], namespace: str) -> str:
     """Return the history as a page: the drawing, and a table of the latest nights, the newest first."""
+    server, competition, data = namespace.split("/")
     picture = base64.b64encode(draw(entries).encode()).decode()
     rows = [
-        f"| {entry.night} | {entry.version} | {_text_of(entry.valid, 4)} | {_text_of(entry.public, 5)} "
-        f"| {_end_of(entry)} |"
+        f"| {_unbroken(entry.night)} | {entry.version} "
+        f"| {_text_of(entry.valid, 4)} | {_text_of(entry.public, 5)} | {_end_of(entry)} |"
         for entry in reversed(entries[-ROWS:])
     ]
     return "\n".join(
         [
-            f"# {len(entries)} nights of {namespace}",
+            f"# {len(entries)} {'night' if len(entries) == 1 else 'nights'} of {competition}",
+            "",
+            f"On {SERVERS.get(server, server)}, with the data {data[:12]}.",
             "",
             f"![history](data:image/svg+xml;base64,{picture})",
             "",
@@ -69,7 +76,12 @@ def _text_of(value: Interval | None, digits: int) -> str:
     if value is None:
         return "–"
     middle, low, high = (f"{number:.{digits}f}" for number in value)
-    return f"{middle} ({low} to {high})"
+    return f"{middle} ({low}\u00a0to\u00a0{high})"  # it breaks before the interval, not in it
+
+
+def _unbroken(date: str) -> str:
+    """Return a date whose hyphens do not break a line."""
+    return date.replace("-", "\u2011")
 
 
 def _end_of(entry: Entry) -> str:
@@ -151,8 +163,7 @@ def _draw_legend(width: int) -> list[str]:
 def _draw_grid(entries: Sequence[Entry], scale: _Scale) -> list[str]:
     """Draw lines at values, with the values, and some of the nights' dates."""
     parts = []
-    for line in range(5):
-        value = scale.bottom + (scale.top - scale.bottom) * line / 4
+    for value in ticks(scale.bottom, scale.top):
         parts.append(_line(LEFT, scale.y(value), scale.width - RIGHT, scale.y(value), PALE))
         parts.append(_text(LEFT - 8, scale.y(value) + 4, f"{value:.4f}", GREY, "end"))
     every = -(-len(entries) // max(scale.width // 90, 1)) or 1
@@ -160,6 +171,18 @@ def _draw_grid(entries: Sequence[Entry], scale: _Scale) -> list[str]:
         if number % every == 0:
             parts.append(_text(scale.x(number), HEIGHT - 16, entry.night[2:], GREY, "middle"))
     return parts
+
+
+def ticks(bottom: float, top: float) -> list[float]:
+    """Return the round values from bottom to top, in steps of 1, 2 or 5 of the fourth digit or above.
+
+    There are at most 7, and at least 2 if the span is 0.0002 or more.
+    """
+    units = [base * 10**power for power in range(5) for base in (1, 2, 5)]  # of 0.0001
+    low, high = bottom * 10_000, top * 10_000
+    step = next((unit for unit in units if (high - low) / unit <= 6), units[-1])
+    first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
+    return [number * step / 10_000 for number in range(first, last + 1)]
 
 
 def _draw_curve(values: Sequence[Interval | None], scale: _Scale, colour: str, shift: float) -> list[str]:

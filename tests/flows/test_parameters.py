@@ -23,6 +23,11 @@ def train(parameters: TrainParameters, *, loud: bool = False) -> tuple[TrainPara
     return parameters, loud
 
 
+def night(parameters: NightlyParameters) -> NightlyParameters:
+    """Return what it was given."""
+    return parameters
+
+
 def form(function) -> dict:
     """Return the fields of a deployment's form, as Prefect reads them from a function."""
     return parameter_schema(function).properties
@@ -92,11 +97,25 @@ def test_the_form_has_title_description_choices_and_bounds():
     assert fields["device"]["enum"] == ["auto", "cpu", "cuda"]
     assert (fields["seed"]["minimum"], fields["seed"]["maximum"]) == (0, 2**31 - 1)
     assert fields["night"]["pattern"] == r"^\d{4}-\d{2}-\d{2}$"
+    assert fields["night"]["format"] == "date"  # Prefect's UI shows a calendar
     assert fields["night"]["title"] == "Night (UTC date)"
     assert fields["fresh"]["type"] == "boolean"
     for name in TrainParameters.model_fields:
         assert fields[name]["title"][0].isupper()
-        assert fields[name]["description"].endswith(".")
+        described = fields[name]["description"]
+        assert described[0].isupper()
+        assert described.endswith(".")
+        assert "default" not in described
+    assert fields["member"]["description"].endswith(" If empty: all.")
+    assert "unset" not in fields["member"]
+
+
+def test_forcing_a_night_says_that_it_posts():
+    """It stands beside the dry run, which does not."""
+    fields = form(takes(NightlyParameters)(night))
+
+    assert "post the predictions to Kaggle" in fields["force"]["description"]
+    assert "submit nothing" in fields["dry_run"]["description"]
 
 
 def test_the_words_of_a_setting_are_those_of_its_option_and_its_form():
@@ -111,8 +130,8 @@ def test_the_words_of_a_setting_are_those_of_its_option_and_its_form():
         ]
 
         assert described.startswith(words)
-        assert described.endswith(f"(default: MNIST_{name.upper()}).")
-        assert option.help == described
+        assert described.endswith(f". If empty: MNIST_{name.upper()}.")
+        assert option.help == described.removesuffix(".").replace(". If empty: ", " (default: ") + ")."
 
 
 def test_parameters_override_the_settings(monkeypatch, tmp_path):

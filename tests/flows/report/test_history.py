@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from flows.records import Decision
-from flows.report.history import ROWS, Entry, draw, markdown
+from flows.report.history import ROWS, Entry, draw, markdown, ticks
 
 
 def entry(number, valid=0.99, public=0.991, champion=False, demoted=False):
@@ -59,12 +59,12 @@ def test_the_history_marks_champions_and_those_demoted():
 
     assert svg.count(">★<") == 1
     assert svg.count(">✕<") == 1
-    rows = [line for line in page.splitlines() if line.startswith("| 2026-")]
-    assert [row.split(" | ")[0] for row in rows] == ["| 2026-11-03", "| 2026-11-02", "| 2026-11-01"]
+    rows = [line for line in page.splitlines() if line.startswith("| 2026‑")]
+    assert [row.split(" | ")[0] for row in rows] == ["| 2026‑11‑03", "| 2026‑11‑02", "| 2026‑11‑01"]
     assert "demoted" in rows[0]
     assert rows[1].endswith("| rejected |")
     assert rows[2].endswith("| promoted ★ champion |")
-    assert "0.9900 (0.9890 to 0.9910)" in rows[2]
+    assert "0.9900 (0.9890\u00a0to\u00a00.9910)" in rows[2]  # a line breaks before the interval, not in it
 
 
 @pytest.mark.parametrize("entries", [[], [entry(1, None, None)], [entry(1, public=None)]])
@@ -72,7 +72,33 @@ def test_a_history_with_little_in_it_is_drawn(entries):
     """No night, one without any figure, one without a score: still a picture and a page."""
     ElementTree.fromstring(draw(entries))
 
-    assert f"# {len(entries)} nights" in markdown(entries, "practice/digit-recognizer/abc")
+    assert f"# {len(entries)} night" in markdown(entries, "practice/digit-recognizer/abc")
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [("practice", "the practice server"), ("kaggle", "kaggle.com"), ("127.0.0.1_9", "127.0.0.1_9")],
+)
+def test_the_heading_names_the_competition_and_not_a_path(server, words):
+    """Server and data stand below it."""
+    page = markdown([entry(1), entry(2)], f"{server}/digit-recognizer/5170f6847170799c")
+
+    assert page.startswith(f"# 2 nights of digit-recognizer\n\nOn {words}, with the data 5170f6847170.\n")
+
+
+@pytest.mark.parametrize(
+    ("bottom", "top", "values"),
+    [
+        (0.9679, 0.9942, [0.97, 0.975, 0.98, 0.985, 0.99]),
+        (0.9929, 0.9963, [0.993, 0.994, 0.995, 0.996]),
+        (0.99, 0.9905, [0.99, 0.9901, 0.9902, 0.9903, 0.9904, 0.9905]),
+        (0.0, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (-0.0005, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+    ],
+)
+def test_the_lines_of_the_picture_are_at_round_values(bottom, top, values):
+    """Few enough to read, and none is an odd number such as 0.9811."""
+    assert ticks(bottom, top) == pytest.approx(values)
 
 
 def test_the_page_stays_small():
