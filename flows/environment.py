@@ -26,6 +26,11 @@ OF_KUBERNETES = re.compile(
     rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 """What Kubernetes adds to every container for a service whose name begins with `mnist`."""
+TRUST = (
+    "set SSL_CERT_FILE to a file with the certificates to trust: that of your company or of the server, "
+    "and the public ones"
+)
+"""The remedy for a certificate that is not trusted."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FOLDERS = ("MNIST_HOME", "MNIST_STORE")
 """Variables that may name a folder relative to the one in which their `.env` is."""
@@ -143,4 +148,18 @@ def _fault_of_certificates(path: Path) -> str | None:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError as error:  # of the file, or ssl's own
         return f"it holds no certificate that can be read ({error.strerror or type(error).__name__})"
+    return None
+
+
+def certificate_fault(error: BaseException) -> str | None:
+    """Return why a server's certificate was refused, if that is the cause of an error of any client."""
+    seen: set[int] = set()
+    left: list[object] = [error]
+    while left:
+        part = left.pop()
+        if isinstance(part, ssl.SSLCertVerificationError):
+            return part.verify_message or "it cannot be verified"
+        if isinstance(part, BaseException) and id(part) not in seen:
+            seen.add(id(part))
+            left += [part.__cause__, part.__context__, getattr(part, "reason", None), *part.args]
     return None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from flows.kaggle.credentials import Credentials
 from flows.kaggle.errors import CompetitionError
 from flows.kaggle.session import Session, one_line
 from flows.records import Record, Status, Submission
@@ -61,6 +62,10 @@ class Client:
     def competition(self) -> str:
         """The competition's name, as in its URL."""
         return self._session.competition
+
+    def check_log_in(self) -> Credentials:
+        """Return the credentials that the server accepts, with the end of their token if it states one."""
+        return self._session.check_log_in()
 
     def has_entered(self) -> bool:
         """Return whether the account takes part, which means that it has accepted the rules."""

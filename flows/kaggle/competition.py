@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from flows.kaggle import submissions
 from flows.kaggle.address import LIVE, LIVE_URL, PRACTICE, server_name
 from flows.kaggle.client import Client
-from flows.kaggle.credentials import Credentials, credentials_for
+from flows.kaggle.credentials import Credentials, log_ins
 from flows.kaggle.download import NAME_DIGITS, Data, Downloads
 from flows.kaggle.session import Session
 from flows.kaggle.submissions import Turn
@@ -64,6 +64,10 @@ class Competition:
         """Return whether the account takes part, which means that it has accepted the rules."""
         return self.client.has_entered()
 
+    def check_log_in(self) -> Credentials:
+        """Return the credentials that the server accepts, with the end of their token if it states one."""
+        return self.client.check_log_in()
+
     def quota(self) -> int:
         """Return how many submissions the server accepts now."""
         return self.client.quota()
@@ -100,12 +104,15 @@ def connect(settings: Settings) -> Competition:
         SettingsError: credentials are missing, or there is no practice server.
     """
     if settings.kaggle == PRACTICE:
-        url, credentials = _practice_server(settings)
+        url, account = _practice_server(settings)
+        credentials = [account]
     else:
         url = LIVE_URL if settings.kaggle == LIVE else settings.kaggle
-        credentials = credentials_for(settings)
+        credentials = log_ins(settings)
     spec = settings.spec
-    session = Session(url, server_name(settings.kaggle), spec.name, credentials, settings.timeout_s)
+    first, *others = credentials
+    name = server_name(settings.kaggle)
+    session = Session(url, name, spec.name, first, settings.timeout_s, others=others)
     return Competition(Client(session), spec, settings.home)
 
 

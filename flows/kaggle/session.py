@@ -2,14 +2,19 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import requests
+from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from flows.environment import TRUST, certificate_fault
 from flows.kaggle.address import is_loopback
 from flows.kaggle.credentials import Credentials
 from flows.kaggle.errors import CompetitionError, NotFoundError, QuotaSpentError
@@ -18,6 +23,13 @@ from mnist_core.spec import DIGITS_MINI
 CONNECT_TIMEOUT_S = 5.0
 SUBMITS = "v1/competitions.CompetitionApiService/CreateSubmission"
 """The path of the only request that must not be repeated."""
+UNKNOWN_TOKEN = (400, 401, 403, 404)
+"""Answers of Kaggle to a question about a token that has expired or was revoked."""
+TOKEN_LASTS = timedelta(hours=12)
+"""For how long a log-in of `kaggle auth login` is given a token; as Kaggle's client asks."""
+RENEWED_BEFORE = timedelta(minutes=30)
+"""How long before its end such a token is replaced."""
+log = logging.getLogger("mnist")
 
 
 class Session:
@@ -30,6 +42,7 @@ class Session:
         credentials: what to log in with.
         timeout_s: how long the server may be silent.
         connect_timeout_s: how long it may take to accept a connection.
+        others: credentials that are tried one after the other if the server does not know the token before.
     """
 
     def __init__(
@@ -40,11 +53,13 @@ class Session:
         credentials: Credentials,
         timeout_s: float,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        others: Sequence[Credentials] = (),
     ) -> None:
         self.url = url
         self.server = server
         self.competition = competition
         self._credentials = credentials
+        self._others = list(others)
         self.timeout_s = timeout_s
         self._timeouts = (connect_timeout_s, timeout_s)
 
@@ -72,11 +87,13 @@ class Session:
                 "check MNIST_KAGGLE, or try again later",
                 retryable=True,
             ) from None
+        except requests.exceptions.SSLError as error:
+            raise _tls_fault(where, error) from None
         except requests.RequestException as error:
             cause = getattr(error.args[0] if error.args else None, "reason", None) or error
             raise CompetitionError(
                 f"{where}: no answer ({type(cause).__name__})",
-                "check that the server is up and the network works, then try again",
+                "check that the server is up, the network, and HTTPS_PROXY if it is set; then try again",
                 retryable=True,
             ) from None
         except (ValueError, KeyError) as error:
@@ -89,19 +106,67 @@ class Session:
     def put(self, url: str, data: bytes) -> bool:
         """Upload bytes to a signed URL, without a log-in; return whether they were accepted."""
         with contextlib.suppress(requests.RequestException), requests.Session() as session:
-            session.trust_env = not is_loopback(self.url)
+            _bypass_proxy(session, self.url)
             answer = session.put(url, data=data, timeout=self._timeouts)
             return answer.status_code in (200, 201)
         return False
 
+    def check_log_in(self) -> Credentials:
+        """Return the credentials in use, with the end of their token as far as the server states it."""
+        with self.log_in("check the log-in") as sdk:
+            chosen = self._credentials
+            if chosen.token is not None and chosen.expires is None:
+                answer = _introspect(sdk, chosen.token)
+                if answer is not None and answer.exp:
+                    return replace(chosen, expires=datetime.fromtimestamp(answer.exp, UTC))
+        return chosen
+
     def _logged_in(self, check: Callable[[], None]) -> Any:
-        """Return Kaggle's client with our credentials, timeouts and retries."""
+        """Return Kaggle's client with the credentials that the server knows, timeouts and retries."""
+        while self._others and self._credentials.token is not None and self._credentials.refresh is None:
+            with self._client(self._credentials) as sdk:
+                if _introspect(sdk, self._credentials.token) is not None:
+                    break
+            passed, self._credentials = self._credentials, self._others.pop(0)
+            log.warning(
+                "%s does not accept the token of %s: %s is used",
+                self.server, passed.source, self._credentials.source,
+            )  # fmt: skip
+        self._others = []
+        if self._credentials.refresh is not None and _ends_soon(self._credentials):
+            self._credentials = self._renew(self._credentials, self._credentials.refresh)
+        return self._client(self._credentials, check)
+
+    def _renew(self, log_in: Credentials, refresh: SecretStr) -> Credentials:
+        """Return a log-in of `kaggle auth login` with a new token. Its file is left to Kaggle's client."""
+        from kagglesdk.users.types.account_service import ApiVersion, GenerateAccessTokenRequest
+
+        request = GenerateAccessTokenRequest()
+        request.refresh_token = refresh.get_secret_value()
+        request.api_version = ApiVersion.API_VERSION_V1
+        request.expiration_duration = TOKEN_LASTS
+        try:
+            with self._client(Credentials(log_in.source)) as sdk:
+                answer = sdk.users.account_client.generate_access_token(request)
+        except requests.HTTPError as error:
+            if error.response is None or error.response.status_code not in UNKNOWN_TOKEN:
+                raise
+            raise CompetitionError(
+                f"{self.server}: the log-in of {log_in.source} has ended",
+                "log in again with `kaggle auth login`, or set KAGGLE_API_TOKEN",
+                answered=True,
+            ) from None
+        expires = datetime.now(UTC) + timedelta(seconds=answer.expires_in)
+        return replace(log_in, token=SecretStr(answer.token), expires=expires)
+
+    def _client(self, credentials: Credentials, check: Callable[[], None] = lambda: None) -> Any:
+        """Return Kaggle's client with credentials, timeouts and retries."""
         from kagglesdk.kaggle_client import KaggleClient
         from kagglesdk.kaggle_env import KaggleEnv
 
-        username = self._credentials.username
-        key = self._credentials.key and self._credentials.key.get_secret_value()
-        token = self._credentials.token and self._credentials.token.get_secret_value()
+        username = credentials.username
+        key = credentials.key and credentials.key.get_secret_value()
+        token = credentials.token and credentials.token.get_secret_value()
         sdk = KaggleClient(env=KaggleEnv.PROD, username=username, password=key, api_token=token)
         http = sdk.http_client()
         http._endpoint = self.url
@@ -109,9 +174,9 @@ class Session:
             http._signed_in = True  # otherwise a token in the environment would win over username and key
         http._init_session()
         session = http._session
-        if token is None:
+        if key is not None:
             session.auth = (username, key)
-        session.trust_env = not is_loopback(self.url)
+        _bypass_proxy(session, self.url)
         for prefix in (self.url, "https://", "http://"):
             session.mount(prefix, _Adapter(self._timeouts, max_retries=_retries()))
         session.mount(f"{self.url}/{SUBMITS}", _SubmitAdapter(self._timeouts, check))
@@ -213,9 +278,57 @@ def _checking(connection: Any, check: Callable[[], None]) -> Any:
     return Checking
 
 
+def _tls_fault(where: str, error: requests.exceptions.SSLError) -> CompetitionError:
+    """Return what an error of TLS means: a certificate that is not trusted now will not be so in a minute."""
+    found = certificate_fault(error)
+    if found is None:
+        remedy = "check the network, and HTTPS_PROXY if it is set; then try again"
+        return CompetitionError(f"{where}: the TLS connection broke", remedy, retryable=True)
+    problem = f"{where}: its certificate is not trusted ({found})"
+    return CompetitionError(problem, TRUST, answered=True)
+
+
+def _bypass_proxy(session: requests.Session, url: str) -> None:
+    """Let a session reach a server on this machine without a proxy, with the certificates that are set."""
+    if is_loopback(url):
+        session.trust_env = False
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+
+
+def _introspect(sdk: Any, token: SecretStr) -> Any:
+    """Return what the server says of a token; None if it does not know it, or not any more."""
+    from kagglesdk.security.types.oauth_service import IntrospectTokenRequest
+
+    request = IntrospectTokenRequest()
+    request.token = token.get_secret_value()
+    try:
+        answer = sdk.security.oauth_client.introspect_token(request)
+    except requests.HTTPError as error:
+        if error.response is not None and error.response.status_code in UNKNOWN_TOKEN:
+            return None
+        raise
+    return answer if answer.active and answer.username else None
+
+
+def _ends_soon(log_in: Credentials) -> bool:
+    """Return whether a new token is needed."""
+    known = log_in.token is not None and log_in.expires is not None
+    return not known or log_in.expires - datetime.now(UTC) < RENEWED_BEFORE
+
+
+class _Retry(Retry):
+    """Gives up at once if a certificate is not trusted."""
+
+    def increment(self, *args: Any, **options: Any) -> Retry:
+        error = options.get("error")
+        if error is not None and certificate_fault(error) is not None:
+            return Retry.increment(self.new(total=0), *args, **options)
+        return super().increment(*args, **options)
+
+
 def _retries() -> Retry:
     """Return how a request is repeated; the server's Retry-After is honoured."""
-    return Retry(
+    return _Retry(
         total=3,
         read=1,
         backoff_factor=0.5,

@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from flows.environment import TRUST, certificate_fault
 from flows.store.base import PROBE, PROBE_TEXT, Page, StoreError, Written
 
 CONNECT_TIMEOUT_S = 5
@@ -96,6 +97,8 @@ class Bucket:
                     response_checksum_validation="when_required",
                 ),
             )
+
+        self._s3.meta.events.register_first("needs-retry.s3", _stop_if_untrusted)
 
     @classmethod
     def check(cls, address: str) -> None:
@@ -325,6 +328,15 @@ class Bucket:
                 "try again later" if retryable else remedy,
                 retryable=retryable,
             ) from None
+        except exceptions.SSLError as error:
+            fault = certificate_fault(error)
+            if fault is None:
+                raise StoreError(
+                    f"{self.location(key)}: the TLS connection broke", "try again later", retryable=True
+                ) from None
+            raise StoreError(
+                f"{self.location(key)}: the certificate of S3 is not trusted ({fault})", TRUST
+            ) from None
         except exceptions.BotoCoreError as error:
             lost = (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError)
             raise StoreError(
@@ -332,6 +344,12 @@ class Bucket:
                 "check the AWS variables (credentials, region, AWS_ENDPOINT_URL) and the network",
                 retryable=isinstance(error, lost),
             ) from None
+
+
+def _stop_if_untrusted(caught_exception: Exception | None = None, **_: Any) -> None:
+    """Let boto3 not repeat a request to a server whose certificate is not trusted."""
+    if caught_exception is not None and certificate_fault(caught_exception) is not None:
+        raise caught_exception
 
 
 def _sent_at(answer: dict[str, Any]) -> float | None:

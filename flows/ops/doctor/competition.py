@@ -1,8 +1,10 @@
 """Checks of the competition's server: credentials, rules and quota."""
 
+from datetime import UTC, datetime, timedelta
+
 from flows.kaggle.address import PRACTICE, server_name
 from flows.kaggle.competition import connect
-from flows.kaggle.credentials import Credentials, credentials_for
+from flows.kaggle.credentials import Credentials
 from flows.kaggle.session import quota_returns
 from flows.ops.doctor.finding import Finding, Findings
 from flows.ops.status import newest_counting
@@ -10,19 +12,35 @@ from flows.settings import Settings
 
 CALL_S = 8.0
 """Longest time that a server may be silent, in seconds."""
+ENDS_SOON = timedelta(days=7)
+"""Before a token's end, from when on that is a warning."""
 
 
 def check_credentials(settings: Settings) -> Findings:
-    """Check that the server accepts the credentials."""
-    own = Credentials("the account of this home")
-    credentials = own if settings.kaggle == PRACTICE else credentials_for(settings)
-    connect(_impatient(settings)).has_entered()
-    found = f"{server_name(settings.kaggle)} accepts {credentials.source}"
+    """Check that the server accepts the credentials, and say which they are and how long they last."""
+    competition = connect(_impatient(settings))
+    competition.has_entered()
+    credentials = competition.check_log_in()
+    found = f"{server_name(settings.kaggle)} accepts {_name(settings, credentials)}"
+    left = None if credentials.expires is None else credentials.expires - datetime.now(UTC)
     if credentials.file is not None and credentials.file.stat().st_mode & 0o077:
         remedy = f"`chmod 600 {credentials.file}`"
         yield Finding.warning("credentials", f"{found}; others on this machine can read it", remedy)
+    elif left is not None and left < ENDS_SOON and credentials.refresh is None:
+        yield Finding.warning("credentials", found, "create a new token (kaggle.com → Settings → API)")
     else:
         yield Finding.ok("credentials", found)
+
+
+def _name(settings: Settings, credentials: Credentials) -> str:
+    """Return which log-in credentials are, and how long they last."""
+    if settings.kaggle == PRACTICE:
+        return "the account of this home"
+    if credentials.refresh is not None:
+        return f"{credentials.source}, the log-in of `kaggle auth login`, whose token is renewed when it ends"
+    if credentials.expires is not None:
+        return f"{credentials.source}, valid until {credentials.expires:%Y-%m-%d %H:%M} UTC"
+    return f"{credentials.source}, without an end that is known"
 
 
 def check_rules(settings: Settings) -> Findings:

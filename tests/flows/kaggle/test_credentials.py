@@ -83,11 +83,13 @@ def test_kaggle_json_is_found_and_never_shown(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"username": "alice"}', '{"username": 1, "key": 2}'])
-def test_a_kaggle_json_without_a_pair_is_passed_over(tmp_path, content):
-    """A broken file is not an error of its own: the message says what to set."""
+def test_a_kaggle_json_without_a_pair_is_named(tmp_path, content):
+    """A broken file that is all there is: the message names it."""
     (tmp_path / ".kaggle" / "kaggle.json").write_text(content)
 
-    with pytest.raises(SettingsError, match="no Kaggle credentials"):
+    with pytest.raises(
+        SettingsError, match=r"kaggle\.json (is not a JSON object|has no `username` and `key`)"
+    ):
         find_credentials()
 
 
