@@ -141,7 +141,7 @@ def test_a_dead_token_is_passed_over(user, monkeypatch, start_practice, caplog, 
 
 @contextmanager
 def account_server(answers):
-    """Yield a server that gives these answers by call, and the list of calls with what they logged in with."""
+    """Yield a server that gives these answers by call, and the calls with what they logged in with."""
     calls = []
 
     class Handler(BaseHTTPRequestHandler):
