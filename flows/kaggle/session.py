@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 import requests
 from pydantic import SecretStr
@@ -312,18 +312,26 @@ def _introspect(sdk: Any, token: SecretStr) -> Any:
 
 def _ends_soon(log_in: Credentials) -> bool:
     """Return whether a new token is needed."""
-    known = log_in.token is not None and log_in.expires is not None
-    return not known or log_in.expires - datetime.now(UTC) < RENEWED_BEFORE
+    if log_in.token is None or log_in.expires is None:
+        return True
+    return log_in.expires - datetime.now(UTC) < RENEWED_BEFORE
 
 
 class _Retry(Retry):
     """Gives up at once if a certificate is not trusted."""
 
-    def increment(self, *args: Any, **options: Any) -> Retry:
-        error = options.get("error")
-        if error is not None and certificate_fault(error) is not None:
-            return Retry.increment(self.new(total=0), *args, **options)
-        return super().increment(*args, **options)
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        *others: Any,
+        **options: Any,
+    ) -> Self:
+        untrusted = error is not None and certificate_fault(error) is not None
+        left = self.new(total=0) if untrusted else self
+        return super(_Retry, left).increment(method, url, response, error, *others, **options)
 
 
 def _retries() -> Retry:
