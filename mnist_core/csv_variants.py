@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import logging
+import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -26,7 +27,20 @@ MOST_ROWS = 1_000_000
 """Most rows that are read: a small compressed file can stand for any number."""
 
 _LONGEST = 1 << 16  # characters of a line
-_SEPARATORS = {",": "", ";": "semicolons between the columns", "\t": "tabs between the columns"}
+_SEPARATORS = {
+    ",": "",
+    ";": "semicolons between the columns",
+    "\t": "tabs between the columns",
+    "|": "bars between the columns",
+    " ": "spaces between the columns",
+}
+_FOREIGN = {
+    b"PAR1": "a Parquet file", b"BZh": "compressed by bzip2", b"\xfd7zXZ": "compressed by xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd", b"\x93NUMPY": "a NumPy array",
+    b"\xd0\xcf\x11\xe0": "an Excel file", b"\x89HDF": "an HDF5 file", b"{": "a JSON file",
+    b"[": "a JSON file", b"<!doctype": "a web page", b"<html": "a web page",
+}  # fmt: skip
+"""What other files begin with, in lower case."""
 _LABELS = ("class", "digit", "target", "y")
 _INDICES = ("", "unnamed: 0", "index", "id", "imageid")
 _BOMS = {
@@ -116,6 +130,12 @@ def _text(csv: Path) -> Iterator[tuple[Iterator[str], tuple[str, ...]]]:
         raw = gzip.GzipFile(fileobj=file) if zipped else file
         start = raw.read(_LONGEST)
         raw.seek(0)
+        for mark, kind in _FOREIGN.items():
+            if start.lstrip().lower().startswith(mark.lower()):
+                remedy = (
+                    "log in and download it again" if "web" in kind else "save it as CSV, plain or with gzip"
+                )
+                raise DataError(f"{csv}: is {kind}, expected a CSV file", remedy)
         encoding = "utf-8"
         for mark, (name, note) in _BOMS.items():
             if start.startswith(mark):
@@ -130,6 +150,8 @@ def _fields(line: str, separator: str, quoted: bool, spaced: bool) -> list[str]:
     line = line.rstrip("\r\n")
     if quoted:
         line = line.replace('"', "")
+    if separator == ";":  # as programs write it in countries with a decimal comma
+        line = line.replace(",", ".")
     fields = line.split(separator)
     return [field.strip(" ") for field in fields] if spaced else fields
 
@@ -139,9 +161,11 @@ def _layout(
 ) -> Layout:
     """Return what the first two lines say, or raise why they are not those of a file of digits."""
     first, second = next(lines, ""), next(lines, "")
-    separator = max(_SEPARATORS, key=first.count)
-    quoted, spaced = '"' in first, separator + " " in first
+    separator = max(_SEPARATORS, key=lambda one: (one != " ") * first.count(one))
+    separator = separator if separator in first else " "
+    quoted, spaced = '"' in first, separator != " " and separator + " " in first
     header = _fields(first, separator, quoted, spaced)
+    _check_shape(csv, header, spec)
     if len(header) < spec.pixels or len(first) > _LONGEST:
         raise refused
     found = [*notes, *filter(None, [_SEPARATORS[separator]])]
@@ -161,14 +185,50 @@ def _layout(
     ink = row[pixels : pixels + spec.pixels]
     decimal = [not field.isdigit() for field in ink]
     label_decimal = label is not None and _value(row[label]) >= 0 and not row[label].isdigit()
-    if any(decimal) and not all(decimal):
+    scaled = any(_value(field) % 1 for field in ink) and all(_value(field) <= 1 for field in ink)
+    if any(decimal) and not all(decimal) and not scaled:
         raise refused  # one odd value among others is damage, and not a way of writing
-    scaled = all(decimal) and any(_value(field) % 1 for field in ink)
-    found += ["decimals"] * (all(decimal) or label_decimal) + ["values 0..1, multiplied by 255"] * scaled
+    found += ["decimals"] * (any(decimal) or label_decimal) + ["values 0..1, multiplied by 255"] * scaled
     return Layout(
         tuple(header), pixels, label, index, has_header, separator, quoted, spaced,
-        all(decimal) or label_decimal, 255 if scaled else 1, tuple(found),
+        any(decimal) or label_decimal, 255 if scaled else 1, tuple(found),
     )  # fmt: skip
+
+
+def _check_shape(csv: Path, header: list[str], spec: CompetitionSpec) -> None:
+    """Raise DataError if the columns are the pixels of pictures of another size, or in colours.
+
+    The label and the number of the row may stand beside them.
+    """
+    for pixels in range(max(len(header) - 2, 4), len(header) + 1):
+        edge = math.isqrt(pixels)
+        if pixels == 3 * spec.pixels:
+            raise DataError(
+                f"{csv}: has {len(header):,} columns, three for each pixel, it seems",
+                "convert the pictures to grey",
+            )
+        if edge**2 == pixels and pixels != spec.pixels and _numbered(header[-pixels:], edge):
+            raise DataError(
+                f"{csv}: has {len(header):,} columns, pictures of {edge} × {edge} pixels, it seems",
+                f"scale them to {spec.size}",
+            )
+
+
+def _numbered(names: list[str], edge: int) -> bool:
+    """Tell whether the names of columns are those of pixels, in their order."""
+    return _way(names, (edge, edge)) is not None or all(_NUMBER.fullmatch(name) for name in names)
+
+
+def _way(names: list[str], shape: tuple[int, int]) -> str | None:
+    """Return how pixels are named, such as `px1`, if the names count them row by row; None if not."""
+    height, width = shape
+    for first in (0, 1):
+        if names == [f"{y + first}x{x + first}" for y in range(height) for x in range(width)]:
+            return names[0]
+        prefix = names[0].removesuffix(str(first))
+        if names == [f"{prefix}{number + first}" for number in range(height * width)]:
+            return names[0]
+    return None
 
 
 def _named(
@@ -184,6 +244,13 @@ def _named(
     labels = [i for i, name in enumerate(names) if name in (*_LABELS, spec.label_column.lower())]
     indices = [i for i, name in enumerate(names) if name in _INDICES]
     others = [i for i in range(len(names)) if i not in labels and i not in indices]
+    for odd in (0, -1) if len(others) == spec.pixels + 1 and not labels else ():
+        rest = [names[i] for i in others if i != others[odd]]
+        if _way(rest, spec.shape) is not None:
+            raise DataError(
+                f"{csv}: has a column '{header[others[odd]][:40]}' beside the pixels, which may be the label",
+                f"name it {spec.label_column}, or remove it",
+            )
     wrong = (
         f"{csv}: {len(header):,} columns, of which {len(others):,} can be pixels, expected {spec.pixels:,}"
     )
@@ -196,18 +263,11 @@ def _named(
     if len(labels) > 1 or len(indices) > 1:
         raise DataError(f"{csv}: the label or the number of the row has two columns", "remove one of them")
     pixels = [names[i] for i in others]
-    ways = {
-        tuple(spec.pixel_column.format(i).lower() for i in range(spec.pixels)): "",
-        tuple(spec.pixel_column.format(i + 1).lower() for i in range(spec.pixels)): "pixels counted from 1",
-        tuple(str(i) for i in range(spec.pixels)): "pixels named by numbers",
-        tuple(str(i + 1) for i in range(spec.pixels)): "pixels named by numbers",
-        tuple(
-            f"{y + 1}x{x + 1}" for y in range(spec.shape[0]) for x in range(spec.shape[1])
-        ): "pixels named 1x1",
-    }
-    if tuple(pixels) not in ways:
+    way = _way(pixels, spec.shape)
+    if way is None:
         raise refused
-    notes += [ways[tuple(pixels)]] if ways[tuple(pixels)] else []
+    if way != spec.pixel_column.format(0):
+        notes.append(f"pixels named {header[others[0]]}, …")
     if labels and header[labels[0]] != spec.label_column:
         notes.append(f"the label in the column {header[labels[0]]}")
     if labels and labels[0] > others[0]:
@@ -229,7 +289,10 @@ def _unnamed(
             f"replace the last {spec.class_count} columns by one with the number of the class",
         )
     if width != spec.pixels + 1:
-        raise DataError(f"{csv}: has no header, and {width:,} columns, expected {spec.pixels:,} or one more")
+        raise DataError(
+            f"{csv}: has no header, and {width:,} columns, expected {spec.pixels:,} or one more for a label",
+            f"remove the others, or write the header {spec.label_column},{spec.pixel_column.format(0)},…",
+        )
     # Corners of digits are empty; a label that is 0 in both rows is not told from them.
     first, last = ({_value(row[at]) for row in rows if len(row) == width} for at in (0, -1))
     if first != {0.0} and last == {0.0}:

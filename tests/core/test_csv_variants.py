@@ -69,12 +69,24 @@ CASES = {
     "column Label": lambda t: text(rename(t, "Label", "pixel{}".format)).encode(),
     "column class": lambda t: text(rename(t, "class", lambda i: f"pixel{i + 1}")).encode(),
     "pixels named 1x1": lambda t: text(rename(t, "label", lambda i: f"{i // 28 + 1}x{i % 28 + 1}")).encode(),
-    "named by numbers": lambda t: text(rename(t, "label", str)).encode(),
+    "pixels named 0": lambda t: text(rename(t, "label", str)).encode(),
+    "pixels named 0x0": lambda t: text(rename(t, "label", lambda i: f"{i // 28}x{i % 28}")).encode(),
+    "pixels named px1": lambda t: text(rename(t, "label", lambda i: f"px{i + 1}")).encode(),
+    "pixels named Pixel 0": lambda t: text(rename(t, "label", "Pixel {}".format)).encode(),
+    "bars": lambda t: text(t, "|").encode(),
+    "spaces between the columns": lambda t: text(t, " ").encode(),
+    "gzip, of semicolons": lambda t: gzip.compress(text(t, ";").encode()),
     "counts the rows": lambda t: text(number(t, "", 0)).encode(),
     "counts the rows, from 1": lambda t: text(number(t, "Id", 1)).encode(),
     "decimals": lambda t: text(map_values(t, lambda v: f"{v}.0")).encode(),
     "decimals, too": lambda t: text(map_values(t, lambda v: f"{int(v):.2e}", "{}.0".format)).encode(),
     "decimals of labels": lambda t: text(map_values(t, str, "{}.0".format)).encode(),
+    "multiplied by 255, and whole numbers": lambda t: text(
+        map_values(t, lambda v: f"{int(v) / 255:.6g}")
+    ).encode(),
+    "multiplied by 255, with decimal commas": lambda t: text(
+        map_values(t, lambda v: f"{int(v) / 255:.4f}".replace(".", ",")), ";"
+    ).encode(),
     "multiplied by 255": lambda t: text(map_values(t, lambda v: f"{int(v) / 255:.4f}")).encode(),
 }  # fmt: skip
 
@@ -161,6 +173,27 @@ REFUSED = {
         lambda t: text([["label", *line] for line in t[:1]] + [[line[0], *line] for line in t[1:]]),
         "has two columns; remove one",
     ),
+    "another column": (
+        lambda t: text(rename(t, "number", "pixel{}".format)),
+        "has a column 'number' beside the pixels, which may be the label; name it label, or remove it",
+    ),
+    "two more columns": (
+        lambda t: text([["5", *row] for row in t[1:]]),
+        "no header, and 786 columns, expected 784 or one more .*; remove the others, or write the header",
+    ),
+    "small pictures": (
+        lambda t: text([row[:65] for row in t]),
+        "65 columns, pictures of 8 × 8 pixels, it seems; scale them to 28 × 28",
+    ),
+    "colours": (
+        lambda t: text([[row[0], *row[1:] * 3] for row in t]),
+        "three for each pixel, it seems; convert the pictures to grey",
+    ),
+    "a web page": (
+        lambda _: "\n<!DOCTYPE html><title>Log in</title>",
+        "is a web page.*; log in and download",
+    ),
+    "a Parquet file": (lambda _: "PAR1\0\1", "is a Parquet file, expected a CSV file; save it as CSV"),
     "a cut row": (lambda t: text(t, ";")[:-800], r"row 6 .*values, expected 785"),
 }
 
