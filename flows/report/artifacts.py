@@ -47,7 +47,7 @@ def put_scorecard(card: Scorecard, pictures: Mapping[str, bytes]) -> str | None:
         made = create_markdown_artifact(
             card.markdown(embedded),
             key="scorecard",
-            description=f"{card.version.version}: {card.result.decision}",
+            description=f"{card.result.night}: {card.result.decision}",
         )
         if deployment.id is not None:
             return url_for("artifact", cast(UUID, made))  # synchronous here

@@ -2,12 +2,25 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.records import RunResult, VersionEntry
 
-PICTURES = {"hardest.png": "The hardest validation digits", "confusion.png": "Confusion"}
-"""Files of a version that a scorecard shows, with their titles."""
+PICTURES = {
+    "hardest.png": "The hardest held-out digits: label → prediction, probability of the label (0 to 1)",
+    "confusion.png": "Confusion: number of held-out digits by label (row) and prediction (column)",
+}
+"""Files of a version that a scorecard shows, with their captions."""
+STEPS = {
+    "start": "wait for machines of the GPU pool",
+    "download": "fetch the competition's files, unless they are here",
+    "read": "read the pictures",
+    "train": "fit the network or the members",
+    "publish": "export and store the version",
+    "predict": "predict the test file",
+    "submit": "post the predictions and wait for the score",
+}
+"""What the steps of a run do."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +120,22 @@ class Scorecard:
         rows = [f"| {name} | {_escaped(value)} |" for name, value in self.rows() if name != "seconds"]
         if self.submission is not None:
             rows.append(f"| on Kaggle | {self.submission.markdown} |")
-        rows.append(f"| manifest | {self.manifest.markdown} |")
-        steps = [f"| {step} | {spent:.1f} |" for step, spent in self.result.seconds.items()]
-        shown = [f"![{title}]({pictures[name]})\n" for name, title in PICTURES.items() if name in pictures]
+        rows.append(
+            f"| manifest | {replace(self.manifest, text=self.manifest.text.split('/')[-1]).markdown} |"
+        )
+        steps = [
+            f"| {step} | {STEPS.get(step, '')} | {spent:.1f} |" for step, spent in self.result.seconds.items()
+        ]
+        shown = [
+            f"**{title}**\n\n![{title}]({pictures[name]})\n"
+            for name, title in PICTURES.items()
+            if name in pictures
+        ]
         return "\n".join(
             [
                 f"# {self.title}: {self.result.decision}", "",
                 "| | |", "|---|---|", *rows, "",
-                "| step | seconds |", "|---|---:|", *steps, "",
+                "| step | what it does | seconds |", "|---|---|---:|", *steps, "",
                 *shown,
                 "To use this version:", "", "```", *self.commands(), "```", "",
             ]

@@ -11,7 +11,8 @@ from flows.records import (
     SubmissionResult,
     VersionEntry,
 )
-from flows.report.scorecard import Link, Scorecard
+from flows.report import result as result_module
+from flows.report.scorecard import PICTURES, STEPS, Link, Scorecard
 from flows.report.terminal import show
 
 RUN = RunKey(night="2026-11-23", model="convnet", preset="fast")
@@ -67,14 +68,21 @@ def test_without_a_decision_the_reason_says_why_nothing_was_submitted():
 
 
 def test_the_page_links_the_manifest_and_shows_the_pictures_that_there_are():
-    """The seconds have a table of their own."""
+    """Each picture has a visible caption; the seconds have a table that says what each step does."""
     page = card().markdown({"confusion.png": "confusion.png"})
 
     assert page.startswith("# Night 2026-11-23: rejected")
-    assert "| manifest | [s3://b/v.json](https://console) |" in page
-    assert "| train | 1.2 |" in page
-    assert "![Confusion](confusion.png)" in page
+    assert "| manifest | [v.json](https://console) |" in page  # a path would run out of Prefect's page
+    assert "s3://" not in page
+    assert "| train | fit the network or the members | 1.2 |" in page
+    caption = PICTURES["confusion.png"]
+    assert f"\n**{caption}**\n\n![{caption}](confusion.png)\n" in page
     assert "hardest.png" not in page
+
+
+def test_each_step_of_a_run_is_explained():
+    """`start 12.3` alone says nothing."""
+    assert tuple(STEPS) == result_module.STEPS
 
 
 def test_words_that_look_like_markup_stay_words(capsys):
