@@ -125,5 +125,5 @@ cloud-check: setup ## apply and destroy the Terraform code against moto
 	@$(BIN)/python -m infra.cloud_check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/infra/test_pools.py
 
-actions-check: setup ## run three nights of the GitHub workflow here
+actions-check: setup ## run nights of the GitHub workflow here
 	@$(BIN)/python -m infra.actions.check
