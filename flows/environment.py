@@ -13,6 +13,7 @@ from urllib.request import getproxies_environment
 
 from dotenv import dotenv_values
 
+from mnist_core.cores import cores, cpu_quota, limit_cores
 from mnist_core.errors import MnistError
 
 PREFIX = "MNIST_"
@@ -93,6 +94,21 @@ def bypass_proxy() -> None:
         known = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
         if "*" not in known:
             os.environ[name] = ",".join([*known, *(host for host in LOOPBACK if host not in known)])
+
+
+def limit_threads(most: int | None) -> None:
+    """Let this process, and those that it starts, use no more CPU threads than they may.
+
+    Without any limit OMP_NUM_THREADS stays unset: torch then counts cores without their second threads.
+
+    Args:
+        most: of the settings; None: affinity, the container's quota and OMP_NUM_THREADS alone decide.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    limits = [limit for limit in (most, int(given) if given.isdecimal() else None) if limit]
+    limit_cores(min(limits, default=None))
+    if limits or cpu_quota() is not None:
+        os.environ["OMP_NUM_THREADS"] = str(cores())
 
 
 def _set(name: str, value: str) -> None:

@@ -11,7 +11,14 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from flows.environment import OF_KUBERNETES, PREFIX, SettingsError, prepare_environment, project_folder
+from flows.environment import (
+    OF_KUBERNETES,
+    PREFIX,
+    SettingsError,
+    limit_threads,
+    prepare_environment,
+    project_folder,
+)
 from flows.kaggle.address import canonical_server
 from flows.store.open import ADDRESSES, check_address
 from mnist_core.models import base as models
@@ -87,6 +94,12 @@ class Settings(BaseSettings):
         json_schema_extra={"default": "by model and preset"},
     )
     device: str = Field("auto", description="Device to train on")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None,
+        description="Most CPU threads to use; affinity, the container's CPU quota and OMP_NUM_THREADS limit "
+        "them too",
+        json_schema_extra={"default": "as many as these allow"},
+    )
     floor: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
         description="Lowest held-out accuracy that may be submitted",
@@ -306,6 +319,7 @@ def read_settings(**overrides: Any) -> Settings:
     if problems:
         remedy = "" if faults else "docs/configuration.md lists all settings"
         raise SettingsError("; ".join(problems), remedy, names=list(faults))
+    limit_threads(settings.threads)
     return settings
 
 

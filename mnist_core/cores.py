@@ -1,12 +1,79 @@
-"""How many cores this process may use."""
+"""How many cores this process may use: affinity, the CPU quota of its container, and a limit that is set."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_limit: int | None = None
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use: those of its affinity, else the machine's."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of cores that this process may use, 1 or more.
+
+    The least of its affinity (else the machine's cores), its container's quota, and what `limit_cores` said.
+    """
+    machine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    bounds = (machine, None if quota is None else math.ceil(quota), _limit)
+    return max(1, min(bound for bound in bounds if bound is not None))
+
+
+def limit_cores(count: int | None) -> None:
+    """Use no more than `count` cores in this process; None: as many as it may."""
+    global _limit  # one number for the process, as torch's own number of threads is
+    _limit = count
+
+
+def limit_torch() -> None:
+    """Let torch use no more threads than there are cores for them: it knows no quota."""
+    import torch
+
+    if torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """Return how many cores' time the control groups of this process allow; None: they set no limit.
+
+    Both versions of Linux's control groups are read, in a container or not, and the groups above too.
+
+    Args:
+        root: the folder that has `proc` and `sys`.
+    """
+    found = [quota for folder in _groups(root) if (quota := _quota_of(folder)) is not None]
+    return min(found, default=None)
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Yield the folders of the groups of this process that may limit its CPU time, and those above them."""
+    mount = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except (OSError, ValueError):
+        return
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = Path(path.lstrip("/"))
+        # Version 2 lies in the mount itself, version 1 in a folder with the names of its controllers. In a
+        # container the path may be that of the host, which is not there: what is mounted is its own group.
+        for base in (mount / controllers, mount / "cpu") if controllers else (mount,):
+            yield from (base / part for part in (group, *group.parents))
+
+
+def _quota_of(group: Path) -> float | None:
+    """Return the quota of one group in cores; None if it has none."""
+    try:
+        if (limits := group / "cpu.max").exists():
+            quota, period = limits.read_text().split()
+        else:
+            quota = (group / "cpu.cfs_quota_us").read_text()
+            period = (group / "cpu.cfs_period_us").read_text()
+        cores = int(quota) / int(period)  # "max" is no number, -1 no limit
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+    return cores if cores > 0 else None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_core.cores import cores
+from mnist_core.cores import cores, limit_torch
 from mnist_core.errors import BundleError, DataError, MnistError
 from mnist_core.manifest import ONNX, WEIGHTS, Manifest, read_manifest, read_unchanged
 from mnist_core.models.base import find
@@ -139,6 +139,7 @@ def _run_network(
 ) -> NDArray[np.float32]:
     """Run the digits through a network in torch."""
     _check(pixels)
+    limit_torch()
     import torch
 
     batch_size = batch_size or 500

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from mnist_core.cores import limit_torch
 from mnist_core.digits import Digits
 from mnist_core.errors import ModelError
 from mnist_core.models.base import ModelKind, Recipe, find, kinds
@@ -57,6 +58,7 @@ def fit(
             these rows; pretrained weights do not exist, or cannot be fetched or opened; the teacher cannot
             teach this model; training diverged.
     """
+    limit_torch()
     kind = find(model)
     recipe = kind.recipe(preset, epochs)
     if member is not None:

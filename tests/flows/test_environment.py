@@ -14,6 +14,7 @@ from flows.environment import OF_KUBERNETES, bypass_proxy, prepare_environment
 from flows.parameters import NightlyParameters
 from flows.preflight import announcement
 from flows.settings import Settings, SettingsError, read_settings
+from mnist_core import cores
 
 ROOT = Path(environment.__file__).parents[1]
 OURS = ("MNIST_", "KAGGLE_", "AWS_", "PREFECT_", *environment.CERTIFICATES)
@@ -158,6 +159,34 @@ def test_loopback_is_never_reached_through_a_proxy():
 
     assert os.environ["NO_PROXY"] == "example.org,localhost,127.0.0.1,::1"
     assert os.environ["no_proxy"] == "127.0.0.1,localhost,::1"
+
+
+@pytest.mark.parametrize(
+    ("setting", "variable", "quota", "threads"),
+    [
+        (None, None, None, None),
+        (None, None, 2.0, "2"),
+        (None, "3", None, "3"),
+        ("1", "3", 2.0, "1"),
+        (None, "4,2", None, "4"),
+        (None, "all", 1.0, "1"),
+        ("9", None, None, "8"),
+    ],
+)
+def test_threads_follow_setting_variable_and_quota(monkeypatch, setting, variable, quota, threads):
+    """The least counts, for torch here and for the processes of a night; without a limit torch decides."""
+    monkeypatch.setattr(cores, "_limit", None)
+    monkeypatch.setattr(cores, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(environment, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    for name, value in (("MNIST_THREADS", setting), ("OMP_NUM_THREADS", variable)):
+        os.environ.pop(name, None)
+        os.environ |= {name: value} if value else {}
+
+    read_settings()
+
+    assert os.environ.get("OMP_NUM_THREADS") == threads
+    assert cores.cores() == int(threads or 8)
 
 
 def test_a_command_works_in_an_environment_as_people_have_it(here, seed_practice_home):

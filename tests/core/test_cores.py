@@ -1,0 +1,86 @@
+"""How many cores are used: affinity, quotas of both versions of control groups, and a limit."""
+
+import os
+
+import pytest
+import torch
+
+from mnist_core import cores as module
+from mnist_core.cores import cores, cpu_quota, limit_cores, limit_torch
+
+
+@pytest.fixture(autouse=True)
+def no_limit(monkeypatch):
+    """A process for which nobody has set a limit."""
+    monkeypatch.setattr(module, "_limit", None)
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "quota"),
+    [
+        ("0::/", {"cpu.max": "max 100000"}, None),
+        ("0::/", {"cpu.max": "200000 100000"}, 2.0),
+        ("0::/", {"cpu.max": "50000 100000"}, 0.5),
+        ("0::/", {"cpu.max": "nonsense"}, None),
+        ("0::/", {"cpu.max": "100000 0"}, None),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "300000 100000"}, 3.0),
+        ("0::/a/b", {"a/b/cpu.max": "150000 100000", "a/cpu.max": "300000 100000"}, 1.5),
+        ("0::/of/the/host", {"cpu.max": "400000 100000"}, 4.0),
+        ("4:cpu,cpuacct:/", {"cpu,cpuacct/cpu.cfs_quota_us": "-1"}, None),
+        ("4:cpu,cpuacct:/", {"cpu,cpuacct/cpu.cfs_quota_us": "250000"}, 2.5),
+        ("4:cpu,cpuacct:/docker/x", {"cpu/cpu.cfs_quota_us": "200000"}, 2.0),
+        ("4:cpu,cpuacct:/docker/x", {"cpu/docker/x/cpu.cfs_quota_us": "100000"}, 1.0),
+        ("2:cpuset:/x\n1:memory:/y", {"cpuset/x/cpu.cfs_quota_us": "100000"}, None),
+        ("1:cpu:/\n0::/", {"cpu/cpu.cfs_quota_us": "300000"}, 3.0),
+        ("", {}, None),
+        (None, {}, None),
+    ],
+)
+def test_the_quota_of_the_control_groups_is_found(tmp_path, groups, files, quota):
+    """Of version 1 or 2, of the group or one above it, in a container with its own view or the host's."""
+    if groups is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(f"{groups}\n")
+    for name, content in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{content}\n")
+        if name.endswith("quota_us"):
+            path.with_name("cpu.cfs_period_us").write_text("100000\n")
+
+    assert cpu_quota(tmp_path) == quota
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quota", "limit", "used"),
+    [
+        (8, None, None, 8),
+        (8, 2.0, None, 2),
+        (8, 2.5, None, 3),
+        (8, 0.2, None, 1),
+        (8, 4.0, 1, 1),
+        (2, 9, 9, 2),
+    ],
+)
+def test_the_least_of_affinity_quota_and_limit_counts(monkeypatch, affinity, quota, limit, used):
+    """A part of a core counts as one, so that no time of the quota is left."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(affinity)), raising=False)
+    monkeypatch.setattr(module, "cpu_quota", lambda: quota)
+    limit_cores(limit)
+
+    assert cores() == used
+
+
+def test_torch_gets_no_more_threads_than_cores(monkeypatch):
+    """On a machine of 64 cores with a quota of two, 64 threads would wait for each other."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(module, "cores", lambda: 2)
+    try:
+        torch.set_num_threads(4)
+        limit_torch()
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        limit_torch()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
