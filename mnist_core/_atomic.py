@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,7 +115,14 @@ def what_helps(error: OSError, setting: str) -> str:
         return f"free disk space there, or set {setting} to a folder on another disk"
     if error.errno in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):
         return f"set {setting} to a folder on a local disk: this file system cannot do what is needed"
-    return f"check that {setting} names a folder you can write to"
+    if error.errno in (errno.EACCES, errno.EPERM) and error.filename:
+        folder = Path(os.fsdecode(error.filename)).absolute()
+        while not os.path.isdir(folder):  # noqa: PTH112 (no error if it is unreadable)
+            folder = folder.parent
+        if folder != folder.parent and (owner := folder.stat().st_uid) != os.geteuid():
+            command = f'sudo chown -R "$(id -u)" {shlex.quote(str(folder))}'
+            return f"it belongs to user {owner} (`sudo make`?): {command}, or set {setting} to another folder"
+    return f"check that {setting} names a folder that you can write to"
 
 
 def _sync_folder(folder: Path) -> None:

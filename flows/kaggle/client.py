@@ -5,7 +5,9 @@ import importlib.metadata
 import importlib.util
 import io
 import logging
+import os
 import sys
+import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -218,9 +220,22 @@ def _import_kaggle() -> Any:
         stand_in.__path__ = list(spec.submodule_search_locations or [])
         vars(stand_in)["__version__"] = importlib.metadata.version("kaggle")
         sys.modules["kaggle"] = stand_in
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), _existing_config_folder():
         # Not `import … as`: once the package itself was imported, its `api` is an object, not the module.
         return importlib.import_module("kaggle.api.kaggle_api_extended")
+
+
+@contextlib.contextmanager
+def _existing_config_folder() -> Iterator[None]:
+    """Name a folder that exists as Kaggle's, whose module creates one in the user's home on import."""
+    if os.environ.get("KAGGLE_CONFIG_DIR"):
+        yield
+        return
+    os.environ["KAGGLE_CONFIG_DIR"] = tempfile.gettempdir()
+    try:
+        yield
+    finally:
+        del os.environ["KAGGLE_CONFIG_DIR"]
 
 
 def _report_progress(response: Any, progress: Progress) -> None:

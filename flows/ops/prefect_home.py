@@ -26,6 +26,7 @@ from flows.ops.daemon import without_credentials
 from flows.ops.processes import is_alive
 from flows.ops.server_settings import offer_login, temporary_server
 from flows.settings import Settings, SettingsError
+from mnist_core._atomic import what_helps
 
 log = logging.getLogger("mnist")
 PRINT_API = "from prefect.settings import Settings; print(Settings().api.url or '')"
@@ -65,7 +66,7 @@ def prepare_prefect(settings: Settings) -> None:
     except OSError as error:
         raise SettingsError(
             f"MNIST_HOME={settings.home}: {error.strerror}",
-            "set it to a folder that you can write to",
+            what_helps(error, "MNIST_HOME"),
         ) from None
     defaults = {
         "PREFECT_HOME": str(home / "prefect"),

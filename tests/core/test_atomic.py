@@ -1,6 +1,7 @@
 """The one atomic write."""
 
 import errno
+import os
 import stat
 import sys
 import threading
@@ -8,7 +9,7 @@ import threading
 import pytest
 
 from mnist_core import _atomic
-from mnist_core._atomic import atomic_write, write_many
+from mnist_core._atomic import atomic_write, what_helps, write_many
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -130,3 +131,16 @@ def test_many_small_files_are_written_through_one_part(tmp_path):
         "1": b"11",
         "2": b"2",
     }
+
+
+def test_another_users_folder_names_the_command_that_gives_it_to_this_one(tmp_path, monkeypatch):
+    """Such as root's, after `sudo make nightly`; one's own folder is another matter."""
+    (tmp_path / "of root").mkdir()
+    refused = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "of root" / "new" / "file"))
+
+    assert what_helps(refused, "MNIST_HOME") == "check that MNIST_HOME names a folder that you can write to"
+
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    assert f"""sudo chown -R "$(id -u)" '{tmp_path}/of root', or set MNIST_HOME""" in what_helps(
+        refused, "MNIST_HOME"
+    )

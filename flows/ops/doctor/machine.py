@@ -11,6 +11,7 @@ from flows.ops.prefect_home import create_writable
 from flows.settings import Settings
 from flows.store.folder import free_bytes
 from flows.store.open import open_store
+from mnist_core._atomic import what_helps
 
 CALL_S = 8.0
 """Longest time that a server may be silent, in seconds."""
@@ -51,7 +52,7 @@ def check_home(settings: Settings) -> Findings:
         free = free_bytes(home)
     except OSError as error:
         found = f"{home}: {error.strerror}"
-        yield Finding.failed("home", found, "set MNIST_HOME to a folder that you can write to")
+        yield Finding.failed("home", found, what_helps(error, "MNIST_HOME"))
         return
     found = f"{home}: {free / 1e9:.1f} GB free"
     if free < DISK_NEEDED:

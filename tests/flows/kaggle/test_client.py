@@ -69,6 +69,7 @@ def test_importing_kaggles_package_calls_nobody_and_leaves_the_terminal_alone(jo
     digest = started.competition.download().digest
     assert (done.stdout, done.stderr) == (f"{digest} open\n", "")
     assert asked == []
+    assert not (started.home / ".config").exists()  # the user's home may be read-only
 
 
 def test_a_status_that_is_not_known_is_an_error(job, monkeypatch):
