@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 .PHONY: help setup nightly test chaos fuzz check docs docs-reference bench bench-quick format lock lock-check ui \
 	ui-stop deployments e2e month image image-check cloud-check actions-check deploy clean test-pythons compose compose-down \
-	compose-backup compose-restore
+	compose-backup compose-restore compose-check
 .DEFAULT_GOAL := help
 
 ##@ To use it:
@@ -120,6 +120,9 @@ lock-check: setup ## resolve the lock for every Python and system
 
 image-check: setup ## run the built images, read-only and not as root
 	@$(BIN)/python -m infra.image_check $(ARGS)
+
+compose-check: setup ## start, break and restore `make compose`: 20 minutes
+	@$(BIN)/python -m infra.compose_check $(ARGS)
 
 cloud-check: setup ## apply and destroy the Terraform code against moto
 	@$(BIN)/python -m infra.cloud_check

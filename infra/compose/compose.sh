@@ -76,6 +76,12 @@ up() {
     for target in predict train; do
         docker image inspect "mnist-nightly:$target" >/dev/null 2>&1 || "$here/../image.sh" "$target"
     done
+    revision=$(git -C "$here" describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || true)
+    built=$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.revision"}}' \
+        mnist-nightly:predict)
+    if [ -n "$revision" ] && [ "$built" != "$revision" ]; then
+        say "the images are of $built, and this tree is $revision: make image compose"
+    fi
     compose up --detach --remove-orphans --quiet-pull
     wait_for_health
     say "Prefect UI: http://127.0.0.1:$(value=$(setting PORT); echo "${value:-4200}")"

