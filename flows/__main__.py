@@ -188,6 +188,15 @@ def site(
     _run_report("flows.site.build:site", as_json, folder)
 
 
+@app.command("open")
+def open_page(
+    ui: Annotated[bool, typer.Option("--ui", help="Show Prefect's UI that `make ui` started.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the newest report in the browser; without one, print where it is."""
+    _run_report("flows.ops.browser:open_page", as_json, ui)
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check what a nightly run needs, and name a remedy for each problem; submit nothing."""
@@ -304,11 +313,14 @@ def _run_change(
 
 
 def _print_record(record: Record, *, stderr: bool) -> None:
+    from rich.text import Text
+
     from flows.ops.terminal import show
     from flows.report.terminal import console
 
     for part in show(record):
-        console(stderr=stderr).print(part)
+        whole = isinstance(part, Text) and any(len(word) > 79 for word in part.plain.split())
+        console(stderr=stderr).print(part, soft_wrap=whole)  # a path in two pieces could not be copied
 
 
 def _show_record(make: Callable[[], Record], as_json: bool) -> None:

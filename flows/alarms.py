@@ -7,6 +7,7 @@ from flows.events import emit_champion_event
 from flows.policy import alarm, champions
 from flows.policy.alarm import Alarm
 from flows.records import ChampionEntry, Demotion
+from flows.report.ending import score_name
 from flows.run import RunContext
 from flows.submit import read_scores
 from mnist_core import submission
@@ -109,4 +110,5 @@ def _scored(run: RunContext, version: str) -> alarm.Scored | None:
     csv = run.registry.predictions(version)
     if csv is None:
         return None
-    return alarm.Scored(version, score.public_score, submission.read_csv(csv, run.data.spec))
+    labels = submission.read_csv(csv, run.data.spec)
+    return alarm.Scored(version, score.public_score, labels, score_name(run.registry.namespace))

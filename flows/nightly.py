@@ -278,6 +278,8 @@ def report_again(
     found = None if ended.submitted is None else check(run, ended.submitted)
     decision = ended.decision if found is None else Decision.FAILED
     reason = ended.reason if found is None else found.reason
+    if dry_run:
+        reason += " (decided before: this dry run changed nothing)"
     if is_scheduled() and not dry_run:  # a person ran it before; the next one is due a day from now
         _emit_end(run, ended.model_copy(update={"decision": decision, "reason": reason}))
     version = run.registry.version(ended.version)

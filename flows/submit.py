@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import lease
 from flows.caps import capped, left_s
+from flows.kaggle.address import described
 from flows.kaggle.errors import CompetitionError, NotFoundError, QuotaSpentError, SubmissionRefusedError
 from flows.kaggle.submissions import submission_token
 from flows.lease import Lease, LeaseLostError
@@ -198,7 +199,10 @@ def _post_with_lease(
             made = Submission(ref=known.ref, message=known.message, status=Status.PENDING)
         else:
             made = workspace.competition.submit_once(csv, version, acquired, day)
-        log.info("%s submission %d for %s", "posted" if made.posted else "found", made.ref, version)
+        log.info(
+            "%s submission %d for %s on %s",
+            "posted" if made.posted else "found", made.ref, version, described(workspace.competition.server),
+        )  # fmt: skip
         _record_submission(workspace, version, token, made, acquired)
     except LeaseLostError:
         if acquired.sent:

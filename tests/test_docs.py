@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import subprocess
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,19 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 
 from flows.__main__ import app as flows_app
-from flows.records import Decision, LeaseState, RunResult, Status
+from flows.parameters import NightlyParameters
+from flows.preflight import announcement
+from flows.records import (
+    ChampionResult,
+    Decision,
+    LeaseState,
+    RunKey,
+    RunResult,
+    Status,
+    SubmissionResult,
+    VersionEntry,
+)
+from flows.report.scorecard import Link, Scorecard
 from flows.settings import PREFIX, Settings
 from infra.practice.__main__ import app as practice_app
 from infra.practice.faults import KINDS
@@ -73,6 +86,39 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
 
     assert (tmp_path / "submission.csv").read_text().count("\n") == 28_001
     assert (tmp_path / "bundle" / "manifest.json").exists()
+
+
+NIGHT = RunKey(night="2026-11-28", model="convnet", preset="fast")
+VERSION = "2026-11-28-convnet-b8da5f94"
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/quickstart.md"])
+def test_the_night_that_a_newcomer_sees_is_what_is_printed(document):
+    """The first line, and the scorecard, are those that the code makes of the same facts."""
+    seconds = {"download": 2.9, "read": 0.2, "train": 9.0, "publish": 2.4, "predict": 0.7, "submit": 2.1}
+    reason = "validation accuracy 0.9937 reaches the floor 0.9900, and there is no champion"
+    card = Scorecard(
+        result=RunResult(
+            night=NIGHT.night, version=VERSION, decision=Decision.PROMOTED, reason=reason, seconds=seconds,
+            submission=SubmissionResult(
+                ref=40000001, status=Status.COMPLETE, public_score=0.9945, posted=True
+            ),
+            champion=ChampionResult(version=VERSION, valid_accuracy=0.9937, public_score=0.9945),
+        ),
+        version=VersionEntry(
+            version=VERSION, run=NIGHT, objects={}, model="convnet", night=NIGHT.night, preset="fast",
+            seed=319918801, valid_rows=8400, valid_accuracy=0.9937, valid_interval=(0.9918, 0.9952),
+        ),
+        namespace="practice/digit-recognizer/5170f6847170799c",
+        manifest=Link(""),
+    )  # fmt: skip
+    shown = DOCS[document].splitlines()
+
+    rows = [f" {name:19}  {value}" for name, value in card.rows()]
+    assert [row for row in rows if row not in shown] == []
+    first = announcement(NightlyParameters(night=NIGHT.night), Settings(), date(2026, 11, 28))
+    (line,) = (line for line in shown if line.startswith("03:04:22 "))
+    assert first.startswith(line.removeprefix("03:04:22 ").removesuffix(" …"))
 
 
 # Commands
@@ -252,7 +298,7 @@ def test_a_link_of_the_readme_leads_somewhere(link):
 
     assert (ROOT / path).exists()
     if anchor:
-        assert anchor in map(slug, re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.M))
+        assert anchor in map(slug, re.findall(r"^#+ (.+)$", (ROOT / (path or "README.md")).read_text(), re.M))
 
 
 @pytest.mark.parametrize(

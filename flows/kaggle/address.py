@@ -67,3 +67,8 @@ def _is_host(host: str) -> bool:
         return bool(_HOST.fullmatch(host)) or ipaddress.IPv6Address(host).scope_id is None
     except ValueError:
         return False
+
+
+def described(server: str) -> str:
+    """Return how a sentence calls a server, of its name as in `server_name`."""
+    return {"kaggle": "kaggle.com", PRACTICE: "the practice server"}.get(server, server)

@@ -196,6 +196,6 @@ def _night(registry: Registry, entry: NightEntry) -> NightSummary:
         version=entry.version,
         valid_accuracy=entry.valid_accuracy,
         decision=entry.decision,
-        reason=demotion.reason if demotion else entry.reason,
+        reason=f"demoted later: {demotion.reason}" if demotion else entry.reason,
         public_score=score.public_score if score else None,
     )

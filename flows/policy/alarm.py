@@ -30,11 +30,13 @@ class Scored:
     Attributes:
         public_score: share of the test rows that are right, 0..1.
         labels: int64 (rows of the test file,), its predictions.
+        called: what the score is called: `practice score` if it is not kaggle.com's.
     """
 
     version: str
     public_score: float
     labels: NDArray[np.int64]
+    called: str = "public score"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def find_alarm(champion: Scored, before: Scored) -> Alarm | None:
     return Alarm(
         champion.version,
         before.version,
-        f"public score {champion.public_score:.5f} of {champion.version} is more than {bound:.5f} below "
+        f"{champion.called} {champion.public_score:.5f} of {champion.version} is more than {bound:.5f} below "
         f"{before.public_score:.5f} of champion {before.version} (they differ on {differ} rows); "
         f"{champion.version} is no longer champion and is not promoted again",
     )
@@ -99,8 +101,8 @@ def find_held_out_alarm(
     if not champion.public_score < accuracy - bound:
         return None
     facts = (
-        f"public score {champion.public_score:.5f} of {champion.version} is more than {bound:.5f} below its "
-        f"accuracy {accuracy:.5f} on {rows} held-out rows; it is not promoted again"
+        f"{champion.called} {champion.public_score:.5f} of {champion.version} is more than {bound:.5f} below "
+        f"its accuracy {accuracy:.5f} on {rows:,} held-out rows; it is not promoted again"
     )
     found = Alarm(champion.version, fallback, facts)
     after = champion_after(found, current)

@@ -7,8 +7,11 @@ from pathlib import Path
 from flows.ownership import claim_home
 from flows.records import RunKey
 from flows.registry import Registry
+from flows.report import page
 from flows.report.scorecard import PICTURES, Scorecard
 
+PAGE = "report.html"
+"""The report's page: one file, without links to others."""
 NIGHT = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -25,8 +28,20 @@ def write(registry: Registry, run: RunKey, card: Scorecard, home: Path) -> Path:
     csv = registry.predictions(version)
     if csv is not None:
         (folder / "submission.csv").write_bytes(csv)
+    pictures = {name: (folder / name).read_bytes() for name in PICTURES if (folder / name).exists()}
+    (folder / PAGE).write_text(page.html(card, pictures), encoding="utf-8")
     (folder / "scorecard.md").write_text(card.markdown({name: name for name in PICTURES}))
     return folder
+
+
+def newest(home: Path) -> Path | None:
+    """Return the page of the latest night's last attempt; None if there is no report."""
+    pages = [path for path in (home / "reports").glob(f"*/*/*/{PAGE}") if NIGHT.fullmatch(_night_of(path))]
+    return max(pages, key=lambda path: (_night_of(path), path.stat().st_mtime), default=None)
+
+
+def _night_of(page: Path) -> str:
+    return page.parents[2].name
 
 
 def delete_old(home: Path, keep: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.records import Decision
+from flows.report.ending import score_name
 
 LAST = 90
 """Nights that are drawn."""
@@ -16,11 +17,11 @@ BLUE, ORANGE, RED, GREY, PALE = "#2a6fbb", "#d9822b", "#c23030", "#8a9ba8", "#e1
 PAPER = "white"
 LEGEND = (
     ("● validation accuracy", BLUE, 150),
-    ("● public score", ORANGE, 110),
+    ("● {score}", ORANGE, 120),
     ("★ champion", GREY, 90),
     ("✕ champion demoted", RED, 130),
 )
-"""What the signs mean, with their colours, and how many pixels each takes."""
+"""What the signs mean, with their colours, and how many pixels each takes; `{score}` is a score's name."""
 
 SERVERS = {"kaggle": "kaggle.com", "practice": "the practice server"}
 """What a server is called, by its name in a namespace; another one by its host."""
@@ -51,7 +52,8 @@ class Entry:
 def markdown(entries: Sequence[Entry], namespace: str) -> str:
     """Return the history as a page: the drawing, and a table of the latest nights, the newest first."""
     server, competition, data = namespace.split("/")
-    picture = base64.b64encode(draw(entries).encode()).decode()
+    score = score_name(namespace)
+    picture = base64.b64encode(draw(entries, score=score).encode()).decode()
     rows = [
         f"| {_unbroken(entry.night)} | {entry.version} "
         f"| {_text_of(entry.valid, 4)} | {_text_of(entry.public, 5)} | {_end_of(entry)} |"
@@ -65,7 +67,7 @@ def markdown(entries: Sequence[Entry], namespace: str) -> str:
             "",
             f"![history](data:image/svg+xml;base64,{picture})",
             "",
-            "| night | version | validation accuracy (95 %) | public score (95 %) | end |",
+            f"| night | version | validation accuracy (95 %) | {score} (95 %) | end |",
             "|---|---|---|---|---|",
             *rows,
         ]
@@ -89,19 +91,20 @@ def _end_of(entry: Entry) -> str:
     return f"{entry.decision} {status}".strip()
 
 
-def draw(entries: Sequence[Entry], width: int = WIDTH) -> str:
+def draw(entries: Sequence[Entry], width: int = WIDTH, score: str = "public score") -> str:
     """Return the history as an SVG picture: two lines with their intervals, champions and demotions.
 
     Args:
         entries: the nights.
         width: of the picture in pixels, as against its letters of 12 pixels.
+        score: what a score is called.
     """
     scale = _Scale.of(entries, width)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{HEIGHT}" fill="{PAPER}"/>',
-        *_draw_legend(width),
+        *_draw_legend(width, score),
         *_draw_grid(entries, scale),
         *_draw_curve([entry.valid for entry in entries], scale, BLUE, -2),
         *_draw_curve([entry.public for entry in entries], scale, ORANGE, 2),
@@ -148,14 +151,14 @@ class _Scale:
         return TOP + (HEIGHT - TOP - BOTTOM) * share
 
 
-def _draw_legend(width: int) -> list[str]:
+def _draw_legend(width: int, score: str) -> list[str]:
     """Draw what the signs mean, in one line if the picture is wide enough, else in two."""
     one_line = LEFT + sum(taken for _, _, taken in LEGEND) <= width
     parts, x, y = [], LEFT, 22 if one_line else 13
     for text, colour, taken in LEGEND:
         if x + taken > width:
             x, y = LEFT, y + 18
-        parts.append(_text(x, y, text, colour))
+        parts.append(_text(x, y, text.format(score=score), colour))
         x += taken
     return parts
 

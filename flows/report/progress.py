@@ -8,7 +8,7 @@ from typing import cast
 from uuid import UUID
 
 from flows.report.artifacts import best_effort
-from flows.report.terminal import console
+from flows.report.terminal import console, is_quiet
 from mnist_core.progress import Progress
 from mnist_core.terminal import progress_bar
 
@@ -98,7 +98,7 @@ def _progress_artifact(title: str) -> Iterator[Progress]:
 
 @contextmanager
 def _bar(title: str) -> Iterator[Progress]:
-    if not log.isEnabledFor(logging.INFO):
+    if is_quiet():
         yield lambda _done, _total, _note: None
         return
     if not console().is_terminal:

@@ -114,6 +114,7 @@ def read_scorecard(registry: Registry, result: RunResult, version: VersionEntry)
     return Scorecard(
         result=result,
         version=version,
+        namespace=registry.namespace,
         manifest=Link(
             registry.location("versions", version.version), registry.console_url("versions", version.version)
         ),

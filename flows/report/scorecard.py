@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from flows.records import RunResult, VersionEntry
+from flows.report.ending import score_name
 
 PICTURES = {
     "hardest.png": "The hardest held-out digits: label → prediction, probability of the label (0 to 1)",
@@ -48,12 +49,14 @@ class Scorecard:
     Attributes:
         result: of the command.
         version: the version that the result is about.
+        namespace: of the registry; it names the server that gave the score.
         manifest: where its entry is stored.
         submission: where its submission is listed; None if that is not a web page.
     """
 
     result: RunResult
     version: VersionEntry
+    namespace: str
     manifest: Link
     submission: Link | None = None
 
@@ -77,14 +80,19 @@ class Scorecard:
             rows.append(("members agree on", share))
         accuracy = f"{version.valid_accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f}"
         rows.append(("validation accuracy", f"{accuracy} ({version.valid_rows:,} held-out rows)"))
-        rows.append(("public score", self._public_score()))
+        rows.append((score_name(self.namespace), self._score()))
         if self.result.decision:
             rows.append(("decision", f"{self.result.decision}: {self.result.reason}"))
         if self.result.champion:
             rows.append(("champion", self._champion()))
-        seconds = (f"{step} {spent:.1f}" for step, spent in self.result.seconds.items())
-        rows.append(("seconds", ", ".join(seconds)))
+        steps = ", ".join(f"{step} {spent:,.1f}" for step, spent in self.result.seconds.items())
+        rows.append(("seconds", f"{self.seconds:,.1f} in all steps: {steps}"))
         return rows
+
+    @property
+    def seconds(self) -> float:
+        """What all steps took together."""
+        return sum(self.result.seconds.values())
 
     def commands(self, python: str = "python") -> list[str]:
         """Return the commands that export the version and use it, with this Python."""
@@ -96,20 +104,28 @@ class Scorecard:
             f"{python} -m mnist_core predict {folder} my-digit.png",
         ]
 
-    def _public_score(self) -> str:
+    def _score(self) -> str:
         made = self.result.submission
         if made is None:  # why not is its decision's reason, if it has one
             return "not submitted" if self.result.decision else f"not submitted: {self.result.reason}"
         score = "not known yet" if made.public_score is None else f"{made.public_score:.5f}"
+        if not self.namespace.startswith("kaggle/"):
+            score += "; not submitted to kaggle.com"
         return f"{score} (submission {made.ref}, {'posted now' if made.posted else 'posted before'})"
 
     def _champion(self) -> str:
         champion = self.result.champion
         if champion is None:
             return "none"
-        accuracy = "–" if champion.valid_accuracy is None else f"{champion.valid_accuracy:.4f}"
-        score = "no score" if champion.public_score is None else f"{champion.public_score:.5f}"
-        return f"{champion.version} ({accuracy}, {score})"
+        facts = [
+            "no validation accuracy"
+            if champion.valid_accuracy is None
+            else f"validation accuracy {champion.valid_accuracy:.4f}",
+            f"no {score_name(self.namespace)}"
+            if champion.public_score is None
+            else f"{score_name(self.namespace)} {champion.public_score:.5f}",
+        ]
+        return f"{champion.version} ({', '.join(facts)})"
 
     def markdown(self, pictures: Mapping[str, str]) -> str:
         """Return the scorecard as a page.
@@ -124,8 +140,9 @@ class Scorecard:
             f"| manifest | {replace(self.manifest, text=self.manifest.text.split('/')[-1]).markdown} |"
         )
         steps = [
-            f"| {step} | {STEPS.get(step, '')} | {spent:.1f} |" for step, spent in self.result.seconds.items()
+            f"| {step} | {STEPS.get(step, '')} | {spent:,.1f} |" for step, spent in self.result.seconds.items()
         ]
+        steps.append(f"| all steps | | {self.seconds:,.1f} |")
         shown = [
             f"**{title}**\n\n![{title}]({pictures[name]})\n"
             for name, title in PICTURES.items()

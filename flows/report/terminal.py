@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -45,6 +46,11 @@ def log_to_terminal(level: int = logging.INFO) -> None:
     silence_torch()
 
 
+def is_quiet() -> bool:
+    """Return whether only warnings and errors are wanted."""
+    return log.level > logging.INFO
+
+
 def log_to_prefect() -> None:
     """Let the job's own log lines through, unless the command line has set how many are wanted.
 
@@ -63,7 +69,7 @@ def show(card: Scorecard, folder: Path | None = None) -> None:
     """
     from prefect.runtime import deployment
 
-    if deployment.id is not None or not log.isEnabledFor(logging.INFO):
+    if deployment.id is not None or is_quiet():
         return
     table = Table(title=card.title, title_justify="left", show_header=False, box=None)
     table.add_column(style="bold")
@@ -74,6 +80,13 @@ def show(card: Scorecard, folder: Path | None = None) -> None:
         table.add_row("report", Text(str(folder)))
     console().print()
     console().print(table)
-    console().print("\nTo use this version:")
-    for command in card.commands(os.path.relpath(sys.executable)):
+    python = os.path.relpath(sys.executable)
+    if folder is not None:
+        _print_commands("To see the report in a browser:", [f"{python} -m flows open"])
+    _print_commands("To use this version:", card.commands(python))
+
+
+def _print_commands(title: str, commands: Sequence[str]) -> None:
+    console().print(f"\n{title}")
+    for command in commands:
         console().print(Text(f"  {command}"), soft_wrap=True)  # a broken line could not be copied

@@ -37,8 +37,8 @@ def render(facts: SiteFacts, drawing: Drawing | None = None) -> dict[str, bytes]
     files = {
         "index.html": page(
             "index.html",
-            wide=history.draw(entries),
-            narrow=history.draw(entries[-NARROW_NIGHTS:], NARROW),
+            wide=history.draw(entries, score=facts.score),
+            narrow=history.draw(entries[-NARROW_NIGHTS:], NARROW, facts.score),
             narrow_nights=min(NARROW_NIGHTS, len(entries)),
         ),
         "model.html": page("model.html"),

@@ -36,7 +36,7 @@ def test_a_score_far_below_the_champions_demotes_the_version(job):
     bad = publish_bad(started, "2026-11-24", good.version)
 
     for posted in (True, False):
-        with pytest.raises(AlarmError, match=f"alarm: public score .* of {bad} .*{WRONG} rows") as caught:
+        with pytest.raises(AlarmError, match=f"alarm: practice score .* of {bad} .*{WRONG} rows") as caught:
             nightly("2026-11-24")
         assert caught.value.result.decision == "failed"
         assert caught.value.result.submission.posted is posted

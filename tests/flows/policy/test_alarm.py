@@ -89,7 +89,7 @@ def test_a_score_contradicts_the_held_out_accuracy(score, accuracy, rows, alarm)
     assert (found is not None) is alarm
     if found is not None:
         assert (found.version, found.fallback) == ("first", None)
-        assert f"on {rows} held-out rows" in found.reason
+        assert f"on {rows:,} held-out rows" in found.reason
         assert "no champion until the next promotion" in found.reason
 
 

@@ -12,13 +12,14 @@ from flows.records import (
     VersionEntry,
 )
 from flows.report import result as result_module
+from flows.report.page import html
 from flows.report.scorecard import PICTURES, STEPS, Link, Scorecard
 from flows.report.terminal import show
 
 RUN = RunKey(night="2026-11-23", model="convnet", preset="fast")
 
 
-def card(*, submission=None, decision=Decision.REJECTED, **facts):
+def card(*, submission=None, decision=Decision.REJECTED, namespace="kaggle/c/d", **facts):
     """The scorecard of a version."""
     version = VersionEntry(
         version="v", run=RUN, objects={}, model="convnet", night=RUN.night, preset="fast", seed=7,
@@ -28,7 +29,8 @@ def card(*, submission=None, decision=Decision.REJECTED, **facts):
         night=RUN.night, version="v", decision=decision, reason="why", submission=submission,
         champion=ChampionResult(version="c", valid_accuracy=None, public_score=None), seconds={"train": 1.25},
     )  # fmt: skip
-    return Scorecard(result=result, version=version, manifest=Link("s3://b/v.json", "https://console"))
+    manifest = Link("s3://b/v.json", "https://console")
+    return Scorecard(result=result, version=version, namespace=namespace, manifest=manifest)
 
 
 def test_the_rows_of_a_single_network():
@@ -39,8 +41,8 @@ def test_the_rows_of_a_single_network():
     assert rows["validation accuracy"] == "0.9912, 95 % interval 0.9890 to 0.9930 (8,400 held-out rows)"
     assert rows["public score"] == "not submitted"
     assert rows["decision"] == "rejected: why"
-    assert rows["champion"] == "c (–, no score)"
-    assert rows["seconds"] == "train 1.2"
+    assert rows["champion"] == "c (no validation accuracy, no public score)"
+    assert rows["seconds"] == "1.2 in all steps: train 1.2"
     assert "members" not in rows
 
 
@@ -62,6 +64,45 @@ def test_a_submission_shows_its_score_and_who_posted_it():
     assert shown == ["not known yet (submission 5, posted now)", "0.99000 (submission 5, posted before)"]
 
 
+def test_a_practice_score_is_called_so(capsys):
+    """In the rows, on both pages and on the terminal, each with the words that kaggle.com has not seen it."""
+    made = SubmissionResult(ref=5, status=Status.COMPLETE, public_score=0.99478, posted=True)
+    scorecard = card(submission=made, namespace="practice/c/d")
+    champion = ChampionResult(version="c", valid_accuracy=0.99, public_score=0.99478)
+    scorecard = replace(scorecard, result=scorecard.result.model_copy(update={"champion": champion}))
+
+    rows = dict(scorecard.rows())
+    show(scorecard)
+    terminal = capsys.readouterr().err
+
+    assert "public score" not in rows
+    assert rows["practice score"] == "0.99478; not submitted to kaggle.com (submission 5, posted now)"
+    assert rows["champion"] == "c (validation accuracy 0.9900, practice score 0.99478)"
+    for text in (terminal, scorecard.markdown({}), html(scorecard, {})):
+        assert "0.99478; not submitted to kaggle.com" in text
+        assert text.count("practice score") == 2
+        assert "public score" not in text
+
+
+def test_the_page_of_html_needs_no_other_file():
+    """Pictures lie in it, each with what it shows; markup in words stays words; the steps have a sum."""
+    scorecard = card()
+    said = "<script>alert(1)</script>"
+    scorecard = replace(
+        scorecard, result=scorecard.result.model_copy(update={"reason": said, "seconds": {"a": 1000, "b": 2}})
+    )
+
+    page = html(scorecard, {"confusion.png": b"a picture"})
+
+    assert said not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<img") == 1
+    assert 'src="data:image/png;base64,' in page
+    assert f"{PICTURES['confusion.png']}</figcaption>" in page
+    assert '<td class="number">1,002.0 s</td>' in page
+    assert "http" not in page
+
+
 def test_without_a_decision_the_reason_says_why_nothing_was_submitted():
     """As of `submit` on a day without a submission left."""
     assert dict(card(decision=None).rows())["public score"] == "not submitted: why"
@@ -75,6 +116,7 @@ def test_the_page_links_the_manifest_and_shows_the_pictures_that_there_are():
     assert "| manifest | [v.json](https://console) |" in page  # a path would run out of Prefect's page
     assert "s3://" not in page
     assert "| train | fit the network or the members | 1.2 |" in page
+    assert "| all steps | | 1.2 |" in page
     caption = PICTURES["confusion.png"]
     assert f"\n**{caption}**\n\n![{caption}](confusion.png)\n" in page
     assert "hardest.png" not in page
