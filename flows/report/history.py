@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flows.kaggle.address import described
 from flows.records import Decision
 from flows.report.ending import score_name
 
@@ -22,9 +23,6 @@ LEGEND = (
     ("✕ champion demoted", RED, 130),
 )
 """What the signs mean, with their colours, and how many pixels each takes; `{score}` is a score's name."""
-
-SERVERS = {"kaggle": "kaggle.com", "practice": "the practice server"}
-"""What a server is called, by its name in a namespace; another one by its host."""
 
 Interval = tuple[float, float, float]
 """A value with the lower and upper end of its 95 % interval."""
@@ -63,7 +61,7 @@ def markdown(entries: Sequence[Entry], namespace: str) -> str:
         [
             f"# {len(entries)} {'night' if len(entries) == 1 else 'nights'} of {competition}",
             "",
-            f"On {SERVERS.get(server, server)}, with the data {data[:12]}.",
+            f"On {described(server)}, with the data {data[:12]}.",
             "",
             f"![history](data:image/svg+xml;base64,{picture})",
             "",
