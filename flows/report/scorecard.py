@@ -140,7 +140,8 @@ class Scorecard:
             f"| manifest | {replace(self.manifest, text=self.manifest.text.split('/')[-1]).markdown} |"
         )
         steps = [
-            f"| {step} | {STEPS.get(step, '')} | {spent:,.1f} |" for step, spent in self.result.seconds.items()
+            f"| {step} | {STEPS.get(step, '')} | {spent:,.1f} |"
+            for step, spent in self.result.seconds.items()
         ]
         steps.append(f"| all steps | | {self.seconds:,.1f} |")
         shown = [
