@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -294,3 +295,16 @@ def test_a_system_without_wheels_is_refused_at_once(system, refused):
         return
     with pytest.raises(MnistError, match=refused):
         environment.check_system(*system)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_uvs_progress_is_shown_on_a_terminal(empty, monkeypatch, terminal):
+    """A log file gets the lines that say how much is downloaded, and no bars."""
+    ran = []
+    monkeypatch.setattr(environment, "run", lambda command, *_, **__: ran.append(command))
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: terminal))
+
+    environment.install(UV, empty, Build.CUDA, fall_back=False)
+
+    assert len(ran) == 2
+    assert all(("--quiet" in command) is not terminal for command in ran)

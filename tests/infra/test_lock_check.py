@@ -1,5 +1,7 @@
 """`make lock-check` with a stand-in for the package index."""
 
+import os
+
 from infra import lock_check
 from tests.package_index import Index
 
@@ -9,6 +11,8 @@ def test_a_lock_without_a_wheel_for_a_system_is_reported(tmp_path, monkeypatch):
     index = Index(tmp_path / "index")
     index.add("fast", "1", tag="cp313-cp313-manylinux_2_28_x86_64")
     index.add("apple", "1", tag="cp313-cp313-macosx_14_0_arm64")
+    for name in [name for name in os.environ if name.startswith("UV_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     lock = tmp_path / "some.lock"
