@@ -142,6 +142,8 @@ def save(repository: Path, folder: Path) -> int:
     tip = _restored_commit(repository)
     restored = _read_commit(repository, tip)
     ours = _read_folder(repository, folder)
+    if not ours and tip is None:
+        return 0  # a first night that did not begin
     merged = Merged(dict(ours), [])
     for _ in range(PUSHES):
         commit = _write_commit(repository, merged.objects)

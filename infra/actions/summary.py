@@ -25,8 +25,15 @@ def summary(reports: Path, log: Path) -> str:
 
 
 def _without_pictures(card: str) -> str:
-    """Return a scorecard without its pictures: the page cannot show files of the runner."""
-    return "\n".join(line for line in card.splitlines() if not line.startswith("![")) + "\n"
+    """Return a scorecard without its pictures and their captions: a page shows no files of the runner."""
+    parts = card.rstrip("\n").split("\n\n")
+    following = [*parts[1:], ""]
+    kept = [
+        part
+        for part, after in zip(parts, following, strict=True)
+        if not part.startswith("![") and not (part.startswith("**") and after.startswith("!["))
+    ]
+    return "\n\n".join(kept) + "\n"
 
 
 if __name__ == "__main__":

@@ -169,12 +169,15 @@ def test_expressions_have_the_values_that_github_gives_them(expression, value):
 
 
 def test_the_summary_is_the_scorecard_without_its_pictures(tmp_path):
-    """The run's page shows the scorecard; pictures stay out, since they lie on the runner."""
+    """The run's page shows the scorecard; pictures and captions stay out, since they lie on the runner."""
     card = tmp_path / "reports/2026-11-28/convnet-fast/000001/scorecard.md"
     card.parent.mkdir(parents=True)
-    card.write_text("# Night 2026-11-28: promoted\n\n![The hardest](hardest.png)\n")
+    card.write_text(
+        "# Night: promoted\n\n**Hardest**\n\n![Hardest](hardest.png)\n\n**Use** it:\n\n```\na\n\nb\n```\n"
+    )
 
-    assert summary(tmp_path / "reports", tmp_path / "night.log") == "# Night 2026-11-28: promoted\n\n"
+    expected = "# Night: promoted\n\n**Use** it:\n\n```\na\n\nb\n```\n"
+    assert summary(tmp_path / "reports", tmp_path / "night.log") == expected
 
 
 def test_the_summary_of_a_night_without_a_scorecard_is_the_end_of_its_log(tmp_path):

@@ -97,6 +97,12 @@ def test_a_file_that_was_left_incomplete_is_not_saved(origin):
     assert runner.save() == 1
 
 
+def test_a_first_night_that_did_not_begin_makes_no_branch(origin):
+    """Nothing is pushed if there is nothing to save, so that the next night begins as the first one."""
+    assert Runner(origin, "runner").save() == 0
+    assert "store" not in git(origin, "branch", "--list")
+
+
 def test_a_competing_push_is_merged(origin):
     """If another run pushed since the restore, both runs' new objects are in the branch."""
     ours, theirs = Runner(origin, "ours"), Runner(origin, "theirs")
