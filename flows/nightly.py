@@ -13,7 +13,7 @@ from flows.alarms import Checks, check_score, check_scores, known_alarm, preview
 from flows.caps import capped
 from flows.contest import Contest, challenge_champion
 from flows.events import emit_champion_event, emit_night_event
-from flows.kaggle.errors import SubmissionRefusedError, SubmissionUnknownError
+from flows.kaggle.errors import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
 from flows.nights import NIGHTS
 from flows.ops.schedule import name_next_nights, newer_night, skipped
 from flows.parameters import NightlyParameters, takes
@@ -102,6 +102,7 @@ class Outcome:
         submitted: the version whose predictions were posted, or would have been.
         posted: whether this run posted its own version.
         alarm: about the version that was submitted.
+        rank: the team's place on the leaderboard after that.
     """
 
     version: VersionEntry
@@ -110,6 +111,7 @@ class Outcome:
     submitted: str | None = None
     posted: bool = False
     alarm: Alarm | None = None
+    rank: int | None = None
 
 
 def submit_winner(run: RunContext, contest: Contest) -> Outcome:
@@ -139,10 +141,22 @@ def submit_winner(run: RunContext, contest: Contest) -> Outcome:
         record(run, failed, contest.verdict.rule)
         raise
     outcome = _after_submission(outcome, chosen, made, again=again)
-    found = None if outcome.submitted is None else check_score(run, outcome.submitted)
+    if outcome.submitted is None:
+        return outcome
+    found = check_score(run, outcome.submitted)
+    outcome = replace(outcome, rank=_rank(run))
     if found is None:
         return outcome
     return replace(outcome, decision=Decision.FAILED, reason=found.reason, alarm=found)
+
+
+def _rank(run: RunContext) -> int | None:
+    """Return the team's place on the leaderboard; None if it is not to be had now."""
+    try:
+        return run.competition.rank()
+    except CompetitionError as error:
+        log.info("the place on the leaderboard is not known: %s", error)
+        return None
 
 
 def _is_due_again(run: RunContext, champion: str | None) -> bool:
@@ -192,6 +206,7 @@ def record(run: RunContext, outcome: Outcome, rule: Rule) -> None:
         alarm=outcome.alarm is not None,
         seconds=run.seconds,
         at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        rank=outcome.rank,
         rejections=rejections_after(registry.nights(NIGHTS), run.key.night, outcome.decision),
     )
     registry.end_night(ended)
@@ -229,10 +244,10 @@ def report(run: RunContext, outcome: Outcome, alarms: Sequence[Alarm] = ()) -> R
         seconds=run.seconds,
         posted=outcome.posted,
     )
-    card = read_scorecard(run.registry, result, outcome.version)
+    card = read_scorecard(run.registry, result, outcome.version, run.settings.prices, rank=outcome.rank)
     written = _write_report(run, card)
     pictures = {name: run.registry.file(outcome.version, name) for name in PICTURES}
-    put_history(read_history(run.registry), run.registry.namespace)
+    put_history(read_history(run.registry, prices=run.settings.prices), run.registry.namespace)
     page = put_scorecard(card, {name: content for name, content in pictures.items() if content is not None})
     show(card, written)
     if page is not None:
@@ -285,7 +300,7 @@ def report_again(
     version = run.registry.version(ended.version)
     if version is not None:
         again = replace(run, seconds=dict(ended.seconds))
-        return report(again, Outcome(version, decision, reason, alarm=found), alarms)
+        return report(again, Outcome(version, decision, reason, alarm=found, rank=ended.rank), alarms)
     log.info("%s was pruned; its night's own entry is reported", ended.version)
     result = summarise_pruned(run.registry, ended, decision=decision, reason=reason)
     found = found or next(iter(alarms), None)

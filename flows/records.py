@@ -207,6 +207,7 @@ class Submission(Record):
         error: why the server refused the file.
         at: when it was posted by the server's clock, UTC, ISO 8601; empty if it does not say so.
         posted: whether this call made it, rather than finding it.
+        team: the name of the team that made it; empty if the server does not say.
     """
 
     ref: int
@@ -216,6 +217,7 @@ class Submission(Record):
     error: str = ""
     at: str = ""
     posted: bool = False
+    team: str = ""
 
     @property
     def counts(self) -> bool:
@@ -330,6 +332,7 @@ class NightEntry(Record):
         at: when it ended, UTC, ISO 8601.
         numbers: at which numbers the lists of its namespace were then.
         rejections: nights in a row that were rejected, this one included.
+        rank: the team's place on the leaderboard after its submission; None if there was none, or none known.
     """
 
     run: RunKey
@@ -345,6 +348,7 @@ class NightEntry(Record):
     at: str | None = None
     numbers: dict[str, int] = {}
     rejections: int = 0
+    rank: int | None = None
 
 
 class History(Record):

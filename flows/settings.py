@@ -20,6 +20,7 @@ from flows.environment import (
     project_folder,
 )
 from flows.kaggle.address import canonical_server
+from flows.policy.cost import Prices
 from flows.store.open import ADDRESSES, check_address
 from mnist_core.models import base as models
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, find_spec
@@ -202,6 +203,18 @@ class Settings(BaseSettings):
         False,
         description="Whether the public site may show rows of the competition's files as pictures",
     )
+    price_cpu: float = Field(
+        0.0,
+        ge=0,
+        le=10_000,
+        description="US dollars per hour of the machine that runs the night; 0: its cost is not shown",
+    )
+    price_gpu: float = Field(
+        0.0,
+        ge=0,
+        le=10_000,
+        description="US dollars per hour of a machine of the GPU pool, added for training there",
+    )
     notify: str | None = Field(
         None,
         pattern=r"^[a-z0-9-]+/[a-z0-9-]+$",
@@ -256,6 +269,11 @@ class Settings(BaseSettings):
     def spec(self) -> CompetitionSpec:
         """The competition's definition: its files, rows and classes."""
         return find_spec(self.competition)
+
+    @property
+    def prices(self) -> Prices:
+        """What an hour of each pool costs."""
+        return Prices(self.price_cpu, self.price_gpu)
 
     @property
     def kaggle_is_set(self) -> bool:

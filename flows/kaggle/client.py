@@ -146,6 +146,22 @@ class Client:
         with self._session.log_in(f"read submission {ref} of {self.competition}") as sdk:
             return _submission(_calls(sdk).get_submission(request))
 
+    def leaderboard_page(self, token: str) -> tuple[list[tuple[str, float | None]], str]:
+        """Return one page of the leaderboard, team and score, the best first, and the token of the next page.
+
+        Args:
+            token: of the page; empty for the first. An empty one is returned with the last page.
+        """
+        request = self._named(_kaggle_types().ApiGetLeaderboardRequest())
+        request.override_public = True
+        request.page_size = PAGE_SIZE
+        request.page_token = token
+        with self._session.log_in(f"read the leaderboard of {self.competition}") as sdk:
+            answer = _calls(sdk).get_leaderboard(request)
+            entries = [entry for entry in answer.submissions or () if entry is not None]
+            page = [(str(entry.team_name or ""), _score(entry.score)) for entry in entries]
+            return page, str(answer.next_page_token or "")
+
     def upload(self, csv: Path) -> str:
         """Upload a file for a submission. An upload alone creates nothing, and is repeated if it fails.
 
@@ -307,4 +323,5 @@ def _submission(raw: Any) -> Submission:
         public_score=_score(raw.public_score),
         error=one_line(raw.error_description or ""),
         at=raw.date.isoformat() if raw.date else "",
+        team=raw.team_name or "",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from flows.kaggle import submissions
+from flows.kaggle import leaderboard, submissions
 from flows.kaggle.address import LIVE, LIVE_URL, PRACTICE, server_name
 from flows.kaggle.client import Client
 from flows.kaggle.credentials import Credentials, log_ins
@@ -79,6 +79,10 @@ class Competition:
     def find(self, token: str, until: int | None = None) -> Submission | None:
         """Return the submission that carries a token, None if there is none; see `submissions.find`."""
         return submissions.find(self.client, token, until)
+
+    def rank(self) -> int | None:
+        """Return the team's place on the leaderboard, 1 for the first; None if it has none."""
+        return leaderboard.rank(self.client)
 
     def newest_counting(self) -> Submission | None:
         """Return the team's newest submission that has a score; None if there is none."""

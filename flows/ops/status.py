@@ -88,6 +88,7 @@ class JobStatus(Record):
         pending: submissions without a score.
         unknown: the version of which it is unknown whether it was submitted; the next run finds out.
         submitting: the version that a run submits right now.
+        rank: the team's place on the leaderboard; None if it has none, or could not be read.
         quota: submissions left today; None if the competition could not be asked, for `quota_error`.
     """
 
@@ -99,6 +100,7 @@ class JobStatus(Record):
     unknown: str | None
     submitting: str | None
     counting: CountingSubmission | None = None
+    rank: int | None = None
     quota: int | None = None
     quota_error: str | None = None
 
@@ -111,11 +113,12 @@ def status(settings: Settings) -> JobStatus:
     over = last.age_s >= lease.LEASE_S or last.holder_has_ended
     state = None if last.entry is None else last.entry.state
     version = None if last.entry is None else last.entry.version
-    counting, quota, quota_error = None, None, None
+    counting, rank, quota, quota_error = None, None, None, None
     try:
         competition = connect(settings)
         quota = competition.quota()
         counting = newest_counting(competition)
+        rank = _rank(competition)
     except (CompetitionError, SettingsError) as error:
         quota_error = str(error)
     nights = registry.nights(NIGHTS)[::-1]
@@ -131,9 +134,18 @@ def status(settings: Settings) -> JobStatus:
         unknown=version if over and state is LeaseState.SENT else None,
         submitting=version if not over and state in (LeaseState.OPEN, LeaseState.SENT) else None,
         counting=counting,
+        rank=rank,
         quota=quota,
         quota_error=quota_error,
     )
+
+
+def _rank(competition: Competition) -> int | None:
+    """Return the team's place on the leaderboard; None if it cannot be read."""
+    try:
+        return competition.rank()
+    except CompetitionError:
+        return None
 
 
 def newest_counting(competition: Competition) -> CountingSubmission | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.kaggle.address import described
+from flows.policy.cost import in_words
 from flows.records import Decision
 from flows.report.ending import score_name
 
@@ -36,6 +37,8 @@ class Entry:
         valid, public: accuracy on the held-out rows and on the competition's test file; None while unknown.
         champion: whether its version became champion.
         demoted: whether it lost that status, for its score or by a person.
+        cost: in US dollars; None if no price is known.
+        rank: the team's place on the leaderboard after its submission; None if it is not known.
     """
 
     night: str
@@ -45,6 +48,8 @@ class Entry:
     public: Interval | None
     champion: bool
     demoted: bool
+    cost: float | None = None
+    rank: int | None = None
 
 
 def markdown(entries: Sequence[Entry], namespace: str) -> str:
@@ -52,9 +57,11 @@ def markdown(entries: Sequence[Entry], namespace: str) -> str:
     server, competition, data = namespace.split("/")
     score = score_name(namespace)
     picture = base64.b64encode(draw(entries, score=score).encode()).decode()
+    priced = any(entry.cost is not None for entry in entries)
     rows = [
-        f"| {_unbroken(entry.night)} | {entry.version} "
-        f"| {_text_of(entry.valid, 4)} | {_text_of(entry.public, 5)} | {_end_of(entry)} |"
+        f"| {_unbroken(entry.night)} | {entry.version} | {_text_of(entry.valid, 4)} "
+        f"| {_text_of(entry.public, 5)} | {_rank_of(entry)} | {_end_of(entry)} "
+        f"|{_cost_of(entry) if priced else ''}"
         for entry in reversed(entries[-ROWS:])
     ]
     return "\n".join(
@@ -65,8 +72,9 @@ def markdown(entries: Sequence[Entry], namespace: str) -> str:
             "",
             f"![history](data:image/svg+xml;base64,{picture})",
             "",
-            f"| night | version | validation accuracy (95 %) | {score} (95 %) | end |",
-            "|---|---|---|---|---|",
+            f"| night | version | validation accuracy (95 %) | {score} (95 %) | place | end |"
+            + (" cost |" if priced else ""),
+            "|---|---|---|---|---:|---|" + ("---:|" if priced else ""),
             *rows,
         ]
     )
@@ -82,6 +90,14 @@ def _text_of(value: Interval | None, digits: int) -> str:
 def _unbroken(date: str) -> str:
     """Return a date whose hyphens do not break a line."""
     return date.replace("-", "\u2011")
+
+
+def _rank_of(entry: Entry) -> str:
+    return "–" if entry.rank is None else f"{entry.rank:,}"
+
+
+def _cost_of(entry: Entry) -> str:
+    return f" {'–' if entry.cost is None else in_words(entry.cost)} |"
 
 
 def _end_of(entry: Entry) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from flows.policy.champions import was_champion
+from flows.policy.cost import Prices, night_cost
 from flows.records import (
     ChampionResult,
     Decision,
@@ -16,6 +17,7 @@ from flows.registry import Registry
 from flows.report.history import LAST, Entry
 from flows.report.scorecard import Link, Scorecard
 
+FREE = Prices()
 STEPS = ("start", "download", "read", "train", "publish", "predict", "submit")
 """Steps of a run, in their order."""
 
@@ -98,13 +100,21 @@ def _champion(registry: Registry) -> ChampionResult | None:
     )
 
 
-def read_scorecard(registry: Registry, result: RunResult, version: VersionEntry) -> Scorecard:
+def read_scorecard(
+    registry: Registry,
+    result: RunResult,
+    version: VersionEntry,
+    prices: Prices = FREE,
+    rank: int | None = None,
+) -> Scorecard:
     """Return the facts of a result's scorecard.
 
     Args:
         registry: of the namespace.
         result: of the command.
         version: the one that the result is about.
+        prices: by which the cost is shown.
+        rank: the team's place on the leaderboard; None if it is not known.
     """
     server, competition, _ = registry.namespace.split("/")
     submission = None
@@ -119,15 +129,17 @@ def read_scorecard(registry: Registry, result: RunResult, version: VersionEntry)
             registry.location("versions", version.version), registry.console_url("versions", version.version)
         ),
         submission=submission,
+        cost=night_cost(result.seconds, prices),
+        rank=rank,
     )
 
 
-def read_history(registry: Registry, last: int = LAST) -> list[Entry]:
-    """Return the last nights that ended, the oldest first."""
-    return history_of(registry, registry.nights(last))
+def read_history(registry: Registry, last: int = LAST, prices: Prices = FREE) -> list[Entry]:
+    """Return the last nights that ended, the oldest first, with what they cost at these prices."""
+    return history_of(registry, registry.nights(last), prices)
 
 
-def history_of(registry: Registry, nights: Sequence[NightEntry]) -> list[Entry]:
+def history_of(registry: Registry, nights: Sequence[NightEntry], prices: Prices = FREE) -> list[Entry]:
     """Return the entries of these nights, with what is known of their scores and champions now."""
     from mnist_core.evaluation import wilson
 
@@ -148,6 +160,8 @@ def history_of(registry: Registry, nights: Sequence[NightEntry]) -> list[Entry]:
                 champion=night.decision in (Decision.PROMOTED, Decision.DEFERRED)
                 or was_champion(champion, night.version),
                 demoted=champion is not None and night.version in champion.demotions,
+                cost=night_cost(night.seconds, prices),
+                rank=night.rank,
             )
         )
     return entries

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from flows.policy.cost import in_words
 from flows.records import RunResult, VersionEntry
 from flows.report.ending import score_name
 
@@ -52,6 +53,8 @@ class Scorecard:
         namespace: of the registry; it names the server that gave the score.
         manifest: where its entry is stored.
         submission: where its submission is listed; None if that is not a web page.
+        rank: the team's place on the leaderboard; None if it is not known.
+        cost: of the command in US dollars; None if no price is known.
     """
 
     result: RunResult
@@ -59,6 +62,8 @@ class Scorecard:
     namespace: str
     manifest: Link
     submission: Link | None = None
+    cost: float | None = None
+    rank: int | None = None
 
     @property
     def title(self) -> str:
@@ -81,12 +86,16 @@ class Scorecard:
         accuracy = f"{version.valid_accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f}"
         rows.append(("validation accuracy", f"{accuracy} ({version.valid_rows:,} held-out rows)"))
         rows.append((score_name(self.namespace), self._score()))
+        if self.rank is not None:
+            rows.append(("leaderboard", f"place {self.rank:,}"))
         if self.result.decision:
             rows.append(("decision", f"{self.result.decision}: {self.result.reason}"))
         if self.result.champion:
             rows.append(("champion", self._champion()))
         steps = ", ".join(f"{step} {spent:,.1f}" for step, spent in self.result.seconds.items())
         rows.append(("seconds", f"{self.seconds:,.1f} in all steps: {steps}"))
+        if self.cost is not None:
+            rows.append(("cost", in_words(self.cost)))
         return rows
 
     @property

@@ -70,7 +70,7 @@ def write_site(registry: Registry, folder: Path, settings: Settings) -> SiteResu
         SettingsError: the folder holds something else.
     """
     _claim(folder)
-    facts = read_facts(registry, pictures=settings.site_pictures)
+    facts = read_facts(registry, pictures=settings.site_pictures, prices=settings.prices)
     drawing = _drawing(registry, settings.home)
     _write(folder, render(facts, drawing))
     return SiteResult(

@@ -5,15 +5,16 @@ account. What is shown is numbers, dates, and names that this program gives.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flows.held_out import FILE, HeldOut
+from flows.policy.cost import Prices, step_costs
 from flows.records import Decision, NightEntry, RunKey, VersionEntry
 from flows.registry import Registry
 from flows.report.history import LAST, Entry, Interval
-from flows.report.result import STEPS, history_of
+from flows.report.result import FREE, STEPS, history_of
 from flows.store.lists import DamagedObjectError
 from mnist_core.spec import CompetitionSpec
 
@@ -135,6 +136,7 @@ class NightFacts:
         outcome: what was decided, in our own words.
         submitted: whether its own version was.
         seconds: step and seconds.
+        costs: of each step in US dollars; empty if no price is known.
         version: None if it was pruned.
     """
 
@@ -145,6 +147,7 @@ class NightFacts:
     outcome: str
     submitted: bool
     seconds: tuple[tuple[str, float], ...]
+    costs: Mapping[str, float]
     version: VersionFacts | None
 
     @property
@@ -184,6 +187,11 @@ class SiteFacts:
     champion: ChampionFacts | None
 
     @property
+    def has_costs(self) -> bool:
+        """Whether a price is known."""
+        return any(night.costs for night in self.nights)
+
+    @property
     def score(self) -> str:
         """What the competition's figure is called."""
         return "practice score" if self.server == SERVERS["practice"] else "public score"
@@ -194,27 +202,31 @@ class SiteFacts:
         return max((night.ended or night.run.night for night in self.nights), default="")
 
 
-def read_facts(registry: Registry, *, pictures: bool = False, last: int = LAST) -> SiteFacts:
+def read_facts(
+    registry: Registry, *, pictures: bool = False, prices: Prices = FREE, last: int = LAST
+) -> SiteFacts:
     """Return what the site says.
 
     Args:
         registry: of the namespace.
         pictures: whether rows of the competition's files may be shown as pictures.
+        prices: by which costs are shown.
         last: number of nights, the latest ones.
     """
     nights = registry.nights(last)
-    entries = history_of(registry, nights)
+    entries = history_of(registry, nights, prices)
     return SiteFacts(
         spec=registry.spec,
         server=SERVERS.get(registry.namespace.split("/")[0], "another server"),
         nights=tuple(
-            _night(registry, night, entry, pictures) for night, entry in zip(nights, entries, strict=True)
+            _night(registry, night, entry, pictures, prices)
+            for night, entry in zip(nights, entries, strict=True)
         ),
         champion=_champion(registry, pictures),
     )
 
 
-def _night(registry: Registry, night: NightEntry, entry: Entry, pictures: bool) -> NightFacts:
+def _night(registry: Registry, night: NightEntry, entry: Entry, pictures: bool, prices: Prices) -> NightFacts:
     version = registry.version(night.version)
     return NightFacts(
         page=f"{night.run.name.replace('/', '-')}-{night.run.attempt}",
@@ -224,6 +236,7 @@ def _night(registry: Registry, night: NightEntry, entry: Entry, pictures: bool) 
         outcome=ALARM if night.alarm else DECISIONS[night.decision],
         submitted=night.submitted == night.version and night.decision is not Decision.DRY_RUN,
         seconds=tuple((step, night.seconds[step]) for step in STEPS if step in night.seconds),
+        costs=step_costs(night.seconds, prices),
         version=None if version is None else read_version(registry, version, pictures),
     )
 

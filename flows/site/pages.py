@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from flows.policy.cost import in_words
 from flows.report import history
 from flows.site.drawing import Drawing
 from flows.site.facts import NightFacts, SiteFacts
@@ -70,6 +71,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "heat": _heat,
         "duration": _duration,
+        "dollars": in_words,
         "share": _share,
         "urn": _urn,
         "instant": _instant,

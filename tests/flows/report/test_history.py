@@ -1,6 +1,7 @@
 """The history of the nights: its drawing and its table."""
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -65,6 +66,15 @@ def test_the_history_marks_champions_and_those_demoted():
     assert rows[1].endswith("| rejected |")
     assert rows[2].endswith("| promoted ★ champion |")
     assert "0.9900 (0.9890\u00a0to\u00a00.9910)" in rows[2]  # a line breaks before the interval, not in it
+
+
+def test_a_history_with_prices_has_a_column_of_costs():
+    """Without a price there is no such column."""
+    priced = markdown([replace(entry(1), cost=0.0042)], "practice/digit-recognizer/abc")
+
+    assert "| end | cost |" in priced
+    assert priced.rstrip().endswith("| $0.0042 |")
+    assert "cost" not in markdown([entry(1)], "practice/digit-recognizer/abc")
 
 
 @pytest.mark.parametrize("entries", [[], [entry(1, None, None)], [entry(1, public=None)]])

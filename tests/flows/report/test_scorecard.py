@@ -46,6 +46,12 @@ def test_the_rows_of_a_single_network():
     assert "members" not in rows
 
 
+def test_what_the_night_cost_is_a_row_if_a_price_is_known():
+    """A fraction of a cent is shown as such."""
+    assert dict(replace(card(), cost=0.0042).rows())["cost"] == "$0.0042"
+    assert "cost" not in dict(card().rows())
+
+
 def test_an_ensemble_shows_its_members_and_how_often_they_agree():
     """The share is of the rows that several members held out, 0 too."""
     rows = dict(card(members=("a", "b"), agreement=0.0).rows())

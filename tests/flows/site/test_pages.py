@@ -7,7 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from flows.policy.cost import Prices
 from flows.records import Decision, Demotion
+from flows.site.drawing import Drawing
 from flows.site.facts import read_facts
 from flows.site.pages import render
 
@@ -60,9 +62,10 @@ def files(registry, put_night):
     number, _ = registry.champion()
     assert registry.promote(registry.fallback(), number, "alarm", demoted=bad, cause=Demotion.ALARM)
     put_night(3, Decision.REJECTED, errors=9)
-    put_night(4, errors=2, score=0.975, ended={"seconds": {"train": 70.0, "submit": 3600.0}})
+    put_night(4, errors=2, score=0.975, ended={"rank": 1234, "seconds": {"train": 70.0, "submit": 3600.0}})
     put_night(5, Decision.FAILED, errors=2, ended={"alarm": True})
-    return render(read_facts(registry, pictures=True))
+    drawing = Drawing("2026-11-04-convnet-01234567", None, b"a graph", {"LICENSE.txt": b"MIT"})
+    return render(read_facts(registry, pictures=True), drawing)
 
 
 def html(files):
@@ -79,10 +82,7 @@ def test_everybody_can_read_the_pages(files):
         assert levels[0] == 1, name
         assert levels.count(1) == 1, name
         assert all(after - before <= 1 for before, after in pairwise(levels)), name
-        assert len(page.all("caption")) == len(page.all("table")) > 0 or name in (
-            "model.html",
-            "draw.html",
-        ), name
+        assert len(page.all("caption")) == len(page.all("table")), name
         assert all(cell.get("scope") for cell in page.all("th")), name
         assert all(picture.get("alt") for picture in page.all("img")), name
         drawn = [inside for tag, _, inside in page.elements if tag == "svg"]
@@ -92,7 +92,10 @@ def test_everybody_can_read_the_pages(files):
         assert len(set(ids)) == len(ids), name
         named = [value["aria-labelledby"] for _, value, _ in page.elements if "aria-labelledby" in value]
         assert set(named) <= set(ids), name
-        assert {tag for tag, _, _ in page.elements} & {"script", "style", "iframe"} == set(), name
+        assert all(drawn.get("aria-label") for drawn in page.all("canvas")), name
+        scripts = ["draw.js"] if name == "draw.html" else []
+        assert [script.get("src") for script in page.all("script")] == scripts, name
+        assert {tag for tag, _, _ in page.elements} & {"style", "iframe"} == set(), name
 
 
 def test_every_link_leads_somewhere(files):
@@ -118,7 +121,7 @@ def test_the_index_has_champion_history_and_nights(files):
     assert len(page.all("svg")) == 2
     nights = [link["href"] for link in page.all("a") if link["href"].startswith("nights/")]
     assert nights == [f"nights/2026-11-0{day}-convnet-fast-e40-1.html" for day in (5, 4, 3, 2, 1)]
-    assert "2026-11-03 0.9100 0.9000 to 0.9900 not submitted rejected convnet fast" in page.text
+    assert "2026-11-03 0.9100 0.9000 to 0.9900 not submitted – rejected convnet fast" in page.text
     assert "promoted, demoted later" in page.text
     assert "★ promoted, champion" in page.text
 
@@ -131,11 +134,26 @@ def test_a_night_has_scorecard_errors_and_seconds(files):
     assert "It passed the gate and became champion." in night
     assert "2026-11-04-convnet-" in night
     assert "practice score 0.97500" in night
+    assert "leaderboard place 1,234 after this night" in night
     assert "train 1 min 10 s submit 1 h 00 min all 1 h 01 min" in night
     assert "2 of 100 are wrong." in night
     assert "0 9 1 1 1 9 1 1 2 10 0" in night  # the confusion's first rows: nine right, one taken for the next
     assert "8 0 1 1.0% 9 1 2 1.0%" in night  # the hardest digits: rows of the file, true, predicted
     assert "contradicts its held-out accuracy" in alarm
+
+
+def test_costs_are_shown_if_prices_are_known(registry, put_night):
+    """With a price the index has a column, and a night's page the cost of each step and of all."""
+    put_night(1, ended={"seconds": {"read": 36.0, "train": 360.0}})
+    priced = html(render(read_facts(registry, prices=Prices(cpu=1.0))))
+    free = html(render(read_facts(registry)))
+
+    night = priced["nights/2026-11-01-convnet-fast-e40-1.html"].text
+    assert "read 36.0 s $0.01 train 6 min 00 s $0.10 all 6 min 36 s $0.11" in night.replace(
+        "$0.0100", "$0.01"
+    )
+    assert "6 min 36 s $0.11" in priced["index.html"].text
+    assert "cost" not in "".join(page.text for page in free.values())
 
 
 def test_the_model_card_has_recipe_figures_and_weaknesses(files):
