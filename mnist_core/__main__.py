@@ -329,7 +329,11 @@ def sheet(
     if gap is None:
         gap = 4 if captions else 0
     draw(digits.pixels[chosen], columns, scale, captions, gap).save(out, "PNG")
-    _log(f"{out}: {len(chosen):,} of {len(digits):,} digits, {order}")
+    _log(
+        f"{out}: {len(chosen):,} of {len(digits):,} digits, ordered by {order}"
+        if order is not Order.FIRST
+        else f"{out}: the first {len(chosen):,} of {len(digits):,} digits"
+    )
 
 
 def _check_model(model: str, preset: str, teacher: Path | None) -> None:

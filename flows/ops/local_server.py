@@ -116,6 +116,7 @@ def start(
     asyncio.run(_wait_for_workers(server))
     typer.echo(f"Prefect UI: http://127.0.0.1:{port} (stop it with `make ui-stop`)")
     typer.echo(f"It asks for the login in {login_file(server.home)}")
+    typer.echo(f"For the prefect command: export PREFECT_API_URL={url}")
     if not settings.kaggle_is_set:
         typer.echo(
             "The schedule is paused: set MNIST_KAGGLE to `live` or `practice` and run this command again."
@@ -150,6 +151,7 @@ def _start_server(server: LocalServer, url: str, port: int) -> None:
         server.end("server")  # only it: the workers wait for the next one, and so do their runs
     else:
         server.end_all()
+    typer.echo(f"starting a Prefect server at http://127.0.0.1:{port}, which takes 10 to 60 seconds")
     variables = server_variables(os.environ[GIVEN], port)
     server.start("server", variables, "server", "start", "--host", "127.0.0.1", "--port", str(port))
     deadline = time.monotonic() + START_S

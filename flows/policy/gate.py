@@ -236,9 +236,10 @@ class _Difference:
         return self.more <= self.margin
 
     def reason(self, other: str) -> str:
-        count = f"{abs(self.more)} errors {'fewer' if self.more < 0 else 'more'}"
+        errors = f"{abs(self.more):,} {'error' if abs(self.more) == 1 else 'errors'}"
+        count = f"{errors} {'fewer' if self.more < 0 else 'more'} than" if self.more else "as many errors as"
         return (
-            f"{count} than {other} on {self.rows} rows "
+            f"{count} {other} on {self.rows:,} rows "
             f"held out from both (standard error {self.error:.1f}; up to {self.margin:.1f} more pass)"
         )
 

@@ -114,7 +114,7 @@ def test_a_whole_night_from_nothing(newcomer, tmp_path, seed_practice_home):
     assert result["seconds"]["total"] > sum(result["seconds"][step] for step in steps - {"total"})
     assert "Traceback" not in done.stderr
     assert re.search(r"^ practice score +0\.\d{5}; not submitted to kaggle.com", done.stderr, re.MULTILINE)
-    assert done.stderr.splitlines()[0].endswith(f"home {tmp_path / 'home'}")
+    assert f"home {tmp_path / 'home'}" in done.stderr.splitlines()[0]
     assert list((tmp_path / "home").glob("reports/*/*/*/report.html"))
     assert re.search(
         rf"^ report +{re.escape(str(tmp_path / 'home'))}/reports/\S+/000001 *$", done.stderr, re.MULTILINE

@@ -101,7 +101,7 @@ def test_the_champion_is_replaced_unless_the_challenger_is_clearly_worse(job, er
     result = nightly("2026-11-24")
 
     assert result.decision == decision
-    assert f"{errors} errors more than champion {champion} on {rows} rows" in result.reason
+    assert f"{errors} errors more than champion {champion} on {rows:,} rows" in result.reason
     assert registry.champion()[1] == (challenger if decision == "promoted" else champion)
 
 

@@ -96,8 +96,9 @@ def test_the_margin(mine, theirs, limits, passed):
     verdict = judge(challenger, champion, replace(LIMITS, **limits), CLASSES)
 
     assert (verdict.passed, verdict.rule) == (passed, Rule.MARGIN)
-    count = f"{mine - theirs} errors more" if mine >= theirs else f"{theirs - mine} errors fewer"
-    assert f"{count} than champion champion on 200 rows" in verdict.reason
+    errors = f"{abs(mine - theirs)} {'error' if abs(mine - theirs) == 1 else 'errors'}"
+    count = f"{errors} {'more' if mine > theirs else 'fewer'} than" if mine != theirs else "as many errors as"
+    assert f"{count} champion champion on 200 rows" in verdict.reason
 
 
 def test_only_rows_held_out_from_both_are_compared():
@@ -108,7 +109,7 @@ def test_only_rows_held_out_from_both_are_compared():
     verdict = judge(challenger, champion, LIMITS, CLASSES)
 
     assert verdict.passed
-    assert "0 errors more than champion champion on 100 rows" in verdict.reason
+    assert "as many errors as champion champion on 100 rows" in verdict.reason
 
 
 def test_a_version_that_cannot_be_compared_is_rejected():
