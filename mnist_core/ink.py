@@ -227,7 +227,29 @@ def _in_photograph(grey: Grey, light: bool) -> _Strokes | None:
         return None
     sharpness = _sharpness(grey, strength * bright, ink > _STRONG * strength)
     found = _Strokes(ink, strength, sharpness, _with_hairlines(ink / strength, parts))
-    return found if len(found.large) <= _MOST_PARTS else None
+    return found if len(found.large) <= _MOST_PARTS and _is_on_paper(grey, found.main) else None
+
+
+def _is_on_paper(grey: Grey, part: _Part) -> bool:
+    """Tell whether most of what surrounds a part is like what it borders on, and not like the part.
+
+    A strip of paper between the digit and the table is not: there is more of the same paper beside it.
+    """
+    height, width = grey.shape
+    reach = max(part.bottom - part.top, part.right - part.left, 8) // 2
+    near = (
+        slice(max(part.top - reach, 0), min(part.bottom + reach, height)),
+        slice(max(part.left - reach, 0), min(part.right + reach, width)),
+    )
+    mask = np.zeros(grey.size, np.uint8)
+    mask[part.pixels] = 1
+    own = mask.reshape(grey.shape)[near]
+    beside = (_dilate(own, 9) > 0) & (_dilate(own, 3) == 0)
+    if not beside.any():
+        return True
+    shown = np.log(grey[near] + 8.0)  # in the shade all are darker by the same factor
+    usual, ink, paper = (np.median(values) for values in (shown, shown[own > 0], shown[beside]))
+    return bool(abs(usual - paper) <= abs(usual - ink))
 
 
 def _with_hairlines(ink: Ink, parts: list[_Part]) -> list[_Part]:

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from mnist_core.digits import read_train
 from mnist_core.errors import DataError
 from mnist_core.images import from_image
+from mnist_core.ink import _is_on_paper, _parts
 from mnist_core.spec import DIGITS_MINI
 from tests.core.photographs import CONDITIONS, UNSEEN, photograph
 
@@ -46,6 +47,19 @@ def test_a_digit_is_found_where_nobody_tuned(handwriting, name):
     ]
 
     assert sorted(found)[1] > 0.8
+
+
+def test_a_strip_of_paper_between_digit_and_table_is_no_digit():
+    """On a dark desk a light strip stands out as a stroke would; there is more of its paper beside it."""
+    page = np.full((300, 400), 220, np.uint8)
+    page[:, :60] = 95  # the desk
+    page[80:220, 110:122] = 55  # a 1
+    strip, one = np.zeros(page.shape, bool), np.zeros(page.shape, bool)
+    strip[80:220, 60:110] = True
+    one[80:220, 110:122] = True
+
+    assert not _is_on_paper(page, _parts(strip)[0])
+    assert _is_on_paper(page, _parts(one)[0])
 
 
 @pytest.mark.parametrize("name", ["gradient", "ruled", "table edge"])
