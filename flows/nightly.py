@@ -29,7 +29,7 @@ from flows.policy.night import (
 from flows.prune import prune_after_night
 from flows.records import Decision, NightEntry, RunResult, VersionEntry
 from flows.report import folder
-from flows.report.artifacts import put_history, put_scorecard
+from flows.report.artifacts import put_history, put_scorecard, tag_with
 from flows.report.ending import describe, end_state
 from flows.report.result import read_history, read_scorecard, summarise, summarise_pruned
 from flows.report.scorecard import PICTURES, Scorecard
@@ -259,7 +259,9 @@ def report(run: RunContext, outcome: Outcome, alarms: Sequence[Alarm] = ()) -> R
 
 
 def end(run: RunContext, result: RunResult) -> State[RunResult]:
-    """Return the state in which Prefect shows how the run ended."""
+    """Return the state that shows in Prefect how the run ended, and tag the run with its decision."""
+    if result.decision is not None:
+        tag_with(result.decision)
     return end_state(result, run.registry.namespace)
 
 

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from flows.events import DECISION, JOB, NEWS, NIGHT_ENDED, SCHEDULE_APPLIED, schedule_event
 from flows.records import Decision
-from flows.report.ending import STATE_NAMES
 from flows.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ DEAD_S = 105
 which is Prefect's minimum, so an API outage of one minute does not count."""
 
 
-ENDS = ("Completed", "Failed", "Cancelled", "Crashed", *STATE_NAMES.values())
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 """States of a run that has ended, as the names of their events have them."""
 WAITING = ("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Late")
 """States of a run that has not started."""

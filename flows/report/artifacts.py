@@ -1,4 +1,4 @@
-"""The artifacts that a run leaves on Prefect's server. None of them may fail the run."""
+"""What a run leaves on Prefect's server: artifacts and a tag. None of it may fail the run."""
 
 import base64
 import logging
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import cast
 from uuid import UUID
 
+from flows.records import Decision
 from flows.report import history
 from flows.report.history import Entry
 from flows.report.scorecard import Scorecard
@@ -66,3 +67,16 @@ def put_history(entries: list[Entry], namespace: str) -> None:
             key="history",
             description=f"{len(entries)} nights, the last {entries[-1].night} {entries[-1].decision}",
         )
+
+
+def tag_with(decision: Decision) -> None:
+    """Tag this run with its decision, which the lists of Prefect's UI show; an earlier one is removed."""
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with best_effort("tag"), get_client(sync_client=True) as client:
+        known = set(client.read_flow_run(context.flow_run.id).tags) - {other.value for other in Decision}
+        client.update_flow_run(context.flow_run.id, tags=sorted({*known, decision.value}))

@@ -1,24 +1,17 @@
-"""How a run ends on Prefect's server: the name and the message of its state."""
+"""How a run ends on Prefect's server: the message of its state."""
 
 from typing import TYPE_CHECKING
 
-from flows.records import Decision, RunResult
+from flows.records import RunResult
 
 if TYPE_CHECKING:
     from prefect import State
 
-STATE_NAMES = {
-    Decision.PROMOTED: "Promoted",
-    Decision.REJECTED: "Rejected",
-    Decision.DEFERRED: "Deferred",
-    Decision.DRY_RUN: "DryRun",
-}
-"""Names of a night's Completed state, by its decision: the lists of Prefect's UI show them. The events of the
-state have these names too, so automations that wait for the end of a run must know them."""
-
 
 def end_state(result: RunResult, namespace: str) -> "State[RunResult]":
     """Return the Completed state of a run, from which whoever calls its flow gets the result.
+
+    Its name stays `Completed`: Prefect's UI filters by names, and would hide a run with another one.
 
     Args:
         result: of the run.
@@ -26,8 +19,7 @@ def end_state(result: RunResult, namespace: str) -> "State[RunResult]":
     """
     from prefect.states import Completed
 
-    name = None if result.decision is None else STATE_NAMES.get(result.decision)
-    return Completed(name=name, message=describe(result, namespace), data=result)
+    return Completed(message=describe(result, namespace), data=result)
 
 
 def describe(result: RunResult, namespace: str) -> str:

@@ -47,7 +47,7 @@ def test_a_night_over_two_pools(installed):
     began = datetime.fromisoformat(night["start_time"]) - datetime.fromisoformat(night["created"])
     assert began.total_seconds() + float(start) < 30
     assert score in scorecard
-    assert night["state"]["name"] == "Promoted"
+    assert set(night["tags"]) == {"mnist", "night", "promoted"}
     assert night["state"]["message"].startswith(f"promoted, practice score {score}")
     page = f"http://127.0.0.1:{installed.port}/v2/artifacts/artifact/{artifacts['scorecard']['id']}"
     installed.wait_for_log(run, f"{night['state']['message']}; scorecard: {page}")

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
 
 from flows.kaggle.submissions import MARK
 from flows.nightly import nightly
@@ -63,12 +65,14 @@ def test_predictions_far_from_the_champions_are_rejected(job):
     other = started.publish(night="2026-11-24")
     started.change_predictions(other, good, rows=started.server.spec.test_rows // 10)
 
-    state = nightly("2026-11-24", return_type="state")
+    state = run_flow(nightly, parameters={"night": "2026-11-24"}, return_type="state")
 
     result = state.result()
     assert result.decision == "rejected"
     assert "90.00% of the test rows" in result.reason
-    assert (state.name, state.type.value) == ("Rejected", "COMPLETED")
+    assert state.name == "Completed"
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(state.state_details.flow_run_id).tags == ["rejected"]
     assert state.message.startswith(f"rejected, validation accuracy {result.valid_accuracy:.4f}: ")
     assert len(started.server.submissions()) == 1
 

@@ -1,10 +1,12 @@
-"""How a run ends on Prefect's server: the name and the message of its state."""
+"""How a run ends on Prefect's server: the message of its state, and a tag with the decision."""
 
 import pytest
+from prefect import flow, tags
+from prefect.client.orchestration import get_client
 
-from flows.ops.automations import ENDS
 from flows.records import Decision, RunResult, Status, SubmissionResult
-from flows.report.ending import STATE_NAMES, describe, end_state
+from flows.report.artifacts import tag_with
+from flows.report.ending import describe, end_state
 
 PRACTICE, KAGGLE = "practice/digit-recognizer/0123", "kaggle/digit-recognizer/0123"
 
@@ -29,16 +31,29 @@ def result(decision, score=None, status=Status.COMPLETE, submitted=True):
     ],
 )
 def test_a_runs_state_says_decision_and_score(given, namespace, words):
-    """Its message, and in its name the decision alone; the score is called what it is."""
+    """The score is called what it is; the name stays, since the UI hides runs whose state has another one."""
     state = end_state(given, namespace)
 
     assert describe(given, namespace) == state.message == words
     assert state.is_completed()
-    assert state.name == ("Completed" if given.decision is None else STATE_NAMES[given.decision])
+    assert state.name == "Completed"
     assert state.data == given
 
 
-def test_what_waits_for_the_end_of_a_run_knows_these_names():
-    """The event of a state has its name: a promoted night would otherwise count as dead after two minutes."""
-    assert set(STATE_NAMES) == set(Decision) - {Decision.FAILED}
-    assert set(STATE_NAMES.values()) < set(ENDS)
+@pytest.mark.usefixtures("prefect_api")
+def test_a_run_has_the_tag_of_its_last_decision():
+    """Beside its other tags: a night that was deferred and is promoted later is not both."""
+
+    @flow
+    def night():
+        from prefect.runtime import flow_run
+
+        tag_with(Decision.DEFERRED)
+        tag_with(Decision.PROMOTED)
+        return flow_run.id
+
+    with tags("mnist"):
+        run = night()
+
+    with get_client(sync_client=True) as client:
+        assert set(client.read_flow_run(run).tags) == {"mnist", "promoted"}
