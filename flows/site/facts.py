@@ -194,7 +194,7 @@ class SiteFacts:
     @property
     def score(self) -> str:
         """What the competition's figure is called."""
-        return "practice score" if self.server == SERVERS["practice"] else "public score"
+        return "public score" if self.server == SERVERS["kaggle"] else "practice score"
 
     @property
     def updated(self) -> str:
