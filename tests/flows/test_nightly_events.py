@@ -65,8 +65,9 @@ def test_a_scheduled_night_that_a_person_ran_before_emits_its_decision_again(job
     monkeypatch.setattr("flows.nightly.is_scheduled", lambda: True)
 
     nightly(NIGHT)
-    nightly(NIGHT, dry_run=True)
+    looked = nightly(NIGHT, dry_run=True)
 
+    assert looked.reason.endswith("(decided before: this dry run changed nothing)")
     first, second = ends(events)
     assert first == second
 
