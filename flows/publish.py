@@ -4,6 +4,7 @@ import functools
 import hashlib
 import logging
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -96,11 +97,11 @@ def seed_of(run: RunKey) -> int:
 
 @functools.cache
 def code_version() -> str:
-    """Return the package's version, and the commit if this is a checkout."""
+    """Return the package's version, and the commit if this is a checkout and git is installed."""
     root = Path(__file__).parents[1]
-    if (root / ".git").exists():
+    if (root / ".git").exists() and (git := shutil.which("git")) is not None:
         found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
+            [git, "describe", "--always", "--dirty"],
             cwd=root, capture_output=True, text=True, check=False, env=without_credentials(os.environ),
         )  # fmt: skip
         if found.returncode == 0:

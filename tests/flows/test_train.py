@@ -4,7 +4,7 @@ import pytest
 
 from flows.kaggle.download import Data
 from flows.parameters import check_member
-from flows.publish import seed_of
+from flows.publish import code_version, seed_of
 from flows.records import RunKey
 from flows.registry import Registry
 from flows.run import RunContext
@@ -78,3 +78,10 @@ def test_a_member_that_no_night_trains_is_refused(monkeypatch, model, member, wo
 
     with pytest.raises(SettingsError, match=f"member {member}: {words}"):
         check_member(member, read_settings())
+
+
+def test_a_machine_without_git_can_publish(monkeypatch):
+    """A version names the commit only if git is there to ask."""
+    monkeypatch.setenv("PATH", "")
+
+    assert "+" not in code_version.__wrapped__()
