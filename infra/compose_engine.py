@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from infra.cloud_check import say
@@ -64,15 +64,27 @@ class Engine:
             time.sleep(0.3)
 
     def kill(self) -> None:
-        """End it and the processes of all containers at once, as a power failure would."""
+        """End it, its containerd and the processes of all containers at once, as a power failure would."""
         running = output("docker", "ps", "--quiet").split()
         pids = output("docker", "inspect", "--format", "{{.State.Pid}}", *running).split() if running else []
         assert self._process is not None
         self._process.kill()
-        for pid in pids:
-            os.kill(int(pid), signal.SIGKILL)
+        for pid in [*map(int, pids), *self._helpers()]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
-        self._wait_for_containerd()
+        # Else a process that nobody has waited for yet would be taken for a containerd that runs.
+        (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
+
+    def _helpers(self) -> list[int]:
+        """Return the processes of its containerd, which outlive a killed engine."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                words = (process / "cmdline").read_bytes()
+                if b"containerd" in words and f"{self.folder}/exec/".encode() in words:
+                    found.append(int(process.name))
+        return found
 
     def stop(self) -> None:
         """Stop it, with its containers."""
@@ -83,23 +95,6 @@ class Engine:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-
-    def _wait_for_containerd(self) -> None:
-        """End the engine's containerd, which a killed engine leaves behind."""
-        record = self.folder / "exec" / "containerd" / "containerd.pid"
-        if record.exists():
-            pid = int(record.read_text())
-            if Path(f"/proc/{pid}/comm").exists() and "containerd" in Path(f"/proc/{pid}/comm").read_text():
-                os.kill(pid, signal.SIGKILL)
-                while Path(f"/proc/{pid}").exists() and "Z" not in _state(pid):
-                    time.sleep(0.1)
-
-
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"
 
 
 @contextmanager
