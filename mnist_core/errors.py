@@ -24,6 +24,7 @@ MnistError
 ├── ChildError                  a child run that failed or did not end
 ├── DeploymentError             Prefect's server, a pool or a schedule cannot be set up
 │   in infra
+├── ActionsCheckError           a step of the nightly workflow that did not do what it must
 ├── ForwardError                another server than the deployment's answers on its port
 └── PracticeError               the practice server cannot be started
 """

@@ -216,8 +216,8 @@ def test_a_stopped_night_ends_in_10_seconds_and_says_how_to_resume(environment, 
     assert last.endswith(f"python -m flows nightly --night {NIGHT}")
     assert "Traceback" not in text
     assert list((tmp_path / "home" / "store").rglob("versions/*")) == []
-    assert processes_of(tmp_path / "home") == []
     assert practice_ended(tmp_path / "home")
+    assert processes_of(tmp_path / "home") == []
 
 
 def test_a_night_killed_with_9_leaves_no_process(environment, tmp_path):
@@ -237,8 +237,8 @@ def test_a_night_killed_with_9_leaves_no_process(environment, tmp_path):
     deadline = time.monotonic() + 20
     while processes_of(tmp_path / "home") and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert processes_of(tmp_path / "home") == []
     assert practice_ended(tmp_path / "home")
+    assert processes_of(tmp_path / "home") == []
 
 
 @pytest.mark.slow
@@ -274,7 +274,7 @@ def test_the_commands_on_call_print_json_and_need_no_prefect(on_standing_server,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["champion"]["public_score"] > 0.5
-    assert "public" in flows("versions", env=env, cwd=tmp_path).stdout
+    assert "practice" in flows("versions", env=env, cwd=tmp_path).stdout
     assert json.loads(flows("prune", "--yes", "--json", env=env, cwd=tmp_path).stdout)["versions"] == 0
     refused = flows("prune", "--json", env=env, cwd=tmp_path, stdin=subprocess.DEVNULL)
     assert refused.returncode == 2

@@ -97,7 +97,8 @@ class Watch:
                     arguments = (process / "cmdline").read_bytes()
                     self.arguments[int(process.name)] = arguments
                     # A child that has not begun its program yet still shows what its parent has.
-                    if b"flows\0nightly" not in arguments:
+                    # Prefect's import asks file(1) about Python, which ends after some milliseconds.
+                    if b"flows\0nightly" not in arguments and not arguments.startswith(b"file\0"):
                         self.variables[int(process.name)] = variables
 
 

@@ -42,7 +42,7 @@ def test_a_night_trains_promotes_submits_and_reports(job, monkeypatch, caplog):
     assert result.version in listed["description"]
     report = started.home / "home" / "reports" / NIGHT / "convnet-fast-e1" / "000001"
     assert {path.name for path in report.iterdir()} == {
-        "scorecard.md", "hardest.png", "confusion.png", "submission.csv",
+        "scorecard.md", "report.html", "hardest.png", "confusion.png", "submission.csv",
     }  # fmt: skip
     assert caplog.text.count("store: ") == 1  # not again by the flows within it
     assert result.version in (report / "scorecard.md").read_text()

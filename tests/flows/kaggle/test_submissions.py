@@ -261,10 +261,12 @@ def test_a_refused_post_is_not_looked_for(job, write_csv, monkeypatch):
     """A server that refuses the request has created nothing: the error arrives at once, as a refusal."""
     started = job()
     started.server.fault("rules", rpc="CreateSubmission")
-    monkeypatch.setattr("time.sleep", lambda _s: pytest.fail("it waited for the list"))
+    csv = write_csv(started.competition.spec)
 
-    with pytest.raises(CompetitionError, match="HTTP 403") as caught:
-        started.competition.submit_once(write_csv(started.competition.spec), "refused")
+    with monkeypatch.context() as patch:
+        patch.setattr("time.sleep", lambda _s: pytest.fail("it waited for the list"))
+        with pytest.raises(CompetitionError, match="HTTP 403") as caught:
+            started.competition.submit_once(csv, "refused")
 
     assert caught.value.answered
     assert started.server.submissions() == []
