@@ -22,7 +22,8 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 inside() { # a network that needs a proxy, or certificates of its own, needs them inside too
-    env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 ${HTTPS_PROXY:+HTTPS_PROXY="$HTTPS_PROXY"} \
+    env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/srv UV_CACHE_DIR=/srv/uv LANG=C.UTF-8 \
+        ${HTTPS_PROXY:+HTTPS_PROXY="$HTTPS_PROXY"} \
         ${NO_PROXY:+NO_PROXY="$NO_PROXY"} ${SSL_CERT_FILE:+SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt} \
         ${PIP_INDEX_URL:+PIP_INDEX_URL="$PIP_INDEX_URL"} ${TORCH:+TORCH="$TORCH"} \
         chroot "$root" sh -c "cd /srv/mnist-nightly && $1"
@@ -39,9 +40,8 @@ prepare() { # SUITE: make its chroot, with this commit and what uv has already
     cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
     rm -rf "$root/srv/mnist-nightly"
     git clone --quiet . "$root/srv/mnist-nightly"
-    if [ -d "${HOME:-/root}/.cache/uv" ] && [ ! -e "$root/root/.cache/uv" ]; then
-        mkdir -p "$root/root/.cache"
-        cp -al "${HOME:-/root}/.cache/uv" "$root/root/.cache/uv" 2>/dev/null || rm -rf "$root/root/.cache/uv"
+    if [ -d ~/.cache/uv ] && [ ! -e "$root/srv/uv" ]; then
+        cp -al ~/.cache/uv "$root/srv/uv" 2>/dev/null || rm -rf "$root/srv/uv"
     fi
     mount -t proc proc "$root/proc"
     mkdir -p "$root/dev/shm"

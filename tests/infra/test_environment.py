@@ -41,7 +41,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
 
 @pytest.fixture
 def index(tmp_path) -> Iterator[Index]:
-    """The index of everything, which only pip is told of."""
+    """The index of everything, which only pip is configured with."""
     made = Index(tmp_path / "all")
     made.add("torch", "2.14.1", ["nvidia-cublas==13.1"])
     made.add("torchvision", "0.29.1", ["torch==2.14.1"])
@@ -149,7 +149,7 @@ def test_a_machine_without_a_gpu_gets_torch_for_cpus_until_told_otherwise(clone,
 
 @pytest.mark.skipif(environment.has_gpu(), reason="the default is CUDA where there is a GPU")
 def test_an_index_without_this_version_leaves_the_build_of_the_lock(clone, cpu_index):
-    """The set-up goes on with CUDA's libraries, and says so."""
+    """The set-up continues with CUDA's libraries, and says so."""
     shutil.rmtree(cpu_index.wheels / "torchvision")
 
     said = clone.set_up()

@@ -1,4 +1,4 @@
-"""Package indexes: whether one answers, and what uv is told of pip's."""
+"""Package indexes: whether one answers, and which of pip's uv gets."""
 
 import os
 import socket
@@ -52,7 +52,7 @@ PIP = {
     ],
     ids=["nothing", "what pip knows", "what uv knows"],
 )  # fmt: skip
-def test_uv_is_told_what_pip_knows(pip, given, told):
+def test_uv_gets_what_pip_knows(pip, given, told):
     """What uv was told itself stays; an empty variable says nothing."""
     assert indexes.uv_variables(pip, given, own_index=False, certificates=False) == told
 

@@ -74,7 +74,7 @@ assert now < peak - 100, (peak, now)
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    """Without glibc's `mallopt`, as on macOS or musl, training goes on with the memory as it is."""
+    """Without glibc's `mallopt`, as on macOS or musl, training continues with the memory as it is."""
     monkeypatch.setattr(_cpu.ctypes, "CDLL", lambda _: SimpleNamespace())
 
     with _cpu.kept_memory():
