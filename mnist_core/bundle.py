@@ -50,7 +50,7 @@ from mnist_core.spec import DIGIT_RECOGNIZER
 if TYPE_CHECKING:
     from fastai.learner import Learner
 
-SHAPE = DIGIT_RECOGNIZER.shape
+SHAPE = DIGIT_RECOGNIZER.picture_shape
 
 
 def export(net: Network, folder: Path, facts: dict[str, Any], *, learner: bool = True) -> Manifest:

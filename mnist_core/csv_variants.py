@@ -246,7 +246,7 @@ def _named(
     others = [i for i in range(len(names)) if i not in labels and i not in indices]
     for odd in (0, -1) if len(others) == spec.pixels + 1 and not labels else ():
         rest = [names[i] for i in others if i != others[odd]]
-        if _way(rest, spec.shape) is not None:
+        if _way(rest, spec.sides) is not None:
             raise DataError(
                 f"{csv}: has a column '{header[others[odd]][:40]}' beside the pixels, which may be the label",
                 f"name it {spec.label_column}, or remove it",
@@ -263,7 +263,7 @@ def _named(
     if len(labels) > 1 or len(indices) > 1:
         raise DataError(f"{csv}: the label or the number of the row has two columns", "remove one of them")
     pixels = [names[i] for i in others]
-    way = _way(pixels, spec.shape)
+    way = _way(pixels, spec.sides)
     if way is None:
         raise refused
     if way != spec.pixel_column.format(0):

@@ -45,9 +45,9 @@ class Digits:
     spec: CompetitionSpec = DIGIT_RECOGNIZER
 
     def __post_init__(self) -> None:
-        check_array("pixels", self.pixels, np.uint8, 1 + len(self.spec.shape))
-        if self.pixels.shape[1:] != self.spec.shape:
-            expected = ", ".join(map(str, ("N", *self.spec.shape)))
+        check_array("pixels", self.pixels, np.uint8, 1 + len(self.spec.picture_shape))
+        if self.pixels.shape[1:] != self.spec.picture_shape:
+            expected = ", ".join(map(str, ("N", *self.spec.picture_shape)))
             raise DataError(f"pixels: shape {self.pixels.shape}, expected ({expected})")
         if not self.pixels.flags.c_contiguous:
             raise DataError("pixels: not C-contiguous", "pass them through numpy.ascontiguousarray")
@@ -177,7 +177,7 @@ def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool | None, rows: int 
         raise DataError(
             f"{csv}: {len(pixels):,} rows, expected {rows:,}", "if the file was cut off, download it again"
         )
-    found = Digits(pixels.reshape(-1, *spec.shape), labels, spec)
+    found = Digits(pixels.reshape(-1, *spec.picture_shape), labels, spec)
     for oddity in oddities(found.pixels, labels, spec):
         logging.getLogger("mnist").warning("%s: %s", csv, oddity)
     return found

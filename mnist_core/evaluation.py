@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_core.errors import DataError
+from mnist_core.metric import Metric
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 _Z = 1.959963984540054  # 97.5 % quantile of the normal distribution: intervals of 95 %
@@ -180,6 +181,14 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z * sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def score_interval(score: float, spec: CompetitionSpec) -> tuple[float, float]:
+    """Return the 95 % interval of a public score: the score twice without its rows, or if not an accuracy."""
+    rows = spec.scored_rows
+    if rows is None or spec.metric is not Metric.ACCURACY:
+        return score, score
+    return wilson(round(score * rows), rows)
 
 
 def _binomial(a: int, b: int) -> float:

@@ -105,9 +105,9 @@ def read_pngs(
     files = _pictures(folder, spec)
     if not files:
         raise DataError(f"{folder}: holds no PNG")
-    pixels = np.empty((len(files), *spec.shape), np.uint8)
+    pixels = np.empty((len(files), *spec.picture_shape), np.uint8)
     for i, (file, _) in enumerate(files):
-        digit = _png.decode(_png.read(file, spec.shape), spec.shape) if file.is_file() else None
+        digit = _png.decode(_png.read(file, spec.sides), spec.sides) if file.is_file() else None
         if digit is None:
             digit = open_picture(file, lambda image: take_unchanged(image, spec))
         pixels[i] = digit
@@ -143,8 +143,8 @@ def _is_cut(file: Path, digit: NDArray[np.uint8], spec: CompetitionSpec) -> bool
     Raises:
         DataError: it is another digit, or something else.
     """
-    content = _png.read(file, spec.shape)
-    there = _png.decode(content, spec.shape)
+    content = _png.read(file, spec.sides)
+    there = _png.decode(content, spec.sides)
     if there is not None and np.array_equal(there, digit):
         return False
     if _png.encode(digit).startswith(content):

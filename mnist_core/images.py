@@ -84,9 +84,9 @@ def read_image(file: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> NDArray[
 
 
 def _one(digit: NDArray[np.uint8], spec: CompetitionSpec) -> NDArray[np.uint8]:
-    if not isinstance(digit, np.ndarray) or digit.dtype != np.uint8 or digit.shape != spec.shape:
+    if not isinstance(digit, np.ndarray) or digit.dtype != np.uint8 or digit.shape != spec.picture_shape:
         found = f"{digit.dtype} {digit.shape}" if isinstance(digit, np.ndarray) else type(digit).__name__
-        raise DataError(f"one digit is uint8 {spec.shape}, found {found}")
+        raise DataError(f"one digit is uint8 {spec.picture_shape}, found {found}")
     return digit
 
 
@@ -136,12 +136,12 @@ def _is_like_mnist(grey: NDArray[np.uint8], spec: CompetitionSpec) -> bool:
     All 70,000 digits of MNIST are: one has ink of 18 pixels, 19 of 19, and each centre of mass is within half
     a pixel of the middle.
     """
-    if grey.shape != spec.shape or np.median(border_of(grey)) > 25 or grey.max() < 128:
+    if grey.shape != spec.sides or np.median(border_of(grey)) > 25 or grey.max() < 128:
         return False
     rows, columns = box_of(grey > 25)
     edge = max(rows.stop - rows.start, columns.stop - columns.start)
-    fit = min(spec.shape) - 2 * MARGIN
-    middle = np.array(spec.shape) / 2
+    fit = min(spec.sides) - 2 * MARGIN
+    middle = np.array(spec.sides) / 2
     return fit - 2 <= edge <= fit and bool((abs(_centre_of_mass(grey) - middle) < 1).all())
 
 
@@ -149,7 +149,7 @@ def _fit_and_centre(ink: NDArray[np.float32], spec: CompetitionSpec) -> NDArray[
     """Return ink 0..1 (height, width) cropped, fitted into 20 × 20, and centred by mass in 28 × 28."""
     rows, columns = box_of(ink > FAINTEST)
     tall, wide = rows.stop - rows.start, columns.stop - columns.start
-    scale = (min(spec.shape) - 2 * MARGIN) / max(tall, wide)
+    scale = (min(spec.sides) - 2 * MARGIN) / max(tall, wide)
     size = (max(1, round(wide * scale)), max(1, round(tall * scale)))
     box = (columns.start, rows.start, columns.stop, rows.stop)
     # Pillow's filters widen as a picture shrinks, which is what smooths the edges.
@@ -158,10 +158,10 @@ def _fit_and_centre(ink: NDArray[np.float32], spec: CompetitionSpec) -> NDArray[
     small = np.clip(small / np.percentile(small[small > 0.1 * small.max()], 90), 0, 1)
 
     y, x = _centre_of_mass(small)
-    height, width = spec.shape
+    height, width = spec.sides
     top = min(max(round(height / 2 - y), 0), height - size[1])
     left = min(max(round(width / 2 - x), 0), width - size[0])
-    digit = np.zeros(spec.shape, np.uint8)
+    digit = np.zeros(spec.sides, np.uint8)
     digit[top : top + size[1], left : left + size[0]] = np.rint(small * 255)
     return digit
 

@@ -222,7 +222,7 @@ def _empty(count: int) -> NDArray[np.float32]:
 
 
 def _check(pixels: np.ndarray) -> None:
-    shape = DIGIT_RECOGNIZER.shape
+    shape = DIGIT_RECOGNIZER.picture_shape
     if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
         raise DataError(
             f"pixels are {pixels.dtype} {pixels.shape}", f"a network takes uint8 (N, {shape[0]}, {shape[1]})"

@@ -110,7 +110,7 @@ def take_unchanged(image: Image.Image, spec: CompetitionSpec) -> NDArray[np.uint
     Raises:
         DataError: the size or the mode differs.
     """
-    if (image.height, image.width) != spec.shape:
+    if (image.height, image.width) != spec.picture_shape:
         raise DataError(f"the picture has {image.width} × {image.height} pixels, expected {spec.size}")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
         raise DataError(

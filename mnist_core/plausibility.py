@@ -17,7 +17,7 @@ def oddities(pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None, spec: 
 
     Of MNIST's digits 75 % are clearly taller than wide, and 9 % wider than tall.
     """
-    if len(pixels) < _FEWEST or min(spec.shape) < 16:
+    if len(pixels) < _FEWEST or min(spec.picture_shape) < 16:
         return []
     some = pixels[:: max(1, len(pixels) // _ROWS)]
     found = []

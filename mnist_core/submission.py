@@ -38,8 +38,8 @@ def to_csv(
     Raises:
         SubmissionError: the number of labels differs, or a label is not a class; the message names the id.
     """
-    rows = spec.test_rows if rows is None else rows
     labels = np.asarray(labels)
+    rows = _first_known(rows, spec.test_rows, labels.size)
     if labels.ndim != 1 or labels.dtype.kind not in "iuf":
         raise SubmissionError(
             f"labels: {labels.dtype} with shape {labels.shape}, expected integers ({rows},)"
@@ -84,7 +84,6 @@ def read_csv(
         SubmissionError: the file cannot be read, or its header, an id, a label or the number of rows is
             wrong; the message names the line and the column.
     """
-    rows = spec.test_rows if rows is None else rows
     name = "submission"
     if isinstance(data, Path):
         name = str(data)
@@ -93,12 +92,12 @@ def read_csv(
         except OSError as error:
             raise SubmissionError(f"{name}: cannot be read: {error.strerror or error}") from error
     header = ",".join(spec.submission_header)
-    if not data:
-        raise SubmissionError(f"{name}: is empty, expected {header} and {rows:,} rows")
-
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
+    rows = _first_known(rows, spec.test_rows, max(len(lines) - 1, 0))
+    if not data:
+        raise SubmissionError(f"{name}: is empty, expected {header} and {rows:,} rows")
     lines = [line.removesuffix(b"\r") for line in lines]
     if lines[0] != header.encode():
         raise SubmissionError(
@@ -137,6 +136,11 @@ def _label(where: str, line: bytes, expected: int, number_of: dict[bytes, int], 
             "without quotes, spaces or decimals"
         )
     return number_of[fields[1]]
+
+
+def _first_known(*numbers: int | None) -> int:
+    """Return the first number that is known."""
+    return next(number for number in numbers if number is not None)
 
 
 def _shown(text: bytes) -> str:

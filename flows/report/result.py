@@ -141,10 +141,9 @@ def read_history(registry: Registry, last: int = LAST, prices: Prices = FREE) ->
 
 def history_of(registry: Registry, nights: Sequence[NightEntry], prices: Prices = FREE) -> list[Entry]:
     """Return the entries of these nights, with what is known of their scores and champions now."""
-    from mnist_core.evaluation import wilson
+    from mnist_core.evaluation import score_interval
 
     _, champion = registry.champion_entry()
-    rows = registry.spec.test_rows
     entries = []
     scores = registry.recent_scores()
     for night in nights:
@@ -156,7 +155,7 @@ def history_of(registry: Registry, nights: Sequence[NightEntry], prices: Prices 
                 version=night.version,
                 decision=night.decision,
                 valid=None if valid is None or interval is None else (valid, *interval),
-                public=None if score is None else (score, *wilson(round(score * rows), rows)),
+                public=None if score is None else (score, *score_interval(score, registry.spec)),
                 champion=night.decision in (Decision.PROMOTED, Decision.DEFERRED)
                 or was_champion(champion, night.version),
                 demoted=champion is not None and night.version in champion.demotions,

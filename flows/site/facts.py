@@ -242,17 +242,17 @@ def _night(registry: Registry, night: NightEntry, entry: Entry, pictures: bool, 
 
 
 def _champion(registry: Registry, pictures: bool) -> ChampionFacts | None:
-    from mnist_core.evaluation import wilson
+    from mnist_core.evaluation import score_interval
 
     _, last = registry.champion_entry()
     version = None if last is None or last.version is None else registry.version(last.version)
     if last is None or version is None:
         return None
-    score, rows = registry.score(version.version), registry.spec.test_rows
+    score = registry.score(version.version)
     public = None if score is None else score.public_score
     return ChampionFacts(
         version=read_version(registry, version, pictures),
-        public=None if public is None else (public, *wilson(round(public * rows), rows)),
+        public=None if public is None else (public, *score_interval(public, registry.spec)),
         since=last.at[:10],
     )
 

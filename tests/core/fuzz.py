@@ -34,7 +34,7 @@ from mnist_core.spec import CompetitionSpec
 MEMORY = 1 << 30
 """Bytes of address space that the readers may take beyond what the interpreter and its libraries have."""
 
-SMALL = CompetitionSpec("small", 1, 1, (2, 3), tuple("012"), share_floor=0.1)
+SMALL = CompetitionSpec("small", 1, 1, (2, 3, 1), tuple("012"))
 """Rows of six pixels: a damaged row is not drowned by right ones."""
 
 PIECES = (

@@ -117,7 +117,7 @@ def _check_picture(file: Path) -> None:
             width, height = picture.size
     except OSError as error:
         raise DataError(f"{file}: is not a picture ({error})") from error
-    rows, columns = DIGIT_RECOGNIZER.shape
+    rows, columns = DIGIT_RECOGNIZER.picture_shape
     if (width, height) != (columns, rows):
         raise DataError(
             f"{file}: the picture has {width} × {height} pixels", f"resize it to {columns} × {rows}"
