@@ -20,9 +20,11 @@ import typer
 
 from flows.ending import ask, command_to_resume, end, stopped
 from flows.ops.prefect_home import prepare_prefect, stop_in_time
+from flows.ops.temporary_server import TemporaryServer, start_temporary_server
 from flows.parameters import (
     NightlyParameters,
     Parameters,
+    RunParameters,
     SubmitParameters,
     TrainParameters,
     takes,
@@ -254,9 +256,10 @@ def _run_flow(name: str, parameters: Parameters, as_json: bool, level: int) -> N
         logging.getLogger("mnist").info("%s", preflight(given, settings))
         if level < logging.INFO:
             os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
-        prepare_prefect(settings)
-        stop_in_time(stopped(command))
-        results.append(resolve_name(name)(**given.to_json()))
+        server = start_temporary_server() if prepare_prefect(settings) else None
+        stop_in_time(stopped(command), server)
+        flow = _import_flow(name, given, server)
+        results.append(flow(**given.to_json()))
 
     ending = end(run, command)
     result = results[0] if results else getattr(ending.error, "result", RunResult(decision=Decision.FAILED))
@@ -272,6 +275,24 @@ def _run_flow(name: str, parameters: Parameters, as_json: bool, level: int) -> N
     if as_json:
         _print_json(facts)
     raise typer.Exit(ending.code)
+
+
+def _import_flow(name: str, parameters: Parameters, server: TemporaryServer | None) -> Callable[..., Any]:
+    """Import a flow, and what it trains with while the temporary server is not ready.
+
+    The garbage collector waits: it would look again and again at what these modules have made, which stays.
+    """
+    gc.disable()
+    try:
+        flow: Callable[..., Any] = resolve_name(name)
+        if server is not None:
+            if isinstance(parameters, RunParameters):
+                import mnist_core.training  # noqa: F401
+            server.wait()
+    finally:
+        gc.freeze()
+        gc.enable()
+    return flow
 
 
 def _run_report(name: str, as_json: bool, *arguments: Any) -> None:

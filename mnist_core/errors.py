@@ -22,6 +22,7 @@ MnistError
 ├── AlarmError                  a public score that contradicts the held-out accuracy
 ├── OverdueError                a step that took longer than its limit
 ├── ChildError                  a child run that failed or did not end
+├── TemporaryServerError        Prefect's server for one command does not start
 ├── DeploymentError             Prefect's server, a pool or a schedule cannot be set up
 │   in infra
 ├── ActionsCheckError           a step of the nightly workflow that did not do what it must

@@ -1,4 +1,4 @@
-"""Prefect on this machine: its home, its temporary server, its database. Prefect is not imported here.
+"""Prefect on this machine: its home, its API, its database. Prefect is not imported here.
 
 Variables that are set already win: PREFECT_HOME and PREFECT_API_URL are used as they are.
 """
@@ -6,7 +6,6 @@ Variables that are set already win: PREFECT_HOME and PREFECT_API_URL are used as
 import base64
 import contextlib
 import importlib.util
-import logging
 import os
 import signal
 import sqlite3
@@ -20,41 +19,27 @@ from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from flows.ops.daemon import without_credentials
 from flows.ops.processes import is_alive
 from flows.ops.server_settings import offer_login, temporary_server
+from flows.ops.temporary_server import TemporaryServer
 from flows.settings import Settings, SettingsError
 from mnist_core._atomic import what_helps
 
-log = logging.getLogger("mnist")
 PRINT_API = "from prefect.settings import Settings; print(Settings().api.url or '')"
 """Python code that prints the API that Prefect would use."""
 STOP_S = 8
 """Seconds after which a stopped run that has not ended yet is ended."""
 
-SERVER_THAT_ENDS_WITH_US = """
-import os, runpy, signal, sys, threading, time
 
-def watch():
-    sys.stdin.read()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(5)
-    os._exit(1)
-
-threading.Thread(target=watch, daemon=True).start()
-sys.argv[0] = "uvicorn"
-runpy.run_module("uvicorn", run_name="__main__")
-"""
-"""Python code that runs uvicorn and ends when its standard input does."""
-
-
-def prepare_prefect(settings: Settings) -> None:
+def prepare_prefect(settings: Settings) -> bool:
     """Put Prefect's home into MNIST_HOME; call it before Prefect is imported.
 
-    If `make ui` runs a server in this home, its API is used, since two servers cannot share one database. If
-    not, Prefect starts a temporary server, which ends with this process.
+    If `make ui` runs a server in this home, its API is used, since two servers cannot share one database.
+
+    Returns:
+        Whether a temporary server is needed, because no other one was chosen.
 
     Raises:
         SettingsError: the home cannot be created or written to.
@@ -70,22 +55,23 @@ def prepare_prefect(settings: Settings) -> None:
         ) from None
     defaults = {
         "PREFECT_HOME": str(home / "prefect"),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "mnist",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # lines before and after the flow's run
     }
+    alone = False
     if (url := running_server(home / "prefect")) is not None:
         offer_login(home / "prefect", url)
         defaults["PREFECT_API_URL"] = url
-    elif chosen_api(defaults) is None:
+    elif alone := chosen_api(defaults) is None:
         if "PREFECT_HOME" not in os.environ:  # another home's database is not ours to rename
             replace_unusable_database(home / "prefect" / "prefect.db")
         defaults |= temporary_server()
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    return alone
 
 
 def create_writable(folder: Path) -> None:
@@ -181,15 +167,15 @@ def _status(url: str, *, login: str | None = None, timeout_s: float = 5) -> int 
 # Stopping
 
 
-def stop_in_time(last_words: str) -> None:
+def stop_in_time(last_words: str, server: TemporaryServer | None = None) -> None:
     """Let Ctrl-C and SIGTERM end the run in the same way, within `STOP_S` seconds.
 
-    A terminal sends Ctrl-C to all processes of the job. Prefect's temporary server gets a session of its own,
-    so that the stopped run can still be recorded there. It ends with this process, even after `kill -9`: it
-    reads from a pipe whose other end only this process holds. If ending takes too long (a server that does
-    not answer), the process exits with `last_words` on stderr.
+    If ending takes too long (a server that does not answer), the process exits with `last_words` on stderr.
+
+    Args:
+        last_words: what a person reads then.
+        server: of this run; it is killed then.
     """
-    servers = _separate_temporary_servers()
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGALRM, give_up)
@@ -197,38 +183,13 @@ def stop_in_time(last_words: str) -> None:
         signal.default_int_handler(number, frame)
 
     def give_up(_number: int, _frame: FrameType | None) -> None:
-        for server in servers:
+        if server is not None:
             server.kill()
         os.write(2, f"{last_words}\n".encode())
         os._exit(1)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-
-
-def _separate_temporary_servers() -> list["subprocess.Popen[Any]"]:
-    """Give Prefect's temporary servers, from now on, a session of their own and a pipe to end by.
-
-    Prefect has no setting for how it starts them, so `subprocess.Popen` is replaced in this process.
-
-    Returns:
-        The servers started so far, a list that grows.
-    """
-    servers: list[subprocess.Popen[Any]] = []
-    popen = subprocess.Popen
-
-    class Popen(popen):  # type: ignore[misc, valid-type]
-        def __init__(self, args: Any, *more: Any, **options: Any) -> None:
-            if isinstance(args, list | tuple) and "prefect.server.api.server:create_app" in args:
-                log.info("starting a temporary Prefect server")
-                args = [args[0], "-c", SERVER_THAT_ENDS_WITH_US, *args[3:]]  # instead of -m uvicorn
-                options |= {"start_new_session": True, "stdin": subprocess.PIPE}
-                options["env"] = without_credentials(options.get("env") or os.environ)
-                servers.append(self)
-            super().__init__(args, *more, **options)
-
-    subprocess.Popen = Popen  # type: ignore[misc]
-    return servers
 
 
 # The database

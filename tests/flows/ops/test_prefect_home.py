@@ -4,15 +4,12 @@ import contextlib
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from flows.ops.prefect_home import (
-    _separate_temporary_servers,
     create_writable,
     replace_unusable_database,
     running_server,
@@ -110,16 +107,3 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
 
     create_writable(tmp_path / "new" / "home")
     assert list((tmp_path / "new" / "home").iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "call", [(Path(sys.executable),), (sys.executable.encode(),), ([sys.executable], -1)]
-)
-def test_other_processes_start_as_before(monkeypatch, call):
-    """Only Prefect's temporary server is started in another way; libraries may give a path, or bytes."""
-    monkeypatch.setattr(subprocess, "Popen", subprocess.Popen)
-    assert _separate_temporary_servers() == []
-
-    process = subprocess.Popen(*call, stdin=subprocess.DEVNULL)
-
-    assert process.wait(30) == 0
