@@ -66,7 +66,9 @@ check: setup ## check format, lint, types, spelling, files, documents
 	$(BIN)/python -m flows.ops.reference --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 
-# Four processes for two cores, since tests wait for servers; one thread each, since torch's threads spin.
+# Four processes for two cores, since tests wait for servers; one thread each, since torch's threads spin. Each of
+# the hundreds of Python processes compiles what has no bytecode.
+test e2e chaos: export PYTHONDONTWRITEBYTECODE =
 test: setup ## run the tests (ARGS="tests/core -k csv")
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 

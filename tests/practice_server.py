@@ -54,7 +54,7 @@ class PracticeServer:
         """Send a plain request with the account's username and key; no environment, no proxy, no retry."""
         with requests.Session() as session:
             session.trust_env = False
-            options = {"auth": (self.username, self.key), "timeout": 10, **options}
+            options = {"auth": (self.username, self.key), "timeout": 60, **options}
             return session.request(method, self.url + path, **options)
 
     def call(self, rpc: str, **fields: Any) -> requests.Response:
@@ -93,7 +93,7 @@ class PracticeServer:
             if not token:
                 return found
 
-    def scored(self, ref: int, timeout_s: float = 10) -> dict[str, Any]:
+    def scored(self, ref: int, timeout_s: float = 60) -> dict[str, Any]:
         """Return the submission of this ref once it is no longer PENDING."""
         deadline = time.monotonic() + timeout_s
         while (found := self.call("GetSubmission", ref=ref).json())["status"] == "PENDING":
@@ -105,12 +105,12 @@ class PracticeServer:
         """End it as a service manager would, and return its exit status."""
         if self.process.poll() is None:
             os.kill(self.pid, signal.SIGTERM)
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=60)
 
     def kill(self) -> None:
         """End it as a crash would."""
         self.process.kill()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=60)
 
 
 class Forks:
@@ -144,7 +144,7 @@ class Forks:
         """End the process; servers that still run end with it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 @dataclass

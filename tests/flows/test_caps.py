@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from flows import lease
-from flows.caps import OverdueError, capped
+from flows.caps import OverdueError, capped, left_s
 from flows.nightly import nightly
 from flows.settings import Settings
 from flows.submit import submit
@@ -38,44 +38,43 @@ def test_what_takes_too_long_is_ended():
     @capped(1.0, "the night", "MNIST_NIGHT_CAP_S")
     def night():
         with pytest.raises(OverdueError, match="training took longer than 0 s"), capped(0.3, "training", "X"):
-            time.sleep(5)
-        time.sleep(5)
+            time.sleep(60)
+        time.sleep(60)
 
     with pytest.raises(OverdueError, match=r"the night.*MNIST_NIGHT_CAP_S"):
         night()
 
-    assert 0.9 < time.monotonic() - started < 2
+    assert 0.9 < time.monotonic() - started < 30
 
 
 def test_a_cap_that_was_kept_leaves_nothing_behind():
     """After its end no alarm comes any more, and the handler of before is in place."""
-    before = signal.getsignal(signal.SIGALRM)
-    with capped(0.3, "training", "X"):
-        pass
+    before, handler = left_s(), signal.getsignal(signal.SIGALRM)
+    with capped(60.0, "training", "X"):
+        assert left_s() <= 60.0
 
-    time.sleep(0.5)
-
-    assert signal.getsignal(signal.SIGALRM) is before
+    assert before - 60.0 <= left_s() <= before  # pytest's own time limit
+    assert signal.getsignal(signal.SIGALRM) is handler
 
 
 def test_what_swallows_the_end_of_its_time_is_ended_again(monkeypatch):
     """Third-party code may catch every exception; the cap ends the block all the same."""
     monkeypatch.setattr("flows.caps.RING_AGAIN_S", 0.1)
-    swallowed = []
+    before, swallowed = left_s(), []
 
     @capped(0.1, "the night", "X")
     def night():
         for number in range(3):
             with contextlib.suppress(MnistError):
-                time.sleep(5)
+                time.sleep(60)
             swallowed.append(number)
-        time.sleep(5)
+        time.sleep(60)
 
     with pytest.raises(OverdueError):
         night()
 
     assert swallowed == [0, 1, 2]
-    time.sleep(0.2)  # after the block no alarm comes
+    assert before - 60.0 <= left_s() <= before
 
 
 def test_what_cleans_up_after_its_time_is_not_ended(monkeypatch):
@@ -94,7 +93,7 @@ def test_what_cleans_up_after_its_time_is_not_ended(monkeypatch):
     @capped(0.1, "the night", "X")
     def night():
         try:
-            time.sleep(5)
+            time.sleep(60)
         except BaseException:
             clean_up()
             raise
@@ -114,14 +113,14 @@ def test_a_clean_up_that_hangs_is_ended(monkeypatch):
     @capped(0.1, "the night", "X")
     def night():
         try:
-            time.sleep(5)
+            time.sleep(60)
         finally:
-            time.sleep(5)
+            time.sleep(60)
 
     with pytest.raises(OverdueError):
         night()
 
-    assert 0.4 < time.monotonic() - started < 2
+    assert 0.4 < time.monotonic() - started < 30
 
 
 def test_no_flow_is_left_out():
@@ -147,7 +146,7 @@ def test_a_flow_whose_first_call_hangs_ends_by_its_cap(job, monkeypatch, name):
     with pytest.raises(OverdueError, match=f"MNIST_{cap}_CAP_S"):
         flow(**parameters)
 
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.usefixtures("prefect_api")
@@ -163,7 +162,7 @@ def test_a_night_that_waits_for_another_run_ends_by_its_cap(job, monkeypatch):
     with pytest.raises(OverdueError, match="MNIST_NIGHT_CAP_S"):
         nightly(NIGHT)
 
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 60
     assert started.server.submissions() == []
 
 

@@ -40,4 +40,4 @@ def test_the_seconds_of_a_step_add_up_even_if_it_fails():
         time.sleep(0.05)
         raise ValueError
 
-    assert 0.1 <= seconds["read"] < 1
+    assert 0.1 <= seconds["read"] < 30

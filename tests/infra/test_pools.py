@@ -323,7 +323,7 @@ def test_a_killed_job_is_a_crashed_run(cloud: Cloud) -> None:
 def test_the_time_limit_ends_a_job_that_ignores_a_stop_request(tmp_path: Path) -> None:
     """The pool's command kills a run after its limit, and passes on a stop request before that."""
     fake = tmp_path / "prefect"
-    fake.write_text("#!/bin/sh\ntrap 'echo stopped; exit 0' TERM\nwhile :; do sleep 0.1; done\n")
+    fake.write_text("#!/bin/sh\ntrap 'echo stopped; exit 0' TERM\necho ready\nwhile :; do sleep 0.1; done\n")
     fake.chmod(0o755)
     command = fill("gpu", made("http://127.0.0.1:4200/api", []))["job_configuration"]["command"]
     path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
@@ -333,10 +333,11 @@ def test_the_time_limit_ends_a_job_that_ignores_a_stop_request(tmp_path: Path) -
         return subprocess.Popen(words, env=path, stdout=subprocess.PIPE, text=True)
 
     capped, asked = start("1"), start("60")
-    time.sleep(0.5)
+    assert asked.stdout is not None
+    assert asked.stdout.readline() == "ready\n"
     asked.terminate()
-    assert capped.wait(10) == -9
-    assert asked.communicate(timeout=10)[0] == "stopped\n"
+    assert capped.wait(60) == -9
+    assert asked.communicate(timeout=60)[0] == "stopped\n"
 
 
 def test_a_template_with_an_unknown_name_is_refused() -> None:

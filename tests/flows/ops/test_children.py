@@ -119,7 +119,7 @@ def test_a_child_that_finds_no_machine_or_loses_it_is_started_once_more_by_the_f
     with get_client(sync_client=True) as client:
 
         def lose_one() -> None:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while not (runs := [run for run in client.read_flow_runs() if waits(run)]):
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
@@ -144,7 +144,7 @@ def test_a_parent_that_is_overdue_cancels_its_children(deployment):
     parent, error = run_parent(deployment, cap_s=3.0)
 
     assert isinstance(error, OverdueError)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     assert [child.state.is_cancelled() for child in children(parent)] == [True, True]
 
 
