@@ -24,7 +24,7 @@ def missing(python: str, platform: str, lock: str = LOCK) -> str:
     uv = Path(sys.executable).with_name("uv")
     command = [
         str(uv), "pip", "compile", "--only-binary", ":all:", "--python-version", python,
-        "--python-platform", platform, "--output-file", os.devnull, "--quiet", lock,
+        "--python-platform", platform, "--no-python-downloads", "--output-file", os.devnull, "--quiet", lock,
     ]  # fmt: skip
     environment = os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -8,7 +8,7 @@ import pytest
 
 from mnist_core.spec import DIGIT_RECOGNIZER
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.slow, pytest.mark.timeout(1800)]
 NIGHT = "/deployments/name/nightly/nightly"
 
 
@@ -50,10 +50,10 @@ def test_a_run_that_died_gives_its_place_to_the_next_one(installed):
     restart(installed)
     following = installed.trigger("nightly/nightly", night="2026-10-02", model="convnet", preset="fast")
 
-    installed.wait(following, 150, ("RUNNING",))
+    installed.wait(following, ("RUNNING",))
     assert installed.run(dead)["state_type"] == "PENDING"
     installed.command("prefect", "flow-run", "cancel", following)
-    installed.wait(following, 60)
+    installed.wait(following)
 
 
 def test_a_night_survives_a_server_that_restarts(installed):
@@ -71,4 +71,4 @@ def test_a_night_survives_a_server_that_restarts(installed):
         time.sleep(2)
     assert taken(installed) == 1
     installed.command("prefect", "flow-run", "cancel", run)
-    installed.wait(run, 60)
+    installed.wait(run)

@@ -192,9 +192,7 @@ def assert_no_secret(left: dict[str, bytes], *secrets: str) -> None:
 
 def test_the_hook_sees_what_is_unpickled_on_purpose(audit, tmp_path):
     """A class that is unpickled is reported, so that a night without a report has unpickled none."""
-    code = (
-        "import pickle\nfrom mnist_core.spec import DIGITS_MINI\npickle.loads(pickle.dumps(DIGITS_MINI))\n"
-    )
+    code = "import pickle\nfrom mnist_core.spec import DIGITS_MINI\npickle.loads(pickle.dumps(DIGITS_MINI))\n"
 
     done = run("-c", code, env=os.environ | {"PYTHONPATH": f"{ROOT}:{audit}"}, cwd=tmp_path)
 
