@@ -13,7 +13,7 @@ from urllib.request import getproxies_environment
 
 from dotenv import dotenv_values
 
-from mnist_core.cores import cores, cpu_quota, limit_cores
+from mnist_core.cores import cores, cpu_quota, let_threads_sleep, limit_cores
 from mnist_core.errors import MnistError
 
 PREFIX = "MNIST_"
@@ -97,13 +97,14 @@ def bypass_proxy() -> None:
 
 
 def limit_threads(most: int | None) -> None:
-    """Let this process, and those that it starts, use no more CPU threads than they may.
+    """Let this process, and those that it starts, use no more CPU threads than they may; waiting ones sleep.
 
     Without any limit OMP_NUM_THREADS stays unset: torch then counts cores without their second threads.
 
     Args:
         most: of the settings; None: affinity, the container's quota and OMP_NUM_THREADS alone decide.
     """
+    let_threads_sleep()
     given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     limits = [limit for limit in (most, int(given) if given.isdecimal() else None) if limit]
     limit_cores(min(limits, default=None))

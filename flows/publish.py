@@ -76,7 +76,8 @@ def publish(
             "confusion": evaluation.confusion.tolist(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        manifest = export(net, folder, {**known, **facts}, learner=learner)
+        templates = run.settings.home / "templates"
+        manifest = export(net, folder, {**known, **facts}, learner=learner, templates=templates)
         with progress("publish") as advance:
             name = run.registry.publish(run.key, manifest, folder, advance)
     log.info("published %s: %.4f on %s held-out rows", name, evaluation.accuracy, f"{evaluation.n:,}")

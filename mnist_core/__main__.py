@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_core import __version__
+from mnist_core.cores import let_threads_sleep
 from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.models.base import COMMON_PRESETS, find, kinds
 from mnist_core.sources import digest_of, read_labelled, read_one, read_source, show_progress
@@ -401,6 +402,7 @@ def main() -> None:
     """Run the command line; an error that the user can fix is one line and exit code 1."""
     refuse_windows()
     print_anywhere()
+    let_threads_sleep()
     silence_torch()
     try:
         app()

@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import platform
+import tempfile
 import warnings
 from dataclasses import replace
 from importlib import metadata
@@ -31,6 +32,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mnist_core._atomic import atomic_write
+from mnist_core._learner_file import learner_file
 from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.images import to_fastai
 from mnist_core.manifest import (
@@ -53,7 +55,14 @@ if TYPE_CHECKING:
 SHAPE = DIGIT_RECOGNIZER.picture_shape
 
 
-def export(net: Network, folder: Path, facts: dict[str, Any], *, learner: bool = True) -> Manifest:
+def export(
+    net: Network,
+    folder: Path,
+    facts: dict[str, Any],
+    *,
+    learner: bool = True,
+    templates: Path | None = None,
+) -> Manifest:
     """Write a bundle. An earlier manifest is removed first, and the new one written last.
 
     A bundle that was cut short therefore has none.
@@ -63,6 +72,8 @@ def export(net: Network, folder: Path, facts: dict[str, Any], *, learner: bool =
         folder: is made if need be.
         facts: what the manifest says besides (data_digest, seed, preset, valid_accuracy, created …).
         learner: whether to write learner.pkl, for which fastai is needed.
+        templates: a folder that keeps what fastai writes, so that the next network of the same kind is
+            written without it, in a tenth of the time.
 
     Returns:
         The manifest.
@@ -87,7 +98,8 @@ def export(net: Network, folder: Path, facts: dict[str, Any], *, learner: bool =
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
     (folder / ONNX).write_bytes(to_onnx(net))
     if learner:
-        to_learner(net).export((folder / LEARNER).resolve())
+        content = learner_file(net, _pickled, templates, manifest.libraries)
+        (folder / LEARNER).write_bytes(content)
     files = {}
     for name in (*[LEARNER] * learner, ONNX, WEIGHTS):
         content = (folder / name).read_bytes()
@@ -96,6 +108,14 @@ def export(net: Network, folder: Path, facts: dict[str, Any], *, learner: bool =
     with atomic_write(folder / MANIFEST) as file:
         file.write((json.dumps(manifest.to_json(), indent=2) + "\n").encode())
     return manifest
+
+
+def _pickled(net: Network) -> bytes:
+    """Return the learner.pkl of a network, as fastai writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder).resolve() / LEARNER
+        to_learner(net).export(path)
+        return path.read_bytes()
 
 
 def _libraries() -> dict[str, str]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 _limit: int | None = None
 
@@ -33,6 +37,56 @@ def limit_torch() -> None:
 
     if torch.get_num_threads() > cores():
         torch.set_num_threads(cores())
+
+
+def let_threads_sleep() -> None:
+    """Let threads that wait for each other sleep; call it before torch is imported. A set policy stays.
+
+    OpenMP's default is to spin, which is a little faster on idle cores. Beside one other process it is many
+    times slower: the thread that spins takes the core that the awaited one needs.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "setenv"):
+        libc.setenv(b"OMP_WAIT_POLICY", b"passive", 0)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let this thread's operations use `count` of torch's threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+ThreadMap = Callable[..., Iterable[Any]]
+
+
+@contextmanager
+def thread_map(count: int) -> Iterator[ThreadMap]:
+    """Yield `map`, or one that runs on `count` threads, which divide torch's own threads among them.
+
+    Threads inside one operation wait for each other at its end, thousands of times a second: beside another
+    process that uses a core, each time for a thread that is not running. Threads that each have a batch, or a
+    share of one, wait seldom.
+    """
+    if count == 1:
+        yield map
+        return
+    import torch
+
+    few = max(1, torch.get_num_threads() // count)
+    with (
+        torch_threads(few),  # the caller's own helpers would wait for its next operation on needed cores
+        ThreadPoolExecutor(count, initializer=partial(torch.set_num_threads, few)) as pool,
+    ):
+        yield pool.map
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:

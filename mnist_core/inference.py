@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_core.cores import cores, limit_torch
+from mnist_core.cores import cores, limit_torch, thread_map
 from mnist_core.errors import BundleError, DataError, MnistError
 from mnist_core.manifest import ONNX, WEIGHTS, Manifest, read_manifest, read_unchanged
 from mnist_core.models.base import find
@@ -137,21 +137,28 @@ def _run_network(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Run the digits through a network in torch."""
+    """Run the digits through a network in torch: on a CPU a batch on each thread at a time."""
     _check(pixels)
     limit_torch()
     import torch
 
-    batch_size = batch_size or 500
+    size = batch_size or 500
     device = torch.device(device)
     # The copy keeps the caller's network where and as it is.
     net = copy.deepcopy(net).to(device).to(memory_format=torch.channels_last).eval()
+
+    def run(start: int) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits = net(torch.from_numpy(np.array(pixels[start : start + size])).to(device))
+            found: NDArray[np.float32] = (logits.softmax(1) if softmax else logits).cpu().numpy()
+        return found
+
     result = _empty(len(pixels))
-    with torch.inference_mode():
-        for start in range(0, len(pixels), batch_size):
-            logits = net(torch.from_numpy(np.array(pixels[start : start + batch_size])).to(device))
-            part = logits.softmax(1) if softmax else logits
-            result[start : start + len(part)] = part.cpu().numpy()
+    starts = range(0, len(pixels), size)
+    side_by_side = min(torch.get_num_threads(), len(starts)) if device.type == "cpu" else 1
+    with thread_map(max(1, side_by_side)) as run_each:
+        for start, part in zip(starts, run_each(run, starts), strict=True):
+            result[start : start + len(part)] = part
             if progress is not None:
                 progress(start + len(part), len(pixels), "predict")
     return result

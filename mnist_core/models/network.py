@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from mnist_core.cores import thread_map
 
 
 class Network(nn.Module):
@@ -26,21 +30,43 @@ class Network(nn.Module):
         raise NotImplementedError
 
 
-def measure_batch_norm(net: Network, pixels: Tensor, batch_size: int) -> None:
+def measure_batch_norm(net: Network, pixels: Tensor, batch_size: int, threads: int = 1) -> None:
     """Set the statistics of all batch normalisations to their means over batches of pixels uint8 (N, 28, 28).
 
     Those gathered in training are of augmented digits and of weights that were still changing.
 
     Args:
         net: in training mode, in which it normalises by the batch at hand.
+        pixels: that it sees.
+        batch_size: of each batch, or fewer.
+        threads: on which batches run side by side; more than one only if the network draws no random numbers.
     """
-    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    batches = pixels.tensor_split(math.ceil(len(pixels) / batch_size))  # equal, as each counts alike
+    threads = min(threads, len(batches))
+    nets = [net, *(copy.deepcopy(net) for _ in range(1, threads))]
+    with thread_map(threads) as run_each:
+        list(run_each(_measure, nets, (batches[number::threads] for number in range(threads))))
+    shares = [len(batches[number::threads]) / len(batches) for number in range(threads)]
+    with torch.no_grad():
+        for layers in zip(*(_norms(each) for each in nets), strict=True):
+            for name in ("running_mean", "running_var"):
+                means = [getattr(layer, name) * share for layer, share in zip(layers, shares, strict=True)]
+                getattr(layers[0], name).copy_(sum(means[1:], means[0]))
+
+
+def _norms(net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+    return [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+
+
+def _measure(net: Network, batches: Sequence[Tensor]) -> None:
+    """Set the statistics of a network's batch normalisations to their means over some batches."""
+    norms = _norms(net)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean instead of a moving one
     with torch.no_grad():
-        for batch in pixels.tensor_split(math.ceil(len(pixels) / batch_size)):  # equal, as each counts alike
+        for batch in batches:
             net(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

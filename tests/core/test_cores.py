@@ -1,12 +1,14 @@
 """How many cores are used: affinity, quotas of both versions of control groups, and a limit."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from mnist_core import cores as module
-from mnist_core.cores import cores, cpu_quota, limit_cores, limit_torch
+from mnist_core.cores import cores, cpu_quota, limit_cores, limit_torch, thread_map, torch_threads
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +86,34 @@ def test_torch_gets_no_more_threads_than_cores(monkeypatch):
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+POLICY = """
+import ctypes, sys
+from mnist_core.cores import let_threads_sleep
+
+let_threads_sleep()
+getenv = ctypes.CDLL(None).getenv
+getenv.restype = ctypes.c_char_p
+print(getenv(b"OMP_WAIT_POLICY").decode(), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_sleep_while_they_wait_unless_somebody_wants_them_to_spin(given, found):
+    """OpenMP reads the policy when torch is imported, so it is set before."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+
+    done = subprocess.run(
+        [sys.executable, "-c", POLICY], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == [found, "False"]
+
+
+def test_batches_side_by_side_share_torchs_threads():
+    """Each of two has half of them, and the caller has all of them again afterwards."""
+    with torch_threads(4):
+        with thread_map(2) as run_each:
+            assert list(run_each(lambda _: torch.get_num_threads(), range(3))) == [2, 2, 2]
+        assert torch.get_num_threads() == 4

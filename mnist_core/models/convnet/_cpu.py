@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import ctypes
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,8 +15,6 @@ from mnist_core.models.convnet.net import ConvNet
 
 SHARE = 64
 """Fewest digits of a batch that a thread takes: each normalises by its own."""
-
-ThreadMap = Callable[..., Iterable[tuple[Tensor, ...]]]
 
 
 def make_replicas(net: ConvNet, batch_size: int) -> list[ConvNet]:
@@ -37,22 +33,6 @@ def _sharing(net: ConvNet) -> ConvNet:
     for own, shared in zip(copied.parameters(), net.parameters(), strict=True):
         own.data = shared.data
     return copied
-
-
-@contextmanager
-def thread_map(count: int) -> Iterator[ThreadMap]:
-    """Yield `map`, or one that runs on `count` threads, which divide torch's own threads among them."""
-    if count == 1:
-        yield map
-        return
-    threads = torch.get_num_threads()
-    use_few = partial(torch.set_num_threads, threads // count)
-    use_few()  # the caller's own helpers would spin, waiting for its next operation, on cores that are needed
-    try:
-        with ThreadPoolExecutor(count, initializer=use_few) as pool:
-            yield pool.map
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

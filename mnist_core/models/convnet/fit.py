@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mnist_core.cores import ThreadMap, thread_map
 from mnist_core.errors import ModelError
 from mnist_core.models.augment import crop_through, lean, random_maps, straightened
 from mnist_core.models.convnet import Recipe, _cpu, _cuda
@@ -142,8 +143,8 @@ def _train(
     ]
 
     done = 0
-    with _cpu.thread_map(len(run.replicas)) as thread_map:
-        take_step: Callable[..., None] = partial(run.step, thread_map)
+    with thread_map(len(run.replicas)) as run_each:
+        take_step: Callable[..., None] = partial(run.step, run_each)
         if run.device.type == "cuda":
             take_step, schedule = _cuda.RecordedStep(take_step), torch.tensor(schedule, device=run.device)
         for epoch, steps in enumerate(epoch_steps, 1):
@@ -219,11 +220,9 @@ class _Run:
         for upright, maps in self.maps.items():
             maps.copy_(straightened(drawn, self.leans[upright]))
 
-    def step(
-        self, thread_map: _cpu.ThreadMap, rows: Tensor, lr: float | Tensor, ema_weight: float | Tensor
-    ) -> None:
+    def step(self, run_each: ThreadMap, rows: Tensor, lr: float | Tensor, ema_weight: float | Tensor) -> None:
         """Update the weights by a batch, a share on each thread, and move their average towards them."""
-        parts = thread_map(self._gradients, self.replicas, rows.tensor_split(len(self.replicas)))
+        parts = run_each(self._gradients, self.replicas, rows.tensor_split(len(self.replicas)))
         loss, *gradients = (sum(shares[1:], shares[0]) for shares in zip(*parts, strict=True))
         with torch.no_grad():
             self.optimizer.step(gradients, lr)
@@ -270,7 +269,8 @@ class _Run:
         for weight, mean in zip(self.weights, self.average, strict=True):
             weight.copy_(mean)
         order = torch.randperm(len(self.pixels), generator=self.random, device=self.device)
-        measure_batch_norm(self.net, self.pixels[order[:MEASURED]], batch_size=1000)
+        measured = self.pixels[order[:MEASURED]]
+        measure_batch_norm(self.net, measured, batch_size=1000, threads=len(self.replicas))
         return self.net.eval()
 
 

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mnist_core.cores import torch_threads
 from mnist_core.errors import ModelError
 from mnist_core.models.network import Network
 from mnist_core.models.scratch import Recipe
@@ -225,7 +226,8 @@ def train(
     for epoch in range(1, recipe.epochs + 1):
         # Large steps first, to get far; small ones last, to settle.
         lr = recipe.lr * ((recipe.epochs - epoch + 1) / recipe.epochs if recipe.falling else 1)
-        loss = train_epoch(layers, velocity, x, y, recipe, lr, random, objective.loss_of)
+        with torch_threads(torch.get_num_threads() if recipe.hidden else 1):  # its products are too small
+            loss = train_epoch(layers, velocity, x, y, recipe, lr, random, objective.loss_of)
         if not math.isfinite(loss):
             raise ModelError(
                 f"scratch: the loss is {loss} in epoch {epoch} of {recipe.epochs}",
