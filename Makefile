@@ -63,6 +63,7 @@ check: setup ## check format, lint, types, spelling, files, documents
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/python -m flows.ops.reference --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 

@@ -23,7 +23,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from infra.deploy_plan import PlanError, changes, check_plan
+
 TERRAFORM = Path(__file__).parent / "terraform"
+LOCK = ".terraform.lock.hcl"
+"""The provider's version and checksums; a provider that has others is refused."""
 STEP_S = 400
 """Time limit in seconds of one command."""
 
@@ -150,7 +154,7 @@ def terraform_in_copy(endpoint: str) -> Iterator[Callable[..., str]]:
     """Yield a function that runs Terraform on a copy of the configuration, so that no state is left."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for file in TERRAFORM.glob("*.tf"):
+        for file in (*TERRAFORM.glob("*.tf"), TERRAFORM / LOCK):
             if not file.name.endswith("_override.tf"):
                 shutil.copy(file, folder)
         environment = {
@@ -202,6 +206,7 @@ def check(run: Callable[..., str], **variables: str) -> None:
     run("plan", "-input=false", "-no-color", "-out=second", **variables)
     plan = json.loads(run("show", "-json", "second", **variables))
     made = sum(change["mode"] == "managed" for change in plan["resource_changes"])
+    check_tags(run, set(changes(plan)), **variables)
     found = differences(plan)
     for (resource, name), what in sorted(found.items()):
         why = MOTO_DIFFERS.get((resource, name))
@@ -213,6 +218,37 @@ def check(run: Callable[..., str], **variables: str) -> None:
     if left:
         raise SystemExit(f"destroy left {left}")
     say(f"{made} resources applied, planned again with {len(found)} differences (moto's), destroyed")
+
+
+def check_tags(run: Callable[..., str], differing: set[str], **variables: str) -> None:
+    """Check that another image is all that a tag needs to deploy, and that anything else is refused.
+
+    Args:
+        run: runs Terraform.
+        differing: addresses of the resources that moto does not return as they were set.
+        variables: of Terraform.
+
+    Raises:
+        SystemExit: a plan for another image changes more than a tag may, or a larger group is not refused.
+    """
+
+    def refusal(**changed: str) -> str:
+        run("plan", "-input=false", "-no-color", "-out=tag", **variables, **changed)
+        plan = json.loads(run("show", "-json", "tag", **variables))
+        plan["resource_changes"] = [
+            change for change in plan["resource_changes"] if change["address"] not in differing
+        ]
+        try:
+            check_plan(plan)
+        except PlanError as error:
+            return str(error)
+        return ""
+
+    if why := refusal(TF_VAR_image_tag="4567def"):
+        raise SystemExit(f"a tag cannot deploy another image: {why}")
+    if "aws_cloudwatch_log_group.this" not in refusal(TF_VAR_log_days="90"):
+        raise SystemExit("a tag is not refused that changes the logs")
+    say("a tag deploys another image, and is refused when it changes more")
 
 
 def installed_by_uv(package: str, program: str) -> list[str] | None:
@@ -276,7 +312,7 @@ def main() -> None:
     aws = Aws()
     try:
         with terraform_in_copy(aws.url) as run:
-            run("init", "-input=false", "-no-color")
+            run("init", "-input=false", "-no-color", "-lockfile=readonly")
             run("validate", "-no-color")
             say("Prefect Cloud with a worker:")
             check(run, TF_VAR_prefect_cloud_api_url=CLOUD_URL)

@@ -3,10 +3,11 @@
     python -m infra.compose_check [--folder FOLDER] [--built] [--screenshot FILE]
 
 Builds the images, starts everything, runs nights of the small competition, reads the score over the API and
-in headless Chromium; kills the database, the server, each worker and the whole engine during nights; takes it
-down, backs it up, removes it and restores it; runs a night with the store in S3. Each version must be
-submitted once. The engine's files are in a temporary folder, or in FOLDER, which stays: `--built` uses the
-images that it has. Needs root, and Debian's packages docker.io and iptables.
+in headless Chromium; kills the database, the server, each worker and the whole engine, and upgrades the
+images, each during a night; takes it down, backs it up, removes it and restores it; runs a night with the
+store in S3. Each night must end well, or be marked and be followed by one that does, and submit once. The
+engine's files are in a temporary folder, or in FOLDER, which stays: `--built` uses the images that it has.
+Needs root, and Debian's packages docker.io and iptables.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,13 +32,14 @@ import requests
 import websockets
 
 from infra.cloud_check import say
-from infra.compose_engine import COMPOSE, Engine, build_images, engine, output
+from infra.compose_engine import COMPOSE, Engine, build_images, engine, output, relabel_images
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 NIGHT_S = 420
 SETTINGS = {
     "MNIST_KAGGLE": "http://127.0.0.1:8765", "MNIST_COMPETITION": "digits-mini", "MNIST_EPOCHS": "20",
     "MNIST_FLOOR": "0.3", "MNIST_SHARE_MIN": "0", "MNIST_MARGIN_ROWS": "1000", "MNIST_AGREEMENT": "0",
+    "MNIST_DAILY_LIMIT": "20",
 }  # fmt: skip
 S3 = {
     "MNIST_STORE": "s3://mnist/store",
@@ -149,7 +152,7 @@ class Installation:
         return dict(found[0])
 
     def submissions(self) -> list[str]:
-        """Return the descriptions of all submissions that the practice server has."""
+        """Return the descriptions of all submissions that the practice server has: token and version."""
         code = (
             "import sqlite3; posted = sqlite3.connect('/data/split-0/submissions.sqlite3'); "
             "print(*(row[0] for row in posted.execute('SELECT description FROM submissions')), sep='\\n')"
@@ -187,55 +190,77 @@ def check_night(made: Installation, night: str, screenshot: Path | None) -> None
 
 
 def check_kills(made: Installation, docker: Engine) -> None:
-    """Kill each part during a night; the night ends well, or is marked and finished by running it again."""
+    """Break each part during a night, which ends well, or is marked and followed by a night that does."""
+    ended: dict[str, str] = {}
 
     def broken(number: int, what: str, kill: Callable[[], None]) -> None:
-        done, night = step(f"{what} killed during a night"), f"2026-03-{number:02}"
+        done, night = step(f"{what} during a night"), f"2026-03-{2 * number - 1:02}"
         run = made.trigger(night)
         made.train_of(run)
         kill()
-        first = made.end_of(run)
-        if first == "COMPLETED":
+        ended[night] = made.end_of(run)
+        if ended[night] == "COMPLETED":
             done("the night ended well")
             return
-        expect("the night is marked", first in ("FAILED", "CRASHED"), True)
-        again = made.trigger(night)
-        expect("the night again", made.end_of(again), "COMPLETED")
-        done(f"the night was marked {first}, and finished by running it again")
+        expect("the night is marked", ended[night] in ("FAILED", "CRASHED"), True)
+        following = f"2026-03-{2 * number:02}"
+        ended[following] = made.end_of(made.trigger(following))
+        expect("the next night", ended[following], "COMPLETED")
+        done(f"the night was marked {ended[night]}, and the next one ended well")
 
     def power_failure() -> None:
         docker.kill()
         docker.start()
 
-    broken(1, "the database", lambda: made.kill("database"))
-    broken(2, "the server", lambda: made.kill("server"))
-    broken(3, "the trainer", lambda: made.kill("trainer"))
-    broken(4, "the worker", lambda: made.kill("worker"))
-    broken(5, "everything, with the engine,", power_failure)
+    def upgrade() -> None:
+        relabel_images("upgraded")
+        made.script("up")
+
+    broken(1, "the database killed", lambda: made.kill("database"))
+    broken(2, "the server killed", lambda: made.kill("server"))
+    broken(3, "the trainer killed", lambda: made.kill("trainer"))
+    broken(4, "the worker killed", lambda: made.kill("worker"))
+    broken(5, "everything killed, with the engine,", power_failure)
+    before = known(made)
+    broken(6, "an upgrade", upgrade)
+    after = known(made)
+    kept = after[0] > before[0] and after[1] is not None and after[2] >= before[2]
+    expect(f"history, champion and submissions {before} are kept by the upgrade: {after}", kept, True)
+    check_submissions(made, ended)
+
+
+def check_submissions(made: Installation, ended: dict[str, str]) -> None:
+    """Check that a night that ended well has submitted once, and that a marked one has not done so twice."""
+    posted = made.submissions()
+    expect("submissions with the same content", len(posted) - len(set(posted)), 0)
+    by_night = Counter(description.split()[-1][:10] for description in posted)
+    for night, state in ended.items():
+        allowed = (1,) if state == "COMPLETED" else (0, 1)
+        expect(f"{by_night[night]} submissions of night {night}", by_night[night] in allowed, True)
+    well = sum(state == "COMPLETED" for state in ended.values())
+    say(f"{len(ended)} nights, {well} of which ended well: {len(posted)} submissions, one for each at most")
+
+
+def known(made: Installation) -> tuple[int, str, int]:
+    """Return the number of runs in the history, the champion, and the number of submissions."""
+    status = made.script("run", "--rm", "-T", "worker", "python", "-m", "flows", "status", "--json")
+    champion = json.loads(status.splitlines()[-1])["champion"]["version"]
+    return made.count(), champion, len(made.submissions())
 
 
 def check_data(made: Installation) -> None:
     """Take it down and up, back it up, remove it and restore it: nothing is lost."""
-
-    def known() -> tuple[int, str, int]:
-        status = made.script("run", "--rm", "-T", "worker", "python", "-m", "flows", "status", "--json")
-        return (
-            made.count(),
-            json.loads(status.splitlines()[-1])["champion"]["version"],
-            len(made.submissions()),
-        )
-
-    before, done = known(), step("down and up")
+    before, done = known(made), step("down and up")
     made.script("down")
     made.script("up")
-    expect("after down and up", known(), before)
+    expect("after down and up", known(made), before)
     done(f"{before[0]} runs, champion {before[1]} and {before[2]} submissions are still there")
     done = step("backup, removal and restore")
     made.script("backup", str(made.folder / "copy"))
     made.script("down", "--volumes")
     made.script("restore", str(made.folder / "copy"))
     made.script("up")
-    expect("after the restore", known(), before)
+    expect("after the restore", known(made), before)
     done("the same")
 
 
@@ -345,9 +370,6 @@ def main() -> None:
             done("everything is healthy")
             check_night(made, "2026-02-01", asked.screenshot)
             check_kills(made, docker)
-            posted = made.submissions()
-            expect("submissions that are made twice", len(posted) - len(set(posted)), 0)
-            say(f"{len(posted)} submissions, each of another version")
             check_data(made)
         finally:
             with suppress(SystemExit):

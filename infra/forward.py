@@ -2,16 +2,18 @@
 
 python -m infra.forward free PORT                    ends with 1 if something listens on 127.0.0.1:PORT
 python -m infra.forward wait URL PROCESS LOG         waits until the server of the login answers at URL
+python -m infra.forward idle                         waits until no run is under way at PREFECT_API_URL
 
 A deployment overwrites pools and deployments of the server that answers, so it must be the right one: the
 port was free, the process of the forward lives, and the server refuses whoever has no login and accepts this
-one, which no other server has.
+one, which no other server has. It also restarts that server, which a run under way may not survive.
 """
 
 import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -20,10 +22,12 @@ from mnist_core.errors import MnistError
 
 WAIT_S, POLL_S = 120.0, 0.5
 """Seconds until the server must answer, and between two looks."""
+IDLE_S, IDLE_POLL_S = 1800.0, 20.0
+"""Seconds for which runs are waited for, and between two looks: a night in which all is well takes less."""
 
 
 class ForwardError(MnistError):
-    """The port is taken, or what answers on it is not the deployment's own server."""
+    """The port is taken, what answers on it is not the deployment's own server, or that one is busy."""
 
 
 def check_free(port: int) -> None:
@@ -85,6 +89,41 @@ def _check_login(url: str, without: int | None, with_it: int | None) -> None:
         )
 
 
+def wait_until_idle(under_way: Callable[[], list[str]], sleep: Callable[[float], None] = time.sleep) -> None:
+    """Wait until no run is under way: a restart of the server takes longer than a run may be silent.
+
+    Args:
+        under_way: returns the names of the runs.
+        sleep: waits.
+
+    Raises:
+        ForwardError: some still are after the longest wait.
+    """
+    waited = 0.0
+    while names := under_way():
+        if waited >= IDLE_S:
+            raise ForwardError(
+                f"still under way: {', '.join(names)}",
+                "run `make deploy` again later, or `WAIT=no make deploy`: it may mark these runs as crashed",
+            )
+        if not waited:
+            print(f"deploy: waiting for the end of {', '.join(names)}", file=sys.stderr)  # noqa: T201
+        sleep(IDLE_POLL_S)
+        waited += IDLE_POLL_S
+
+
+def runs_under_way() -> list[str]:
+    """Return the names of the runs that have started and not ended, on the server PREFECT_API_URL."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
+
+    kinds = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=kinds)))
+    return sorted(run.name for run in runs)
+
+
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -100,6 +139,8 @@ def main(arguments: list[str]) -> None:
     try:
         if arguments[0] == "free":
             check_free(int(arguments[1]))
+        elif arguments[0] == "idle":
+            wait_until_idle(runs_under_way)
         else:
             url, process, log = arguments[1:]
             wait_for_server(url, int(process), Path(log), os.environ["PREFECT_API_AUTH_STRING"])

@@ -5,11 +5,14 @@
 #
 # IMAGE_ARGS is passed to the builder: for a network that intercepts TLS `--volume /etc/ssl/certs:/etc/ssl/certs:ro`
 # (buildah) or `--secret id=certificates,src=/etc/ssl/certs/ca-certificates.crt` (docker), `--build-arg TORCH=…` for
-# another torch. BASE is another base image.
+# another torch. BASE is another base image. PLATFORM (linux/amd64 or linux/arm64) is the architecture of the images
+# (default: this machine's).
 set -eu
 cd "$(dirname "$0")/.."
 : "${BUILDAH_ISOLATION:=chroot}" "${STORAGE_DRIVER:=vfs}"
 export BUILDAH_ISOLATION STORAGE_DRIVER
+# An attestation is an image of its own in a registry, and would count among the five that it keeps.
+export BUILDX_NO_DEFAULT_ATTESTATIONS=1
 say() { echo "image: $*" >&2; }
 
 # A docker client is not enough: the engine must answer.
@@ -26,6 +29,12 @@ else
     exit 1
 fi
 
+platform=${PLATFORM:-}
+case $platform in
+    "" | linux/amd64 | linux/arm64) ;;
+    *) say "PLATFORM=$platform is not linux/amd64 or linux/arm64"; exit 1 ;;
+esac
+
 base=${BASE:-$(sed -n 's/^ARG BASE=//p' Dockerfile)}
 exists() {
     case $builder in
@@ -33,7 +42,13 @@ exists() {
         buildah) buildah inspect --type image "$1" ;;
     esac >/dev/null 2>&1
 }
-if ! exists "$base" && ! timeout 120 "$builder" pull --quiet "$base" >/dev/null 2>&1; then
+# shellcheck disable=SC2086
+if ! exists "$base" && ! timeout 120 "$builder" pull --quiet ${platform:+--platform "$platform"} "$base" >/dev/null 2>&1; then
+    case $(uname -m) in x86_64) own=linux/amd64 ;; *) own=linux/arm64 ;; esac
+    if [ "${platform:-$own}" != "$own" ]; then
+        say "$base cannot be pulled, and one made here would be for $own, not $platform; set BASE to an image for $platform"
+        exit 1
+    fi
     say "$base cannot be pulled: making a base image from Debian"
     base=localhost/mnist-base:bookworm
     if ! exists "$base"; then
@@ -52,6 +67,7 @@ for target in $targets; do
         version=${wheel#requirements/torch-}
         set -- "$@" --build-arg TORCH="torch==${version%%-*} --no-index"
     fi
+    if [ -n "$platform" ]; then set -- "$@" --platform "$platform"; fi
     started=$(date +%s)
     if [ "$builder" = docker ]; then
         # shellcheck disable=SC2086

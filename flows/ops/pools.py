@@ -4,13 +4,12 @@
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +19,10 @@ from flows.ops.server_settings import offer_login
 from flows.settings import read_settings
 from mnist_core.errors import MnistError
 from mnist_core.terminal import print_anywhere
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.actions import WorkPoolCreate
 
 ROOT = Path(__file__).parents[2]
 POOLS = {"gpu": "trains: one run at a time", "cpu": "nightly runs and submissions"}
@@ -53,7 +56,9 @@ def prepare(
         Path | None,
         typer.Option(help="Folder with base job templates, as POOL.json (default: local processes)."),
     ] = None,
-    pool_type: Annotated[str, typer.Option(help="Type of the pools: process or ecs.")] = "process",
+    pool_type: Annotated[
+        str, typer.Option(help="Type of the pools: process, docker, kubernetes or ecs.")
+    ] = "process",
 ) -> None:
     """Create pools, deployments and automations on the server that PREFECT_API_URL names; safe to repeat."""
     from flows.ops.automations import apply_automations
@@ -108,8 +113,34 @@ async def _create_pools(templates: Path | None, pool_type: str) -> None:
                 base_job_template=template,
                 concurrency_limit=1 if pool == "gpu" else None,
             )
-            with contextlib.suppress(ObjectAlreadyExists):
+            try:
                 await client.create_work_pool(wanted)
+            except ObjectAlreadyExists:
+                await _update_pool(client, wanted, templates is not None)
+
+
+async def _update_pool(client: "PrefectClient", wanted: "WorkPoolCreate", with_template: bool) -> None:
+    """Give an existing pool what it lacks; a limit that somebody chose stays.
+
+    Raises:
+        DeploymentError: it is of another type, which cannot be changed.
+    """
+    from prefect.client.schemas.actions import WorkPoolUpdate
+
+    found = await client.read_work_pool(wanted.name)
+    if found.type != wanted.type:
+        raise DeploymentError(
+            f"pool {wanted.name} is of type {found.type}, not {wanted.type}",
+            f"stop its workers and delete it: prefect work-pool delete {wanted.name}",
+        )
+    changed = WorkPoolUpdate()
+    # One that a worker made, because it started first, has no limit.
+    if found.concurrency_limit is None and wanted.concurrency_limit is not None:
+        changed.concurrency_limit = wanted.concurrency_limit
+    if with_template:
+        changed.base_job_template = wanted.base_job_template
+    if changed.model_fields_set:
+        await client.update_work_pool(wanted.name, changed)
 
 
 def main() -> None:

@@ -33,6 +33,8 @@ resource "aws_iam_role" "deploy" {
   count              = var.github_repository == null ? 0 : 1
   name               = "${var.name}-deploy"
   assume_role_policy = data.aws_iam_policy_document.by_github[0].json
+
+  max_session_duration = 7200 # images, a night that is waited for, the smoke test
 }
 
 # Terraform reads the configuration of all that it manages; this AWS managed policy reads no data.
@@ -99,12 +101,19 @@ data "aws_iam_policy_document" "deploy" {
   dynamic "statement" {
     for_each = local.own_server == 1 ? [1] : []
     content {
-      sid     = "ReachPrefect" # the port-forward through which pools and deployments are written
+      # The port-forward through which pools and deployments are written. Only the server's task has an SSM agent.
+      sid     = "ReachPrefect"
       actions = ["ssm:StartSession"]
       resources = [
         format(local.prefix, "ecs", "task/${aws_ecs_cluster.this.name}/*"),
         "arn:aws:ssm:${var.region}::document/AWS-StartPortForwardingSession",
       ]
+      # Else a session without a document, which is a root shell, would be allowed too.
+      condition {
+        test     = "BoolIfExists"
+        variable = "ssm:SessionDocumentAccessCheck"
+        values   = ["true"]
+      }
     }
   }
   dynamic "statement" {

@@ -48,15 +48,22 @@ resource "aws_ecs_task_definition" "worker" {
   execution_role_arn       = aws_iam_role.execution["service"].arn
   task_role_arn            = aws_iam_role.worker.arn
 
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = "X86_64" # that of the images (infra/deploy.sh)
+  }
+
   volume {
     name = "tmp"
   }
 
-  # A worker serves one pool; both workers fit into one small task.
+  # A worker serves one pool; both workers fit into one small task. They do not create pools: a pool made by a worker
+  # has no concurrency limit. They wait until infra/deploy.sh has made them.
   container_definitions = jsonencode([for pool in ["cpu", "gpu"] : {
-    name        = "worker-${pool}"
-    image       = local.predict_image
-    command     = ["prefect", "worker", "start", "--type", "ecs", "--pool", pool, "--install-policy", "never"]
+    name  = "worker-${pool}"
+    image = local.predict_image
+    command = ["prefect", "worker", "start", "--type", "ecs", "--pool", pool, "--install-policy", "never",
+    "--no-create-pool-if-not-found"]
     environment = [for name, value in local.worker_environment : { name = name, value = value }]
     secrets = concat(
       [for arn in aws_secretsmanager_secret.prefect[*].arn : { name = "PREFECT_API_KEY", valueFrom = arn }],
@@ -159,7 +166,7 @@ resource "aws_efs_access_point" "database" {
     gid = 999
   }
   root_directory {
-    path = "/postgres"
+    path = var.database_path
     creation_info {
       owner_uid   = 999
       owner_gid   = 999
@@ -251,6 +258,11 @@ resource "aws_ecs_task_definition" "server" {
   execution_role_arn       = aws_iam_role.execution["service"].arn
   task_role_arn            = aws_iam_role.server[0].arn
 
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = "X86_64" # that of the images (infra/deploy.sh)
+  }
+
   dynamic "volume" {
     for_each = { database = aws_efs_access_point.database[0].id, leases = aws_efs_access_point.leases[0].id }
     content {
@@ -269,7 +281,7 @@ resource "aws_ecs_task_definition" "server" {
   container_definitions = jsonencode([
     {
       name        = "postgres"
-      image       = "public.ecr.aws/docker/library/postgres:17-bookworm"
+      image       = var.postgres_image
       user        = "999:999"
       command     = ["postgres", "-c", "listen_addresses=localhost"]
       environment = [{ name = "POSTGRES_HOST_AUTH_METHOD", value = "trust" }, { name = "PGDATA", value = "/data/17" }]
@@ -319,7 +331,8 @@ resource "aws_ecs_service" "server" {
   launch_type            = "FARGATE"
   enable_execute_command = true # adds the SSM agent, for the port-forward
 
-  # The old task ends before the new one starts: two PostgreSQL servers must never write to one disk.
+  # The old task ends before the new one starts: two PostgreSQL servers must never write to one disk. This orders
+  # deployments; for a lost host see infra/README.md, "If the history is damaged".
   deployment_maximum_percent         = 100
   deployment_minimum_healthy_percent = 0
 

@@ -1,5 +1,11 @@
 # The store stays bounded: once a week a task of its own deletes what `prune` allows. Jobs cannot delete.
 
+locals {
+  # The task's last revision. Its resource says the same, but is unknown in the plan for another image, which would
+  # then change role and schedule, as no tag may (infra/deploy_plan.py).
+  prune_task = format(local.prefix, "ecs", "task-definition/${var.name}-prune")
+}
+
 resource "aws_iam_role" "prune" {
   name               = "${var.name}-prune"
   assume_role_policy = data.aws_iam_policy_document.by_tasks.json
@@ -37,6 +43,11 @@ resource "aws_ecs_task_definition" "prune" {
   memory                   = 1024
   execution_role_arn       = aws_iam_role.execution["service"].arn
   task_role_arn            = aws_iam_role.prune.arn
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = "X86_64" # that of the images (infra/deploy.sh)
+  }
 
   volume {
     name = "tmp"
@@ -85,7 +96,7 @@ data "aws_iam_policy_document" "schedule" {
   statement {
     sid       = "StartPrune"
     actions   = ["ecs:RunTask"]
-    resources = [aws_ecs_task_definition.prune.arn_without_revision, "${aws_ecs_task_definition.prune.arn_without_revision}:*"]
+    resources = [local.prune_task, "${local.prune_task}:*"]
     condition {
       test     = "ArnEquals"
       variable = "ecs:cluster"
@@ -120,12 +131,14 @@ resource "aws_scheduler_schedule" "prune" {
     mode = "OFF"
   }
 
+  depends_on = [aws_ecs_task_definition.prune]
+
   target {
     arn      = aws_ecs_cluster.this.arn
     role_arn = aws_iam_role.schedule.arn
 
     ecs_parameters {
-      task_definition_arn = aws_ecs_task_definition.prune.arn_without_revision
+      task_definition_arn = local.prune_task
       launch_type         = "FARGATE"
 
       network_configuration {

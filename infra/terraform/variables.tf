@@ -49,6 +49,22 @@ variable "prefect_cloud_api_url" {
   }
 }
 
+variable "postgres_image" {
+  description = "Image of the database of Prefect's server; with `@sha256:…` it does not change, and gets no security fixes."
+  type        = string
+  default     = "public.ecr.aws/docker/library/postgres:17-bookworm"
+}
+
+variable "database_path" {
+  description = "Folder on EFS with PostgreSQL's data: another one begins an empty history, or one from a backup (README)."
+  type        = string
+  default     = "/postgres"
+  validation {
+    condition     = can(regex("^(/[A-Za-z0-9._-]+){1,4}$", var.database_path))
+    error_message = "Must be an absolute path of one to four folders, such as /postgres-2."
+  }
+}
+
 variable "gpu_instance_types" {
   description = "Machines with one NVIDIA GPU of compute capability 7.5 or newer, cheapest first; more types find more spot capacity."
   type        = list(string)

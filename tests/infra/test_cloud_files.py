@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from flows.ops.pools import POOLS
-from infra.cloud_check import CHECKOV_KNOWS, MOTO_DIFFERS, differences
+from infra.cloud_check import CHECKOV_KNOWS, LOCK, MOTO_DIFFERS, differences
+from infra.environment import UV
 
 ROOT = Path(__file__).parents[2]
 TERRAFORM = ROOT / "infra" / "terraform"
@@ -123,3 +124,49 @@ def test_the_workflow_runs_make_targets() -> None:
     assert writing == ["deploy"]
     assert workflow["jobs"]["deploy"]["if"] == "github.ref_type == 'tag'"
     assert "aws-access-key-id" not in json.dumps(workflow)
+
+
+def test_no_tool_of_the_deploying_job_floats() -> None:
+    """Actions are named by digest, packages by hash; a token is in no environment but that of its step."""
+    workflows = [path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml")]
+    used = [use for text in workflows for use in re.findall(r"uses: (\S+)", text)]
+    deploy = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["deploy"]
+
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", use) for use in used)
+    assert "--require-hashes" in (ROOT / "infra" / "deploy.sh").read_text()
+    assert [step["run"] for step in deploy["steps"] if "secrets." in json.dumps(step)] == ["make deploy"]
+    assert "secrets." not in json.dumps(deploy | {"steps": []})
+
+
+def test_one_version_of_uv_is_installed_everywhere() -> None:
+    """By `make setup` and in the images."""
+    assert f"ARG UV={UV.partition('==')[2]}\n" in (ROOT / "Dockerfile").read_text()
+
+
+def test_terraforms_provider_has_checksums_for_each_platform() -> None:
+    """Other files than the ones that were checked are refused, on each of the maker's platforms."""
+    lock = (TERRAFORM / LOCK).read_text()
+
+    assert 'version     = "5.100.0"' in lock
+    assert len(re.findall(r'"zh:[0-9a-f]{64}"', lock)) == 15
+    assert LOCK not in (ROOT / ".gitignore").read_text()
+
+
+def test_images_and_tasks_have_one_architecture() -> None:
+    """An image for ARM would end with "exec format error" once its tag is spent."""
+    tasks = "".join(path.read_text() for path in TERRAFORM.glob("*.tf"))
+    templates = [(ROOT / "infra" / "pools" / f"{pool}.json").read_text() for pool in POOLS]
+
+    assert "PLATFORM=linux/amd64 infra/image.sh" in (ROOT / "infra" / "deploy.sh").read_text()
+    assert tasks.count('cpu_architecture        = "X86_64"') == tasks.count(
+        'resource "aws_ecs_task_definition"'
+    )
+    assert all('"cpuArchitecture": "X86_64"' in template for template in templates)
+
+
+def test_githubs_role_may_forward_a_port_and_open_no_shell() -> None:
+    """Else a session without a document is allowed too, which is a root shell in the server's task."""
+    statement = (TERRAFORM / "github.tf").read_text().split('"ReachPrefect"')[1].split('dynamic "')[0]
+
+    assert "AWS-StartPortForwardingSession" in statement
+    assert re.search(r'"BoolIfExists"\s+variable = "ssm:SessionDocumentAccessCheck"', statement)

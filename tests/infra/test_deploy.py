@@ -1,6 +1,8 @@
 """`make deploy` with programs that play AWS: it writes to the deployment's own Prefect server, or to none."""
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,9 +21,11 @@ PLAYED = {
     "git": '[ "$1" = status ] || echo 0123abc',
     "docker": "",
     "terraform": """
+echo "$*" >> "$PLAYED/terraform.log"
 case "$*" in
     *"output -raw login"*) echo arn:login ;;
     *"output -json repositories"*) echo '{"predict": "1.dkr.ecr.here.x/p", "train": "1.dkr.ecr.here.x/t"}' ;;
+    *"show -json"*) echo "$PLAN" ;;
     *"output -json pool"*) echo '{"cluster": "arn:cluster/mnist-nightly"}' ;;
 esac""",
     "aws": """
@@ -32,7 +36,7 @@ case "$*" in
         [ -e "$PLAYED/secret" ] || { echo "An error occurred (ResourceNotFoundException)" >&2; exit 254; }
         cat "$PLAYED/secret" ;;
     *put-secret-value*) cat > "$PLAYED/secret" ;;
-    *list-tasks*) echo arn:task/1 ;;
+    *list-tasks*) echo "${TASK:-arn:task/1}" ;;
     *describe-tasks*) echo runtime ;;
     *start-session*) eval "$FORWARD" ;;
 esac""",
@@ -78,14 +82,16 @@ def local() -> Iterator[Server]:
     server.stop()
 
 
-def deploy(folder: Path, port: int, forward: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run infra/deploy.sh; `forward` is what the port-forward does."""
+def deploy(
+    folder: Path, port: int, forward: str, tree: Path = ROOT, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run infra/deploy.sh of a tree; `forward` is what the port-forward does."""
     for name, script in PLAYED.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
     return subprocess.run(
         ["sh", "infra/deploy.sh"],
-        cwd=ROOT,
+        cwd=tree,
         env={
             "PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder), "PYTHON": sys.executable,
             "PYTHONPATH": str(ROOT), "PORT": str(port), "YES": "1", "SMOKE": "no",
@@ -93,6 +99,17 @@ def deploy(folder: Path, port: int, forward: str, **variables: str) -> subproces
         },
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
+
+
+def copy_scripts(folder: Path, variables: str) -> Path:
+    """Return a tree that has the scripts and a terraform.tfvars with these lines."""
+    tree = folder / "tree"
+    (tree / "infra" / "terraform").mkdir(parents=True)
+    for name in ("deploy.sh", "ui.sh"):
+        shutil.copy(ROOT / "infra" / name, tree / "infra")
+    if variables:
+        (tree / "infra" / "terraform" / "terraform.tfvars").write_text(variables)
+    return tree
 
 
 def free_port() -> int:
@@ -121,6 +138,106 @@ def test_a_port_forward_that_ends_is_reported_with_what_it_said(tmp_path):
     assert "the port-forward has ended" in done.stderr
     assert "bind: address already in use" in done.stderr
     assert "pools and deployments" not in done.stderr
+
+
+def test_a_server_that_cannot_be_asked_is_not_restarted(tmp_path):
+    """Whether a night is under way is unknown: nothing is applied, and the way to do it anyway is named."""
+    done = deploy(tmp_path, free_port(), "exit 1")
+
+    assert done.returncode == 1
+    assert "looking for a run that is under way" in done.stderr
+    assert "WAIT=no make deploy" in done.stderr
+    applied = [line for line in (tmp_path / "terraform.log").read_text().splitlines() if "apply" in line]
+    assert len(applied) == 1
+    assert "-target=" in applied[0]
+
+
+@pytest.mark.parametrize("variables", [{"TASK": "None"}, {"WAIT": "no"}])
+def test_a_server_that_does_not_run_or_is_not_to_be_asked_is_deployed(tmp_path, variables):
+    """A stopped server has no run that could be hurt; whoever repairs a broken one cannot ask it."""
+    done = deploy(tmp_path, free_port(), "exit 1", **variables)
+
+    assert "under way" not in done.stderr
+    assert "waiting for the services" in done.stderr
+
+
+def test_runs_under_way_are_waited_for(capsys):
+    """A restart takes longer than a run may be silent; their names are printed once."""
+    under_way, waits = [["night-1"], ["night-1"], []], []
+
+    forward.wait_until_idle(lambda: under_way.pop(0), waits.append)
+
+    assert waits == [forward.IDLE_POLL_S] * 2
+    assert capsys.readouterr().err == "deploy: waiting for the end of night-1\n"
+
+
+def test_a_run_that_does_not_end_refuses_the_deployment(capsys):
+    """After the longest wait, with the runs' names and what to do."""
+    waits = []
+
+    with pytest.raises(
+        forward.ForwardError, match=r"still under way: night-1, train-2; .*WAIT=no make deploy"
+    ):
+        forward.wait_until_idle(lambda: ["night-1", "train-2"], waits.append)
+
+    assert sum(waits) == forward.IDLE_S
+
+
+def test_runs_that_have_started_and_not_ended_are_under_way(prefect_api):
+    """Those that wait for their time, and those that have ended, are not."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.states import Completed, Pending, Running, Scheduled
+
+    @flow
+    def night() -> None: ...
+
+    with get_client(sync_client=True) as client:
+        made = [
+            client.create_flow_run(night, name=state.name, state=state)
+            for state in (Scheduled(), Pending(), Running(), Completed())
+        ]
+        found = forward.runs_under_way()
+        for run in made:
+            client.delete_flow_run(run.id)
+
+    assert {"Pending", "Running"} <= set(found)
+    assert not {"Scheduled", "Completed"} & set(found)
+
+
+def test_the_state_is_kept_under_the_installations_name(tmp_path):
+    """GitHub's role may only write there; what terraform.tfvars says counts more than the environment."""
+    tree = copy_scripts(tmp_path, 'name = "digits"\nregion = "eu-central-1"\n')
+
+    deploy(tmp_path, free_port(), "exit 1", tree, STATE_BUCKET="state", TF_VAR_region="us-east-2")
+
+    began = (tmp_path / "terraform.log").read_text().splitlines()[0]
+    assert "-backend-config=key=digits/terraform.tfstate" in began
+    assert "-backend-config=region=eu-central-1" in began
+    assert "-lockfile=readonly" in began
+
+
+def test_github_without_the_persons_variables_changes_nothing(tmp_path):
+    """Without them a tag would plan back what terraform.tfvars says, and AWS would refuse half-way."""
+    done = deploy(tmp_path, free_port(), "exit 1", copy_scripts(tmp_path, ""), CI="true")
+
+    assert done.returncode == 1
+    assert "give the environment `production` on GitHub a variable TFVARS" in done.stderr
+    assert not (tmp_path / "terraform.log").exists()
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("aws_iam_role", True), ("aws_ecs_task_definition", False)])
+def test_a_tag_that_changes_more_than_images_is_refused_whole(tmp_path, kind, refused):
+    """Before anything is applied, with the resource and what to do."""
+    change = {"address": f"{kind}.job", "change": {"actions": ["update"]}}
+    tree = copy_scripts(tmp_path, "")
+    given = {"CI": "true", "TFVARS": 'log_days = "7"', "PLAN": json.dumps({"resource_changes": [change]})}
+
+    done = deploy(tmp_path, free_port(), "exit 1", tree, **given)
+
+    assert (tree / "infra/terraform/terraform.tfvars").read_text() == 'log_days = "7"\n'
+    assert ("a tag may not change aws_iam_role.job (update)" in done.stderr) == refused
+    assert ("apply" in (tmp_path / "terraform.log").read_text()) != refused
 
 
 def test_a_server_that_does_not_know_the_login_is_refused(tmp_path):

@@ -47,7 +47,8 @@ def index(tmp_path) -> Iterator[Index]:
     made.add("torchvision", "0.29.1", ["torch==2.14.1"])
     made.add("nvidia_cublas", "13.1")
     made.add("typer", "0.16.0")
-    made.add("uv", "0.1", files={"uv-0.1.data/scripts/uv": f'#!/bin/sh\nexec "{UV}" "$@"\n'})
+    version = environment.UV.partition("==")[2]
+    made.add("uv", version, files={f"uv-{version}.data/scripts/uv": f'#!/bin/sh\nexec "{UV}" "$@"\n'})
     yield made
     made.server.shutdown()
 

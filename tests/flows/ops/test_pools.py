@@ -1,7 +1,11 @@
-"""The deployments in prefect.yaml, without a server."""
+"""The deployments in prefect.yaml, and the pools on a server."""
 
+import asyncio
+import json
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -41,3 +45,48 @@ def test_without_a_server_nothing_is_deployed(monkeypatch, tmp_path):
 
     with pytest.raises(DeploymentError, match=r"no Prefect server is named.*PREFECT_API_URL"):
         pools.prepare(None, "process")
+
+
+@pytest.fixture
+def pool(prefect_api: str) -> Iterator[Callable[..., Any]]:
+    """A function that changes the pool `gpu` of a server, if it is given something, and returns it."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+
+    with get_client(sync_client=True) as client:
+
+        def change(kind: str = "", **values: Any) -> Any:
+            if kind:
+                client.create_work_pool(WorkPoolCreate(name="gpu", type=kind))
+            elif values:
+                client.update_work_pool("gpu", WorkPoolUpdate(**values))
+            return client.read_work_pool("gpu")
+
+        yield change
+        for name in POOLS:
+            if any(found.name == name for found in client.read_work_pools()):
+                client.delete_work_pool(name)
+
+
+def test_a_pool_that_a_worker_made_gets_the_limit_of_one_run(pool):
+    """A worker that started first made it without; a limit that somebody chose stays."""
+    assert pool("process").concurrency_limit is None
+
+    asyncio.run(pools._create_pools(None, "process"))
+    assert pool().concurrency_limit == 1
+    pool(concurrency_limit=4)
+    asyncio.run(pools._create_pools(None, "process"))
+    assert pool().concurrency_limit == 4
+
+
+def test_an_existing_pool_gets_the_new_template(pool, tmp_path):
+    """A deployment's new images reach pools that exist already; a pool of another type is refused."""
+    template = {"job_configuration": {"image": "new"}, "variables": {"type": "object", "properties": {}}}
+    for name in POOLS:
+        (tmp_path / f"{name}.json").write_text(json.dumps(template))
+    pool("docker")
+
+    asyncio.run(pools._create_pools(tmp_path, "docker"))
+    assert pool().base_job_template == template
+    with pytest.raises(DeploymentError, match=r"pool gpu is of type docker, not ecs.*work-pool delete gpu"):
+        asyncio.run(pools._create_pools(tmp_path, "ecs"))
