@@ -20,10 +20,36 @@ from tests.practice_server import Forks, PracticeServer, start_server
 from tests.s3_server import S3Server, moto
 from tests.seaweedfs import SeaweedFS
 
+LONGEST = (
+    {"chaos"},
+    {"e2e"},
+    {"test_nightly", "test_ensemble", "test_nightly_alarm", "test_nightly_submission", "test_nightly_gate"},
+    {"models", "test_parity", "test_inference", "test_pools", "test_orchestration", "test_guide"},
+)
+"""Folders and files whose tests take longest; each set is begun by a process of its own."""
 
+
+@pytest.hookimpl(trylast=True)  # after tests are deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with what takes longest, so that the processes that share the tests end together."""
-    items.sort(key=lambda item: not {"chaos", "e2e"} & set(item.path.parts))
+    """Deal the longest tests to the processes that share them, so that all end together.
+
+    Each process begins with an equal number of tests, in their order, and takes others' last ones when it has
+    none left. With its long tests first it keeps them, and their fixtures, and gives short ones away.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    dealt: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    others: list[pytest.Item] = []
+    for item in items:
+        names = {*item.path.parts, item.path.stem}
+        sets = [number for number, longest in enumerate(LONGEST) if longest & names]
+        (dealt[sets[0] % processes] if sets else others).append(item)
+    count = len(items)
+    items.clear()
+    for number, long in enumerate(dealt):
+        size = (count - len(items)) // (processes - number)
+        items += long + others[: max(0, size - len(long))]
+        del others[: max(0, size - len(long))]
+    items += others
 
 
 @pytest.fixture(autouse=True)

@@ -70,6 +70,7 @@ def test_a_night_whose_prune_takes_too_long_has_its_report(job, monkeypatch):
     assert [night.decision for night in started.registry.nights()] == ["promoted"]
 
 
+@pytest.mark.slow
 def test_scratch_has_its_night_if_no_champion_is_better(job, monkeypatch):
     """In an empty store the plain tensors of scratch reach their own floor, are submitted and scored."""
     started = job(competition=DIGIT_RECOGNIZER.name)
@@ -106,6 +107,7 @@ def test_resnet18_has_its_night(job, monkeypatch):
     started = job()
     monkeypatch.setenv("MNIST_FLOOR", "0")
     monkeypatch.setenv("MNIST_SHARE_MIN", "0")
+    monkeypatch.setenv("MNIST_EPOCHS", "2")
     fit = resnet.fit
     monkeypatch.setattr(
         resnet, "fit", lambda pixels, labels, *rest, **named: fit(pixels[:512], labels[:512], *rest, **named)
