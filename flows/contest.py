@@ -95,21 +95,35 @@ def challenger(run: RunContext, champion: str | None) -> VersionEntry:
 
 def pass_gate(run: RunContext, version: VersionEntry, champion: str | None) -> Verdict:
     """Return whether a version may become champion; it was predicted before."""
-    registry, settings = run.registry, run.settings
+    registry = run.registry
     _, last = registry.champion_entry()
     known = gate.standing(version.version, last, registry.demotion(version.version))
     if known is not None:
         return known
-    limits = gate.Limits(
-        floor=settings.floor_of(version.model),
-        share_min=settings.share_min,
+    challenger = _candidate(run, version)
+    opponent = None if champion is None else _champion(run, champion)
+    reference = None if champion is None else _reference(run, last)
+    limits = _limits(run, version, challenger)
+    return gate.judge(challenger, opponent, limits, run.data.spec.classes, reference)
+
+
+def _limits(run: RunContext, version: VersionEntry, challenger: gate.Candidate) -> gate.Limits:
+    """Return where the gate draws its lines: as stated, else as rows and classes demand."""
+    settings, spec = run.settings, run.data.spec
+    floor, share_min = settings.floor_of(version.model), settings.share_min
+    if floor is None:
+        floor = gate.default_floor(spec.class_count, version.valid_rows)
+    if not settings.share_min_is_stated:
+        share_min = gate.lowest_share(
+            spec.share_floor, challenger.held_out.labels, spec.class_count, len(challenger.labels)
+        )
+    return gate.Limits(
+        floor=floor,
+        share_min=share_min,
         margin_errors=settings.margin_errors,
         margin_rows=settings.margin_rows,
         agreement=settings.agreement,
     )
-    opponent = None if champion is None else _champion(run, champion)
-    reference = None if champion is None else _reference(run, last)
-    return gate.judge(_candidate(run, version), opponent, limits, run.data.spec.classes, reference)
 
 
 def _champion(run: RunContext, name: str) -> gate.Candidate:

@@ -58,7 +58,7 @@ from flows.store.lists import (
 from mnist_core.errors import MnistError
 from mnist_core.manifest import WEIGHTS, Manifest
 from mnist_core.progress import Progress
-from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
+from mnist_core.spec import CompetitionSpec, find_spec
 
 log = logging.getLogger("mnist")
 R = TypeVar("R", bound=Record)
@@ -74,11 +74,13 @@ class Registry:
     Args:
         store: where it is kept.
         namespace: `<server>/<competition>/<data digest>`.
+        spec: the competition's; None: a built-in one's.
     """
 
-    def __init__(self, store: Store, namespace: str) -> None:
+    def __init__(self, store: Store, namespace: str, spec: CompetitionSpec | None = None) -> None:
         self.store = store
         self.namespace = namespace
+        self._spec = spec
         self._nights = Nights(store, namespace)
         self._champion_until = 0.0  # by the monotonic clock
         self._champions: dict[int, ChampionEntry] = {}  # by number
@@ -86,7 +88,7 @@ class Registry:
     @property
     def spec(self) -> CompetitionSpec:
         """The specification of the competition that the namespace belongs to."""
-        return SPECS.get(self.namespace.split("/")[1], DIGIT_RECOGNIZER)
+        return find_spec(self.namespace.split("/")[1]) if self._spec is None else self._spec
 
     def location(self, kind: str, name: str) -> str:
         """Return where a person finds an entry, such as `versions` and a version's name."""

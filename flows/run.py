@@ -103,7 +103,7 @@ def open_workspace(settings: Settings) -> Workspace:
     with clocked(seconds, "download"):
         competition = connect(settings)
         data = _download.with_options(**retries(settings))(competition)
-    registry = Registry(open_store(settings.store), competition.namespace(data))
+    registry = Registry(open_store(settings.store), competition.namespace(data), data.spec)
     if not is_child():  # whose parent has said so
         log.info("store: %s", registry.store.location(registry.namespace))
     return Workspace(

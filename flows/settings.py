@@ -4,7 +4,8 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,8 +23,9 @@ from flows.environment import (
 from flows.kaggle.address import canonical_server
 from flows.policy.cost import Prices
 from flows.store.open import ADDRESSES, check_address
+from mnist_core.errors import DataError
 from mnist_core.models import base as models
-from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, find_spec
+from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, parse_spec
 
 __all__ = ["PREFIX", "Settings", "SettingsError", "choices", "read_settings"]
 DAY_S = 86400.0
@@ -32,6 +34,30 @@ TOKEN = re.compile(r"[A-Za-z0-9._~+/=:@-]+")
 """What a credential is made of that is sent in a header: a bearer token, a username, or a key."""
 IN_HEADERS = ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "PREFECT_API_KEY")
 """Variables of other programs that put them into a header; of a wrong one their error quotes the value."""
+
+
+@dataclass(frozen=True)
+class SpecText:
+    """The specification of a competition as text, which is the same wherever a process runs."""
+
+    text: str = field(repr=False)
+    spec: CompetitionSpec
+
+    @classmethod
+    def read(cls, value: str) -> "SpecText":
+        """Return the specification of a setting: the path of its file, or if it has lines the text itself.
+
+        Raises:
+            DataError: the file cannot be read, or the specification is wrong.
+        """
+        if "\n" in value:
+            return cls(value, parse_spec(value, "its text"))
+        file = Path(value).expanduser()
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{value}: cannot be read ({error})", "name a TOML file") from error
+        return cls(text, parse_spec(text, value, file.parent))
 
 
 def choices(name: str) -> tuple[str, ...]:
@@ -69,7 +95,22 @@ class Settings(BaseSettings):
         description="Token for a server that `MNIST_KAGGLE` names by a URL; Kaggle has its own variables",
         json_schema_extra={"default": "none"},
     )
-    competition: str = Field(DIGIT_RECOGNIZER.name, description="Competition to enter")
+    spec: Annotated[SpecText | None, NoDecode] = Field(
+        None,
+        description="File that describes a competition that is not built in, or the file's text",
+        json_schema_extra={"default": "none"},
+    )
+    competition: str = Field(
+        default_factory=lambda known: _spec_of(known).name,
+        description="Competition to enter",
+        json_schema_extra={"default": f"`{DIGIT_RECOGNIZER.name}`, or the one of `MNIST_SPEC`"},
+    )
+    practice_data: Path | None = Field(
+        None,
+        description="Labelled rows, CSV or npz, that the practice server deals as the competition of "
+        "`MNIST_SPEC`",
+        json_schema_extra={"default": "the source that it names"},
+    )
     home: Path = Field(
         Path(".mnist"),
         description="Folder for downloads, reports, the practice server and Prefect's local data",
@@ -104,7 +145,7 @@ class Settings(BaseSettings):
     floor: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
         description="Lowest held-out accuracy that may be submitted",
-        json_schema_extra={"default": "by model"},
+        json_schema_extra={"default": "by model; of a competition of `MNIST_SPEC` half way from chance"},
     )
     margin_errors: float = Field(
         2.0, ge=0, le=10, description="Standard errors by which a challenger may be worse than the champion"
@@ -116,11 +157,11 @@ class Settings(BaseSettings):
         description="Held-out rows by which a challenger may be worse; the larger of the two margins applies",
     )
     share_min: float = Field(
-        default_factory=lambda known: find_spec(known["competition"]).share_floor,
+        default_factory=lambda known: _spec_of(known).share_floor,
         ge=0,
-        le=1 / max(spec.class_count for spec in SPECS.values()),
+        le=0.5,
         description="Lowest share of each class among the predictions of a submission",
-        json_schema_extra={"default": "by competition"},
+        json_schema_extra={"default": "by competition: half of an equal share, less on few rows"},
     )
     agreement: float = Field(
         0.95, ge=0, le=1, description="Lowest share of test rows on which challenger and champion agree"
@@ -241,10 +282,31 @@ class Settings(BaseSettings):
             raise ValueError("must be a token, without spaces, quotes, line breaks or letters outside ASCII")
         return text
 
+    @field_validator("spec", mode="before")
+    @classmethod
+    def _spec_can_be_read(cls, value: Any) -> Any:
+        try:
+            return SpecText.read(value) if isinstance(value, str) else value
+        except DataError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("share_min")
+    @classmethod
+    def _shares_fit(cls, value: float, info: ValidationInfo) -> float:
+        count = _spec_of(info.data).class_count
+        if value * count > 1:
+            raise ValueError(f"must be at most {1 / count:.4g}: there are {count} classes")
+        return value
+
     @field_validator("competition", "model", "preset", "device")
     @classmethod
     def _is_a_choice(cls, value: str, info: ValidationInfo) -> str:
         allowed = choices(info.field_name or "")
+        given = info.data.get("spec")
+        if info.field_name == "competition" and given is not None:
+            if value != given.spec.name:
+                raise ValueError(f"is {value}, but MNIST_SPEC describes {given.spec.name}: leave it out")
+            return value
         if value not in allowed:
             close = difflib.get_close_matches(value, allowed, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
@@ -266,9 +328,9 @@ class Settings(BaseSettings):
             raise ValueError("must be a JSON list, such as [10, 60, 300]") from None
 
     @property
-    def spec(self) -> CompetitionSpec:
+    def competition_spec(self) -> CompetitionSpec:
         """The competition's definition: its files, rows and classes."""
-        return find_spec(self.competition)
+        return _spec_of(vars(self))
 
     @property
     def prices(self) -> Prices:
@@ -281,25 +343,42 @@ class Settings(BaseSettings):
         return "kaggle" in self.model_fields_set
 
     @property
+    def share_min_is_stated(self) -> bool:
+        """Whether a setting or the specification says how low the share of a class may be."""
+        return "share_min" in self.model_fields_set or self.competition_spec.share_min is not None
+
+    @property
     def place(self) -> str:
         """Where the files of a run with these settings are, and which `.env` was read."""
         dotenv = project_folder() / ".env"
         origin = f"settings of {dotenv}" if dotenv.exists() else f"no .env in {dotenv.parent}"
         return f"home {self.home.absolute()}; {origin}"
 
-    def floor_of(self, model: str) -> float:
-        """Return the lowest held-out accuracy of `model` that may be submitted.
+    def floor_of(self, model: str) -> float | None:
+        """Return the lowest held-out accuracy of `model` that may be submitted; None if none is stated.
 
         Raises:
             ModelError: the model does not exist.
         """
-        return (models.find(model).floor or 0.0) if self.floor is None else self.floor
+        stated = self.competition_spec.floor if self.floor is None else self.floor
+        if stated is not None or self.spec is not None:
+            return stated
+        return models.find(model).floor or 0.0
 
     @classmethod
     def defaults_for(cls, names: Sequence[str]) -> dict[str, Any]:
         """Return the defaults of some settings, as if all the others had theirs."""
         defaults = cls.model_construct()
         return {name: getattr(defaults, name) for name in names}
+
+
+def _spec_of(known: Mapping[str, Any]) -> CompetitionSpec:
+    """Return the competition of settings that are known so far; a wrong one is reported elsewhere."""
+    given = known.get("spec")
+    if given is not None:
+        spec: CompetitionSpec = given.spec
+        return spec
+    return SPECS.get(known.get("competition", ""), DIGIT_RECOGNIZER)
 
 
 def read_settings(**overrides: Any) -> Settings:

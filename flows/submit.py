@@ -178,7 +178,7 @@ def _check_description(made: Submission, scored: Submission | None) -> None:
 def _post(workspace: Workspace, version: str, day: date | None) -> Submission:
     """Post a version's predictions, unless they are on the server's list or were recorded before."""
     csv = workspace.registry.need_predictions(version)
-    submission.read_csv(csv, workspace.competition.spec)
+    submission.read_csv(csv, workspace.data.spec)
     token = submission_token(workspace.competition.name, csv, day)
     with scratch_folder(workspace.settings.home) as scratch:
         path = scratch / "submission.csv"

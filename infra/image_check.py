@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.ops.practice import Practice, find_or_start
 from infra.cloud_check import installed_by_uv, say
-from infra.practice import Practice, find_or_start
 
 ROOT = Path(__file__).parents[1]
 BUCKET = "mnist-image-check"

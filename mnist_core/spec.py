@@ -229,12 +229,30 @@ def read_spec(file: Path) -> CompetitionSpec:
             names file, key, value and what is allowed.
     """
     try:
-        found = tomllib.loads(file.read_text("utf-8"))
+        text = file.read_text("utf-8")
     except OSError as error:
         raise DataError(
             f"{file}: cannot be read: {error.strerror}", "name the specification of a competition"
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: is not TOML: {error}", "correct it") from error
+    return parse_spec(text, str(file), file.parent)
+
+
+def parse_spec(text: str, file: str, folder: Path = Path()) -> CompetitionSpec:
+    """Return the competition that the text of a specification describes.
+
+    Args:
+        text: TOML.
+        file: what messages call it.
+        folder: what the path of its source is relative to.
+
+    Raises:
+        DataError: as `read_spec`.
+    """
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise DataError(f"{file}: is not TOML: {error}", "correct it") from error
     fields: dict[str, Any] = {"train_rows": None, "test_rows": None}
     for path, value in _entries(file, found):
@@ -248,14 +266,14 @@ def read_spec(file: Path) -> CompetitionSpec:
     fields["submission_header"] = _header(fields)
     source = str(fields.get("source", "competition"))
     if source != "competition" and not source.startswith("dataset:"):
-        fields["source"] = str((file.parent / source).absolute())
+        fields["source"] = str((folder / source).absolute())
     try:
         return CompetitionSpec(**fields)
     except DataError as error:
         raise DataError(f"{file}: {error.problem}", error.remedy) from error
 
 
-def _entries(file: Path, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _entries(file: str, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the keys of a specification, `table.key`, and their values; refuse what is unknown."""
     known = [f"{table}.{key}".lstrip(".") for table, keys in KEYS.items() for key in keys]
     for name, value in found.items():

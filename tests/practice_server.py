@@ -18,8 +18,8 @@ from typing import Any
 
 import requests
 
+from flows.ops.practice import read_record
 from infra.practice import data
-from infra.practice.process import read_record
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
 ROOT = Path(__file__).parents[1]

@@ -46,6 +46,25 @@ def test_functions_and_files_are_short(file):
     assert len(source.splitlines()) <= FILE_LINES
 
 
+def test_the_practice_server_knows_nothing_of_the_job():
+    """It is given a specification and labelled rows; `flows/ops/practice.py` starts it."""
+    names = {
+        name
+        for file in (ROOT / "infra" / "practice").glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    }
+
+    assert {name for name in names if name.partition(".")[0] in ("flows", "prefect", "kaggle")} == set()
+    assert "mnist_core.spec" in names
+
+
 def test_long_functions_are_found():
     """The check above counts code, and neither docstrings nor comments nor blank lines."""
     source = 'def f():\n    """Two\n\n    lines."""\n    # a comment\n\n    a = 1\n    return a\n'

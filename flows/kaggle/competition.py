@@ -14,6 +14,7 @@ from flows.kaggle.address import LIVE, LIVE_URL, PRACTICE, server_name
 from flows.kaggle.client import Client
 from flows.kaggle.credentials import Credentials, log_ins
 from flows.kaggle.download import NAME_DIGITS, Data, Downloads
+from flows.kaggle.practice import COMPETITION, find_practice_server
 from flows.kaggle.session import Session
 from flows.kaggle.submissions import Turn
 from flows.records import Submission
@@ -107,13 +108,20 @@ def connect(settings: Settings) -> Competition:
     Raises:
         SettingsError: credentials are missing, or there is no practice server.
     """
+    spec = settings.competition_spec
+    if settings.kaggle == LIVE and spec.source != COMPETITION:
+        raise SettingsError(
+            f"{spec.name} is no competition on kaggle.com: its specification says that its source is "
+            f"{spec.source}",
+            "set MNIST_KAGGLE to practice",
+        )
     if settings.kaggle == PRACTICE:
-        url, account = _practice_server(settings)
-        credentials = [account]
+        practice = find_practice_server(settings)
+        url = practice.url
+        credentials = [Credentials("practice", practice.username, SecretStr(practice.key))]
     else:
         url = LIVE_URL if settings.kaggle == LIVE else settings.kaggle
         credentials = log_ins(settings)
-    spec = settings.spec
     first, *others = credentials
     name = server_name(settings.kaggle)
     session = Session(url, name, spec.name, first, settings.timeout_s, others=others)
@@ -128,22 +136,3 @@ def namespace_prefix(settings: Settings) -> str:
 def _as_key(server: str) -> str:
     """Return a server's name as it can stand in a key of the store and in a path."""
     return server.replace(":", "_").strip("[]").replace("]", "")
-
-
-def _practice_server(settings: Settings) -> tuple[str, Credentials]:
-    """Find or start the practice server of this home; its address and account."""
-    try:
-        from infra.practice import PracticeOptions, find_or_start
-    except ModuleNotFoundError as error:
-        if error.name not in ("infra", "infra.practice"):
-            raise
-        raise SettingsError(
-            "this image does not contain the practice server",
-            "set MNIST_KAGGLE to `live`, or to a server's URL",
-        ) from None
-    practice = find_or_start(
-        settings.home / "practice",
-        PracticeOptions(split_seed=settings.split_seed, daily_limit=settings.daily_limit),
-        competition=settings.competition,
-    )
-    return practice.url, Credentials("practice", practice.username, SecretStr(practice.key))

@@ -12,7 +12,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.kaggle.client import Client, ListedFile
@@ -21,10 +21,15 @@ from flows.records import Record, RecordError
 from flows.store.folder import free_bytes
 from mnist_core._atomic import atomic_write, what_helps
 from mnist_core.progress import Progress
-from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
+from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
 NAME_DIGITS = 16
 """Hex digits of the data digest that name a folder of data, and a namespace."""
+READING = (
+    "classes", "shape", "transposed", "value_range", "label_column", "id_column", "pixel_column",
+    "first_pixel", "header", "delimiter", "ignore", "submission_header", "first_id",
+)  # fmt: skip
+"""What a specification says of the meaning of the files, so that the same files may be other data."""
 KEEP_DATA_S = 7 * 86400
 """Seconds for which replaced files are kept since a run last began with them: it may still read them."""
 
@@ -36,7 +41,7 @@ class Data:
     Attributes:
         folder: holds the files that `spec` names.
         digest: sha256, in hex, over the sha256 of the training and of the test file.
-        spec: the competition whose files these are.
+        spec: the competition whose files these are, with the rows that they have.
     """
 
     folder: Path
@@ -55,19 +60,43 @@ class Data:
 
 
 def data_digest(folder: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> str:
-    """Return the sha256, in hex, over the sha256 of the training and of the test file in a folder."""
+    """Return the sha256, in hex, over the sha256 of the training and of the test file in a folder.
+
+    If the specification reads them in another way than a built-in one of its name, that is a part of it: what
+    was made of one reading is never mixed with what was made of another.
+    """
     total = hashlib.sha256()
     for name in (spec.train_file, spec.test_file):
         with (folder / name).open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
+    if _reading(spec) != _reading(SPECS.get(spec.name)):
+        total.update(_reading(spec).encode())
     return total.hexdigest()
 
 
+def _reading(spec: CompetitionSpec | None) -> str:
+    return json.dumps([getattr(spec, name, None) for name in READING])
+
+
+def count_rows(csv: Path, spec: CompetitionSpec) -> int:
+    """Return the number of rows of a file, each a line; their readers check them."""
+    lines, last = 0, b"\n"
+    with csv.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            lines, last = lines + chunk.count(b"\n"), chunk[-1:]
+    return max(0, lines + (last != b"\n") - spec.header)
+
+
 class _Current(Record):
-    """What the last download brought, and what the server listed then."""
+    """What the last download brought, and what the server listed then.
+
+    Attributes:
+        rows: of the training and of the test file; None if an earlier version of this program did not count.
+    """
 
     digest: str
     listed: list[ListedFile]
+    rows: tuple[int, int] | None = None
 
 
 class Downloads:
@@ -120,7 +149,19 @@ class Downloads:
             return None
         with contextlib.suppress(OSError):  # the folder may be another user's, or on a read-only disk
             os.utime(folder)  # a run reads it from now on
-        return Data(folder, current.digest, self._spec)
+        return self._data(folder, current.digest, current.rows)
+
+    def _data(self, folder: Path, digest: str, rows: tuple[int, int] | None) -> Data:
+        """Return the files with the rows that they have; those that are stated are checked by the readers."""
+        spec = self._spec
+        if spec.train_rows is None or spec.test_rows is None:
+            train, test = rows or self._rows(folder)
+            spec = replace(spec, train_rows=spec.train_rows or train, test_rows=spec.test_rows or test)
+        return Data(folder, digest, spec)
+
+    def _rows(self, folder: Path) -> tuple[int, int]:
+        spec = self._spec
+        return count_rows(folder / spec.train_file, spec), count_rows(folder / spec.test_file, spec)
 
     def _download(self, listed: list[ListedFile], progress: Progress | None) -> Data:
         for leftover in self.folder.glob("unpack-*"):  # of a process that was killed
@@ -130,7 +171,8 @@ class Downloads:
         archive = self._client.download(self.folder / "partial", progress)
         data = self._unpack(archive, {file.name: file.size for file in listed})
         with atomic_write(self.folder / "current.json") as file:
-            file.write(json.dumps(_Current(digest=data.digest, listed=listed).to_json()).encode())
+            current = _Current(digest=data.digest, listed=listed, rows=self._rows(data.folder))
+            file.write(json.dumps(current.to_json()).encode())
         archive.unlink(missing_ok=True)
         for other in self.folder.glob("[0-9a-f]" * NAME_DIGITS):
             if other != data.folder and other.stat().st_mtime < time.time() - KEEP_DATA_S:
@@ -157,7 +199,7 @@ class Downloads:
             raise
         finally:
             shutil.rmtree(unpacked, ignore_errors=True)
-        return Data(folder, digest, self._spec)
+        return self._data(folder, digest, None)
 
     def _data_folder(self, digest: str) -> Path:
         return self.folder / digest[:NAME_DIGITS]

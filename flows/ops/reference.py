@@ -148,7 +148,7 @@ def _values(name: str) -> str:
     if allowed := choices(name):
         return ", ".join(f"`{choice}`" for choice in allowed)
     schema = Settings.model_json_schema()["properties"][name]
-    given = next((part for part in schema.get("anyOf", ()) if part["type"] != "null"), schema)
+    given = next((part for part in schema.get("anyOf", ()) if part.get("type") != "null"), schema)
     words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
     return ", ".join(f"{words[bound]} {given[bound]:g}" for bound in words if bound in given)
 

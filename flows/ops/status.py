@@ -171,7 +171,7 @@ def open_registry(settings: Settings) -> Registry:
         SettingsError: there is none.
     """
     store = open_store(settings.store)
-    return Registry(store, _last_namespace(store, settings))
+    return Registry(store, _last_namespace(store, settings), settings.competition_spec)
 
 
 def summarise(registry: Registry, version: str) -> VersionSummary:

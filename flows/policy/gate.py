@@ -5,6 +5,7 @@ It keeps bad versions out; a few thousand held-out rows cannot tell which of two
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,6 +59,37 @@ class Limits:
     margin_errors: float
     margin_rows: int
     agreement: float
+
+
+def default_floor(classes: int, rows: int) -> float:
+    """Return the lowest held-out accuracy if nobody states one: half way from chance to no error.
+
+    On few rows it is as much lower as an accuracy may be by chance (two standard errors). What a good network
+    reaches differs by competition: this keeps out what has not learnt.
+
+    Args:
+        classes: of the competition.
+        rows: held-out rows of the version.
+    """
+    chance = 1 / classes
+    return max(chance, (1 + chance) / 2 - 1 / math.sqrt(max(rows, 1)))
+
+
+def lowest_share(share_min: float, held_out: NDArray[np.int64], classes: int, rows: int) -> float:
+    """Return the lowest share of a class among the predictions if nobody states one.
+
+    It is lower than `share_min` if the rarest class is: 60 % of its share of the held-out rows, and on few
+    rows less, so that a class with its own share falls below it by chance once in a million (five standard
+    deviations of its count).
+
+    Args:
+        share_min: for classes that are equally frequent.
+        held_out: int64, true classes of the held-out rows.
+        classes: their number.
+        rows: of the test file.
+    """
+    rarest = float(np.bincount(held_out, minlength=classes).min()) / max(len(held_out), 1)
+    return max(0.0, min(share_min, 0.6 * rarest, rarest - 5 * math.sqrt(rarest / max(rows, 1))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +209,9 @@ def _judge_alone(challenger: Candidate, limits: Limits, classes: Sequence[str]) 
         return Verdict(
             False,
             Rule.SHARE,
-            f"class {classes[int(shares.argmin())]} is {shares.min():.1%} of its predictions, below "
-            f"{limits.share_min:.1%} (MNIST_SHARE_MIN): the network or the test file is broken",
+            f"class {classes[int(shares.argmin())]} of {len(classes)} is {shares.min():.1%} of its "
+            f"predictions, below {limits.share_min:.1%} (MNIST_SHARE_MIN): the network or the test file is "
+            "broken",
         )
     return None
 

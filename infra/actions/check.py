@@ -25,8 +25,9 @@ from typing import Any
 
 import requests
 
+from flows.ops.practice import Practice, find_or_start
 from infra.actions.workflow import JobRun, Step, is_due, read_workflow
-from infra.practice import Practice, PracticeOptions, find_or_start
+from infra.practice import PracticeOptions
 from mnist_core.errors import MnistError
 
 log = logging.getLogger("actions-check")

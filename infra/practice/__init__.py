@@ -1,6 +1,8 @@
 """The practice server: Kaggle's competitions on loopback, used through the real Kaggle client.
 
-    data.py         the 70,000 digits dealt into a competition's files, and the zip that is served
+    catalog.py      which competitions a home offers
+    labelled.py     the 70,000 digits, or somebody's own labelled rows
+    data.py         labelled rows dealt into a competition's files, and the zip that is served
     scoring.py      a submission's bytes and the solution → a score, or Kaggle's error text
     ledger.py       submissions and uploads that survive `kill -9`
     faults.py       what can go wrong on purpose, one table
@@ -9,13 +11,11 @@
     protocol.py     Kaggle's wire protocol: what each call answers
     app.py          routes, credentials, uploads and downloads
     server.py       the process that serves it: home, port, account, end
-    process.py      find_or_start: the one server of a home, which ends when no job is left
 
-`python -m infra.practice` runs one in the foreground.
+`python -m infra.practice` runs one in the foreground; `flows/ops/practice.py` finds or starts a job's.
 """
 
 from infra.practice.errors import PracticeError
 from infra.practice.options import PracticeOptions
-from infra.practice.process import Practice, find_or_start
 
-__all__ = ["Practice", "PracticeError", "PracticeOptions", "find_or_start"]
+__all__ = ["PracticeError", "PracticeOptions"]

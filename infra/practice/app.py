@@ -12,12 +12,11 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.practice import data, ledger
+from infra.practice import catalog, data, ledger
 from infra.practice.competition import Credentials, Server
 from infra.practice.errors import PracticeError
 from infra.practice.faults import flat_error, make_fault, with_faults
 from infra.practice.protocol import Fields, Refusal, answer, same, sign
-from mnist_core.spec import SPECS
 
 
 def build_app(server: Server) -> ASGIApp:
@@ -82,8 +81,7 @@ async def upload(request: Request) -> Response:
 async def download(request: Request) -> Response:
     """Send the zip or one of its files, to whoever has the signed address."""
     server, name = _server(request), request.path_params["name"]
-    spec = SPECS.get(request.path_params["competition"])
-    at = await server.find(spec) if spec else None
+    at = await server.find(request.path_params["competition"])
     if at is None or not same(request.query_params.get("sig", ""), sign(server, at, name)):
         return Response("the signature of this address is wrong", status_code=403)
     if name == at.archive.name:
@@ -96,7 +94,7 @@ async def describe(request: Request) -> Response:
     server = _server(request)
     return JSONResponse(
         {
-            "competitions": list(SPECS),
+            "competitions": catalog.names(server.home),
             "instance": server.instance,
             "pid": os.getpid(),
             "options": server.options.to_json(),

@@ -7,10 +7,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from infra.practice import data, ledger
+from infra.practice import catalog, data, labelled, ledger
+from infra.practice.catalog import Offer
+from infra.practice.data import Solution
 from infra.practice.faults import Fault
 from infra.practice.ledger import Submission
 from infra.practice.options import PracticeOptions
@@ -30,10 +29,15 @@ class Credentials:
 class Competition:
     """A competition that is open: its files, its solution and its submissions."""
 
-    spec: CompetitionSpec
+    offer: Offer
     archive: Path
-    solution: NDArray[np.uint8] = field(repr=False)
+    solution: Solution = field(repr=False)
     ledger: sqlite3.Connection = field(repr=False)
+
+    @property
+    def spec(self) -> CompetitionSpec:
+        """What its files hold."""
+        return self.offer.spec
 
     @property
     def title(self) -> str:
@@ -56,12 +60,14 @@ class Server:
     """The state of a practice server, shared by its handlers.
 
     Attributes:
+        home: its own; it has a record of each competition that is not built in.
         folder: zips and submissions of this split.
         ledger: the submissions to all competitions.
         faults: what goes wrong on purpose, in any competition.
         instance: differs at each start.
     """
 
+    home: Path
     folder: Path
     credentials: Credentials
     options: PracticeOptions
@@ -71,24 +77,36 @@ class Server:
     competitions: dict[str, Competition] = field(default_factory=dict)
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
-    def open(self, spec: CompetitionSpec) -> Competition:
+    def open(self, offer: Offer) -> Competition:
         """Open a competition: its first opening in a home makes its zip, which takes seconds.
 
         Raises:
-            PracticeError: the file of all digits is missing or damaged.
+            PracticeError: its labelled rows are missing, damaged or wrong.
             OSError: the folder cannot be written.
         """
-        archive = data.make_zip(self.folder, self.options.split_seed, spec)
-        solution = data.solve(self.options.split_seed, spec)
-        self.competitions[spec.name] = Competition(spec, archive, solution, self.ledger)
-        return self.competitions[spec.name]
+        spec, seed = offer.spec, self.options.split_seed
+        own = offer.labelled is not None
+        rows = labelled.read(offer.labelled, spec) if offer.labelled else labelled.digits(spec)
+        folder = self.folder / f"{spec.name}-{offer.digest[:12]}" if own else self.folder
+        archive = data.make_zip(folder, seed, spec, rows)
+        opened = Competition(offer, archive, data.solve(seed, spec, rows), self.ledger)
+        self.competitions[spec.name] = opened
+        return opened
 
-    async def find(self, spec: CompetitionSpec) -> Competition:
-        """Return an open competition, and open it if this is its first call."""
+    async def find(self, name: object) -> Competition | None:
+        """Return an open competition, opened if this is its first call; None if there is none of the name.
+
+        Raises:
+            PracticeError, OSError: as `open`.
+        """
         async with self._opening:
-            if spec.name not in self.competitions:
-                await asyncio.to_thread(self.open, spec)
-        return self.competitions[spec.name]
+            offer = catalog.find(self.home, name)
+            if offer is None:
+                return None
+            opened = self.competitions.get(offer.spec.name)
+            if opened is None or opened.offer != offer:
+                opened = await asyncio.to_thread(self.open, offer)
+            return opened
 
 
 def now_ms() -> int:

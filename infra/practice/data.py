@@ -1,76 +1,85 @@
-"""The 70,000 digits of MNIST, dealt into a competition's training and test files.
+"""Labelled rows, dealt into a competition's training and test files. The solution stays in the server."""
 
-Only this module opens the file that holds all labels. The solution lives in the server's memory alone.
-"""
+from __future__ import annotations
 
-import hashlib
-import io
 import shutil
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.practice import labelled
 from infra.practice.errors import PracticeError
+from infra.practice.labelled import Labelled, Rows
 from mnist_core._atomic import PART, atomic_write
-from mnist_core.digits import Digits, format_csv
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
-MNIST = Path(__file__).parent / "data" / "mnist.npz"
-SHA256 = "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64"
-
-TRAIN_SHARES = (4132, 4684, 4177, 4351, 4072, 3795, 4137, 4401, 4063, 4188)
-"""Rows of each digit 0..9 in Kaggle's train.csv; a smaller competition keeps their proportions."""
-
+TEST_SHARE = 3
+"""One row of so many is dealt to the test file, if the specification does not say how many are."""
 ZIP_DATE = (2019, 12, 11, 2, 1, 32)
 """Date of the files in a zip: fixed, so that the same split gives the same bytes."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of the 70,000 (60,000 MNIST train, then 10,000 MNIST test), in the order they are served."""
+    """Rows of the labelled ones, in the order they are served."""
 
-    train: NDArray[np.int64]
-    test: NDArray[np.int64]
-
-
-def read_pixels(npz: Path | None = None) -> NDArray[np.uint8]:
-    """Return all digits, uint8 (70000, 784): MNIST's 60,000 for training, then its 10,000 for testing."""
-    with _open(npz) as mnist:
-        pixels = np.concatenate([mnist["x_train"], mnist["x_test"]])
-    return pixels.reshape(len(pixels), -1)
+    train: Rows
+    test: Rows
 
 
-def read_labels(npz: Path | None = None) -> NDArray[np.uint8]:
-    """Return all labels, uint8 (70000,), in the order of the pixels."""
-    with _open(npz) as mnist:
-        return np.concatenate([mnist["y_train"], mnist["y_test"]])
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What a submission is scored with.
+
+    Attributes:
+        ids: of the test rows, in their order.
+        labels: int64 (N,), each the number of a class.
+        public: whether a row counts for the public score, bool (N,).
+    """
+
+    ids: Sequence[str]
+    labels: NDArray[np.int64] = field(repr=False)
+    public: NDArray[np.bool_] = field(repr=False)
 
 
-def deal(labels: NDArray[np.uint8], split_seed: int, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> Split:
-    """Deal the digits as Kaggle did: a fixed number of train rows of each digit, both parts shuffled.
+def deal(rows: Labelled, split_seed: int, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> Split:
+    """Deal rows as Kaggle did: a fixed number of training rows of each class, both parts shuffled.
 
     `RandomState` and not `default_rng`: NumPy promises never to change its stream (NEP 19), and a zip made
     with one version of NumPy is scored with another.
+
+    Raises:
+        PracticeError: there are fewer rows than the specification says.
     """
-    assert spec.train_rows is not None
-    assert spec.test_rows is not None
+    labels, total = rows.labels, len(rows.labels)
+    test_total = spec.test_rows or (total - spec.train_rows if spec.train_rows else total // TEST_SHARE)
+    train_total = spec.train_rows or total - test_total
+    if train_total < 1 or test_total < 1 or train_total + test_total > total:
+        raise PracticeError(
+            f"{spec.name}: {total:,} labelled rows cannot be dealt into {train_total:,} for training and "
+            f"{test_total:,} for the test",
+            "correct train_rows and test_rows of the specification",
+        )
     random = np.random.RandomState(split_seed)
-    order = random.permutation(len(labels))
-    rows_left = np.bincount(labels) - TRAIN_SHARES
-    train_rows, test_rows = apportion(spec.train_rows, TRAIN_SHARES), apportion(spec.test_rows, rows_left)
-    in_train, in_test = np.zeros(len(labels), dtype=bool), np.zeros(len(labels), dtype=bool)
-    for digit in range(spec.class_count):
-        of_digit = order[labels[order] == digit]
-        in_train[of_digit[: train_rows[digit]]] = True
-        in_test[of_digit[train_rows[digit] :][: test_rows[digit]]] = True
+    order = random.permutation(total)
+    train_rows = apportion(train_total, rows.shares)
+    rows_left = np.bincount(labels, minlength=spec.class_count) - np.asarray(rows.shares)
+    if not rows_left.any():  # the shares are all rows, not those of a training file
+        rows_left = np.asarray(rows.shares) - train_rows
+    test_rows = apportion(test_total, rows_left)
+    in_train, in_test = np.zeros(total, dtype=bool), np.zeros(total, dtype=bool)
+    for number in range(spec.class_count):
+        of_class = order[labels[order] == number]
+        in_train[of_class[: train_rows[number]]] = True
+        in_test[of_class[train_rows[number] :][: test_rows[number]]] = True
     return Split(random.permutation(order[in_train[order]]), random.permutation(order[in_test[order]]))
 
 
-def apportion(total: int, shares: tuple[int, ...] | NDArray[np.int64]) -> NDArray[np.int64]:
+def apportion(total: int, shares: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Divide a total in proportion to shares, in whole numbers (largest remainders are rounded up)."""
     exact = total * np.asarray(shares) / np.sum(shares)
     parts = np.floor(exact).astype(np.int64)
@@ -79,20 +88,33 @@ def apportion(total: int, shares: tuple[int, ...] | NDArray[np.int64]) -> NDArra
 
 
 def solve(
-    split_seed: int, spec: CompetitionSpec = DIGIT_RECOGNIZER, npz: Path | None = None
-) -> NDArray[np.uint8]:
-    """Return the labels of the test file, uint8 (N,): the server scores with them and never sends them."""
-    labels = read_labels(npz)
-    return labels[deal(labels, split_seed, spec).test]
+    split_seed: int, spec: CompetitionSpec = DIGIT_RECOGNIZER, rows: Labelled | None = None
+) -> Solution:
+    """Return what the test file's rows are: the server scores with it and never sends it."""
+    rows = labelled.digits(spec) if rows is None else rows
+    test = deal(rows, split_seed, spec).test
+    ids = rows.ids(test) if rows.ids else [str(spec.first_id + number) for number in range(len(test))]
+    if len(set(ids)) < len(ids):
+        raise PracticeError(f"{spec.name}: two test rows have the same id", "give each row its own id")
+    public = np.ones(len(test), dtype=bool)
+    if spec.public_rows is not None:
+        public[np.random.RandomState(split_seed).permutation(len(test))[spec.public_rows :]] = False
+    return Solution(ids, rows.labels[test], public)
 
 
 def make_zip(
-    folder: Path, split_seed: int, spec: CompetitionSpec = DIGIT_RECOGNIZER, npz: Path | None = None
+    folder: Path, split_seed: int, spec: CompetitionSpec = DIGIT_RECOGNIZER, rows: Labelled | None = None
 ) -> Path:
     """Return the competition's zip in this folder; the first call makes it.
 
     A killed process leaves no half zip under this name; the next call removes what it left. Only one process
     at a time may call this for a folder.
+
+    Args:
+        folder: of this split and these rows.
+        split_seed: of the split.
+        spec: the competition.
+        rows: what is dealt; None for the 70,000 digits.
     """
     made = folder / zip_name(spec)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,13 +122,12 @@ def make_zip(
         leftover.unlink()
     if made.exists() and sorted(sizes(made)) == sorted(spec.files):
         return made
-    pixels, labels = read_pixels(npz), read_labels(npz)
-    split = deal(labels, split_seed, spec)
-    pixels = pixels.reshape(-1, *spec.picture_shape)
+    rows = labelled.digits(spec) if rows is None else rows
+    split = deal(rows, split_seed, spec)
     texts = {
-        spec.sample_file: _sample(spec),
-        spec.test_file: format_csv(Digits(pixels[split.test], spec=spec)),
-        spec.train_file: format_csv(Digits(pixels[split.train], labels[split.train].astype(np.int64), spec)),
+        spec.sample_file: _sample(spec, solve(split_seed, spec, rows).ids),
+        spec.test_file: rows.format(split.test, False),
+        spec.train_file: rows.format(split.train, True),
     }
     with atomic_write(made, sync=True) as file, zipfile.ZipFile(file, "w") as archive:
         for name, lines in texts.items():
@@ -141,26 +162,10 @@ def unpack(archive: Path, name: str) -> Path:
     return made
 
 
-def _open(npz: Path | None) -> np.lib.npyio.NpzFile:
-    path = npz or MNIST
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PracticeError(
-            f"{path}: cannot read the practice competition's digits ({error.strerror}); they come with a "
-            "checkout of the repository and are not in container images",
-            "run from a checkout, or set MNIST_KAGGLE to `live` or to a server's address",
-        ) from error
-    if hashlib.sha256(raw).hexdigest() != SHA256:
-        raise PracticeError(
-            f"{path} is damaged (its sha256 differs)", f"restore it with `git checkout {path.name}`"
-        )
-    opened: np.lib.npyio.NpzFile = np.load(io.BytesIO(raw))
-    return opened
-
-
-def _sample(spec: CompetitionSpec) -> Iterator[bytes]:
-    assert spec.test_rows is not None
+def _sample(spec: CompetitionSpec, ids: Sequence[str]) -> Iterator[bytes]:
     yield f"{','.join(spec.submission_header)}\r\n".encode()
-    for row in range(spec.first_id, spec.first_id + spec.test_rows):
-        yield b"%d,0\r\n" % row
+    value = spec.classes[0]
+    if spec.metric.of_probabilities:
+        value = ",".join([f"{1 / spec.class_count:.6f}"] * spec.class_count)
+    for name in ids:
+        yield f"{name},{value}\r\n".encode()

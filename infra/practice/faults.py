@@ -178,6 +178,12 @@ def _rules(params: Params) -> Response:
     return flat_error(403, "You must accept this competition's rules before you can continue")
 
 
+def _notebooks(params: Params) -> Response:
+    return flat_error(
+        400, "Submission not allowed: This competition only accepts Submissions from Notebooks."
+    )
+
+
 def _web_page(params: Params) -> Response:
     return HTMLResponse("<!doctype html><html><head><title>Just a moment…</title></head></html>")
 
@@ -320,7 +326,7 @@ def _cut_description(outcome: Outcome, params: Params) -> Outcome:
 
 
 def _low_score(outcome: Outcome, params: Params) -> Outcome:
-    grade = replace(outcome.grade, correct=max(0, outcome.grade.correct - params["wrong"]))
+    grade = replace(outcome.grade, wrong=params["wrong"])
     return replace(outcome, grade=grade)
 
 
@@ -329,6 +335,7 @@ KINDS: dict[str, Kind] = {
     "rate-limit": Kind(params={"seconds": 1.0}, act=_answer(_rate_limit)),
     "server-error": Kind(params={"code": 503}, act=_answer(_server_error)),
     "rules": Kind(targets=BEHIND_RULES, act=_answer(_rules)),
+    "notebooks": Kind(targets=("CreateSubmission",), act=_answer(_notebooks)),
     "web-page": Kind(act=_answer(_web_page)),
     "failed-upload": Kind(targets=("upload",), act=_answer(_failed_upload)),
     "reset": Kind(act=_reset),

@@ -22,8 +22,7 @@ from infra.practice import data, ledger
 from infra.practice.competition import Competition, Server, now_ms
 from infra.practice.faults import Outcome, spoil
 from infra.practice.ledger import Submission, Upload
-from infra.practice.scoring import cut_score, grade
-from mnist_core.spec import SPECS
+from infra.practice.scoring import NAMES, grade, score
 
 TEAM = "practice"
 CREATED = "2019-12-11T02:01:33.123Z"
@@ -60,9 +59,10 @@ async def answer(server: Server, rpc: str, asked: Fields, base: str) -> Fields |
     if rpc not in COMPETITION_CALLS:
         raise Refusal(404, f"No such call: {rpc}")
     name = asked.get("competitionName")
-    if name not in SPECS:
+    at = await server.find(name)
+    if at is None:
         raise Refusal(404, f"Competition not found: {name}")
-    return COMPETITION_CALLS[rpc](server, await server.find(SPECS[name]), asked, base)
+    return COMPETITION_CALLS[rpc](server, at, asked, base)
 
 
 # Calls that name no competition
@@ -96,7 +96,8 @@ def get_competition(server: Server, at: Competition, asked: Fields, base: str) -
         "category": "Getting Started",
         "maxDailySubmissions": server.options.daily_limit,
         "userHasEntered": not any(fault.name == "rules" for fault in server.faults),
-        "evaluationMetric": "Categorization Accuracy",
+        "evaluationMetric": NAMES[at.spec.metric],
+        "isKernelsSubmissionsOnly": any(fault.name == "notebooks" for fault in server.faults),
         "deadline": "2030-01-01T00:00:00.000Z",
     }
 
@@ -160,7 +161,7 @@ def create_submission(server: Server, at: Competition, asked: Fields, base: str)
         description=outcome.description,
         posted_ms=now,
         length=len(upload.body),
-        score="" if hidden else cut_score(outcome.grade.correct, len(at.solution)),
+        score="" if hidden else score(outcome.grade, at.solution, at.spec),
         error=outcome.grade.error,
         ready_ms=outcome.ready_ms,
         listed_ms=outcome.listed_ms,
@@ -187,14 +188,15 @@ def get_leaderboard(server: Server, at: Competition, asked: Fields, base: str) -
     """Rank the team's best score among three others."""
     now = now_ms()
     scored = [found for found in at.submissions() if found.status(now) == "COMPLETE"]
-    best = max(scored, key=lambda found: found.score, default=None)
-    rows = [
+    sign = 1 if at.spec.metric.higher_is_better else -1
+    best = max(scored, key=lambda found: sign * float(found.score), default=None)
+    rows: list[Fields] = [
         {"teamId": number, "teamName": name, "submissionDate": CREATED, "score": score}
         for number, (name, score) in enumerate(OTHER_TEAMS, 2)
     ]
     if best:
         own = {"teamId": 1, "teamName": TEAM, "submissionDate": _date(best.posted_ms), "score": best.score}
-        rows = sorted([own, *rows], key=lambda row: str(row["score"]), reverse=True)
+        rows = sorted([own, *rows], key=lambda row: sign * float(row["score"]), reverse=True)
     return _page("submissions", rows, asked)
 
 

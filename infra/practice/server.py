@@ -17,12 +17,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from infra.practice import ledger
 from infra.practice.app import build_app
+from infra.practice.catalog import Offer
 from infra.practice.competition import Credentials, Server, now_ms
 from infra.practice.errors import PracticeError
 from infra.practice.faults import Fault
 from infra.practice.options import PracticeOptions
 from mnist_core._atomic import atomic_write
-from mnist_core.spec import CompetitionSpec
 
 
 class PracticeProtocol(H11Protocol):
@@ -36,7 +36,7 @@ class PracticeProtocol(H11Protocol):
 
 def serve(
     home: Path,
-    spec: CompetitionSpec,
+    opened: Offer,
     options: PracticeOptions,
     *,
     port: int,
@@ -48,7 +48,7 @@ def serve(
 
     Args:
         home: submissions, zips and credentials; one server at a time.
-        spec: the competition that is opened before the server answers; others open on their first call.
+        opened: the competition that is opened before the server answers; others open on their first call.
         options: how it deals, counts and scores.
         port: 0 takes any free one.
         faults: what goes wrong from the start.
@@ -68,7 +68,7 @@ def serve(
     with lock:
         _take_home(lock, home)
         with _bind(port) as listener:
-            server = open_server(home, spec, options, faults)
+            server = open_server(home, opened, options, faults)
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             listener.listen(128)
             record = {"url": url, "pid": os.getpid(), "instance": server.instance}
@@ -133,7 +133,7 @@ def _bind(port: int) -> socket.socket:
 
 
 def open_server(
-    home: Path, spec: CompetitionSpec, options: PracticeOptions, faults: list[Fault] | None = None
+    home: Path, opened: Offer, options: PracticeOptions, faults: list[Fault] | None = None
 ) -> Server:
     """Return the state of a home's server, with its account, its submissions and one open competition.
 
@@ -144,8 +144,8 @@ def open_server(
     try:
         folder.mkdir(exist_ok=True)
         submissions = ledger.open_ledger(folder / "submissions.sqlite3", now_ms())
-        server = Server(folder, _credentials(home), options, submissions, faults or [])
-        server.open(spec)
+        server = Server(home, folder, _credentials(home), options, submissions, faults or [])
+        server.open(opened)
     except OSError as error:
         raise PracticeError(
             f"home {home} cannot be used ({error})", "free disk space, or choose another"

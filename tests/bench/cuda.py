@@ -29,10 +29,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from infra.practice.data import deal, read_labels, read_pixels
+from infra.practice.data import deal
+from infra.practice.labelled import digits as all_digits
+from infra.practice.labelled import read_labels, read_pixels
 from mnist_core import Digits, export, fit, predict
 from mnist_core.models import convnet, ensemble
 from mnist_core.models.ensemble.net import fit as fit_ensemble
+from mnist_core.spec import DIGIT_RECOGNIZER
 from tests.bench.scores import machine, spread, tell
 
 SINGLE = {"fast": 10, "balanced": 5, "best": 10, "wide": 10}
@@ -55,7 +58,7 @@ np.save(folder / "answers.npy", predict(load(folder)[0], np.load(folder / "pixel
 def digits() -> tuple[Digits, np.ndarray]:
     """Return the digits of the practice server's train.csv and test.csv; the latter's labels are not used."""
     pixels, labels = read_pixels().reshape(-1, 28, 28), read_labels()
-    split = deal(labels, 0)
+    split = deal(all_digits(DIGIT_RECOGNIZER), 0)
     return Digits(pixels[split.train], labels[split.train].astype(np.int64)), pixels[split.test]
 
 

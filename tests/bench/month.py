@@ -21,7 +21,7 @@ from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
 
-from infra.practice.process import read_record
+from flows.ops.practice import read_record
 from tests.e2e.conftest import ROOT, Installation
 from tests.practice_server import PracticeServer
 from tests.prefect_api import send

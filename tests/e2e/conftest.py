@@ -17,9 +17,10 @@ import pytest
 import requests
 
 from flows.ops.pools import POOLS
+from flows.ops.practice import find_or_start
 from flows.ops.processes import is_alive
 from flows.ops.server_settings import read_login
-from infra.practice import PracticeOptions, find_or_start
+from infra.practice import PracticeOptions
 from mnist_core.spec import DIGITS_MINI, SPECS
 from tests.practice_server import PracticeServer
 from tests.prefect_api import ask

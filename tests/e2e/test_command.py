@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from infra.practice.process import read_record
+from flows.ops.practice import read_record
 from mnist_core import __version__
 from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI
 

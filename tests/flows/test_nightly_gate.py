@@ -88,7 +88,7 @@ def test_predictions_without_a_class_are_rejected(job):
     result = nightly(NIGHT)
 
     assert result.decision == "rejected"
-    assert "class 7 is 0.0% of its predictions" in result.reason
+    assert "class 7 of 10 is 0.0% of its predictions" in result.reason
     assert started.server.submissions() == []
 
 

@@ -38,7 +38,11 @@ def test_the_defaults_need_no_account_and_no_cloud():
         ("MNIST_PRESET", "slow", "MNIST_PRESET.*fast"),
         ("MNIST_DEVICE", "tpu", "MNIST_DEVICE.*cuda"),
         ("MNIST_FLOOR", "1.5", "MNIST_FLOOR.*less than or equal to 1"),
-        ("MNIST_SHARE_MIN", "0.5", "MNIST_SHARE_MIN.*less than or equal to 0.1"),  # no predictions could pass
+        (
+            "MNIST_SHARE_MIN",
+            "0.5",
+            "MNIST_SHARE_MIN: must be at most 0.1: there are 10 classes",
+        ),  # no predictions could pass
         ("MNIST_MARGIN_ERRORS", "inf", "MNIST_MARGIN_ERRORS.*finite number"),
         ("MNIST_MARGIN_ERRORS", "11", "MNIST_MARGIN_ERRORS.*less than or equal to 10"),
         ("MNIST_MARGIN_ROWS", "-1", "MNIST_MARGIN_ROWS.*greater than or equal to 0"),
@@ -215,7 +219,7 @@ def test_defaults_follow_from_other_settings(monkeypatch):
     settings = read_settings(home="elsewhere", competition="digits-mini")
 
     assert settings.store == "elsewhere/store"
-    assert settings.share_min == settings.spec.share_floor
+    assert settings.share_min == settings.competition_spec.share_floor
     assert (settings.floor_of("convnet"), settings.floor_of("ensemble")) == (0.99, 0.995)
     assert read_settings(floor=0.5).floor_of("convnet") == 0.5
 
@@ -256,3 +260,51 @@ def test_every_setting_is_described(name):
     assert not field.description.endswith(".")
     if field.default_factory is not None or field.default is None:
         assert field.json_schema_extra["default"]
+
+
+SPEC = """
+name = "letters"
+classes = ["a", "b", "c", "d"]
+shape = [8, 8, 1]
+
+[columns]
+label = "label"
+
+[submission]
+header = ["id", "label"]
+"""
+
+
+def test_a_specification_names_the_competition(tmp_path, monkeypatch):
+    """MNIST_SPEC alone is enough, as a file or as its text, which a container has where it has no file."""
+    file = tmp_path / "letters.toml"
+    file.write_text(SPEC)
+    for value in (str(file), "letters.toml", SPEC):
+        monkeypatch.setenv("MNIST_SPEC", value)
+        settings = read_settings()
+        assert (settings.competition, settings.competition_spec.class_count) == ("letters", 4)
+        assert settings.spec.text == SPEC
+    assert (settings.share_min, settings.floor_of("convnet")) == (0.125, None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "competition", "words"),
+    [
+        (
+            SPEC,
+            "digits-mini",
+            "MNIST_COMPETITION: is digits-mini, but MNIST_SPEC describes letters: leave it",
+        ),
+        ("absent.toml", "", "MNIST_SPEC: absent.toml: cannot be read .*name a TOML file"),
+        (SPEC.replace("[8, 8, 1]", "[8, 8, 2]"), "", "MNIST_SPEC: its text: shape is .*1 or 3 channels"),
+    ],
+)
+def test_a_wrong_specification_is_refused(monkeypatch, spec, competition, words):
+    """The message names the setting, the key, its value and what is allowed."""
+    monkeypatch.setenv("MNIST_SPEC", spec)
+    monkeypatch.setenv("MNIST_COMPETITION", competition)
+
+    with pytest.raises(SettingsError, match=words) as caught:
+        read_settings()
+
+    assert "\n" not in str(caught.value)

@@ -43,7 +43,7 @@ def client(shared_practice, tmp_path, monkeypatch):
 
 def write_submission(path, wrong=0):
     """Write a submission with a number of wrong rows."""
-    labels = data.solve(0).copy()
+    labels = data.solve(0).labels.copy()
     labels[:wrong] = (labels[:wrong] + 1) % 10
     rows = "".join(f"{row},{label}\n" for row, label in enumerate(labels, 1))
     path.write_text("ImageId,Label\n" + rows)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.practice import PracticeError, data
+from infra.practice import PracticeError, data, labelled
 from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI
 
 ROOT = Path(__file__).parents[2]
@@ -69,33 +69,35 @@ def test_names_rows_and_line_ends_are_kaggles(archive, tables):
 
 def test_train_and_test_are_the_seventy_thousand(tables):
     """Every digit is in exactly one of the files, with its own label, in Kaggle's numbers by class."""
-    whole = np.concatenate([data.read_labels()[:, None], data.read_pixels()], axis=1)
+    whole = np.concatenate([labelled.read_labels()[:, None], labelled.read_pixels()], axis=1)
     train, test = tables["train.csv"][1], tables["test.csv"][1]
-    dealt = np.concatenate([train, np.concatenate([data.solve(0)[:, None], test], axis=1)])
+    dealt = np.concatenate([train, np.concatenate([data.solve(0).labels[:, None], test], axis=1)])
 
     assert dealt.min() == 0
     assert dealt.max() == 255
     rows = sorted(row.tobytes() for row in dealt.astype(np.uint8))
     assert rows == sorted(row.tobytes() for row in whole)
-    assert tuple(np.bincount(train[:, 0])) == data.TRAIN_SHARES
+    assert tuple(np.bincount(train[:, 0])) == labelled.TRAIN_SHARES
 
 
 def test_both_parts_are_shuffled(tables):
     """Runs of equal digits are as rare as chance makes them."""
-    for part in (tables["train.csv"][1][:, 0], data.solve(0)):
+    for part in (tables["train.csv"][1][:, 0], data.solve(0).labels):
         assert 0.08 < np.mean(part[1:] == part[:-1]) < 0.12
 
 
 def test_a_seed_always_deals_the_same_split():
     """The same seed gives the same split (pinned: NumPy's stream must not change), another seed another."""
-    assert hashlib.sha256(data.solve(0).tobytes()).hexdigest()[:16] == "f9afcad03cd0a780"
-    assert np.array_equal(data.solve(7), data.solve(7))
-    assert np.mean(data.solve(7) == data.solve(8)) < 0.2
-    labels = data.read_labels()
+    assert (
+        hashlib.sha256(data.solve(0).labels.astype(np.uint8).tobytes()).hexdigest()[:16] == "f9afcad03cd0a780"
+    )
+    assert np.array_equal(data.solve(7).labels, data.solve(7).labels)
+    assert np.mean(data.solve(7).labels == data.solve(8).labels) < 0.2
+    labels = labelled.read_labels()
     for seed in (0, 7):
-        split = data.deal(labels, seed)
+        split = data.deal(labelled.digits(DIGIT_RECOGNIZER), seed)
         assert np.array_equal(np.sort(np.concatenate([split.train, split.test])), np.arange(70_000))
-        assert tuple(np.bincount(labels[split.train])) == data.TRAIN_SHARES
+        assert tuple(np.bincount(labels[split.train])) == labelled.TRAIN_SHARES
 
 
 @pytest.mark.parametrize(
@@ -113,8 +115,8 @@ def test_the_bytes_of_the_files_never_change(practice_zip, spec, digest):
 
 def test_a_small_competition_is_dealt_in_the_same_proportions(practice_zip):
     """It has the rows and files of its specification, each digit's share, and no digit twice."""
-    labels = data.read_labels()
-    split = data.deal(labels, 0, DIGITS_MINI)
+    labels = labelled.read_labels()
+    split = data.deal(labelled.digits(DIGITS_MINI), 0, DIGITS_MINI)
     with zipfile.ZipFile(practice_zip(DIGITS_MINI)) as opened:
         lines = {name: opened.read(name).splitlines() for name in opened.namelist()}
 
@@ -127,7 +129,7 @@ def test_a_small_competition_is_dealt_in_the_same_proportions(practice_zip):
     assert len(lines["train.csv"]) == DIGITS_MINI.train_rows + 1
     assert len(lines["test.csv"]) == len(lines["sample_submission.csv"]) == DIGITS_MINI.test_rows + 1
     assert [int(line.split(b",")[0]) for line in lines["train.csv"][1:]] == labels[split.train].tolist()
-    assert np.array_equal(data.solve(0, DIGITS_MINI), labels[split.test])
+    assert np.array_equal(data.solve(0, DIGITS_MINI).labels, labels[split.test])
 
 
 @pytest.mark.parametrize(
@@ -186,4 +188,4 @@ def test_bad_data_are_named_with_the_remedy(tmp_path, content, says):
         npz.write_bytes(content)
 
     with pytest.raises(PracticeError, match=says):
-        data.solve(0, npz=npz)
+        labelled.digits(DIGIT_RECOGNIZER, npz)

@@ -13,7 +13,7 @@ from infra.practice.faults import KINDS
 @functools.cache
 def good():
     """Return a submission that is right in every row."""
-    rows = (b"%d,%d\n" % (row, label) for row, label in enumerate(data.solve(0), 1))
+    rows = (b"%d,%d\n" % (row, label) for row, label in enumerate(data.solve(0).labels, 1))
     return b"ImageId,Label\n" + b"".join(rows)
 
 
@@ -41,6 +41,18 @@ def test_rate_limit(server):
         assert answer.json()["error"]["status"] == "RESOURCE_EXHAUSTED"
         assert answer.json()["error"]["code"] == 429
     assert server.call("ListDataFiles").status_code == 200
+
+
+def test_notebooks(server):
+    """A competition that takes notebooks alone says so on its page, and refuses a file in its own words."""
+    server.fault("notebooks", -1)
+
+    refused = server.submit(good())
+
+    assert server.call("GetCompetition").json()["isKernelsSubmissionsOnly"] is True
+    assert (refused.status_code, "only accepts Submissions from Notebooks" in refused.text) == (400, True)
+    server.clear_faults()
+    assert server.call("GetCompetition").json()["isKernelsSubmissionsOnly"] is False
 
 
 @pytest.mark.parametrize("code", [500, 502, 503])

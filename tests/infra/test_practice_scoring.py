@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from infra.practice.scoring import cut_score, grade
+from infra.practice.data import Solution
+from infra.practice.scoring import cut_score, grade, score
 
-SOLUTION = np.array([3, 1, 4, 1], dtype=np.uint8)
+SOLUTION = Solution(["1", "2", "3", "4"], np.array([3, 1, 4, 1]), np.ones(4, bool))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_right_rows_are_counted_by_their_id(text, correct):
     """Order of rows and columns, line ends, quotes and a byte order mark do not matter."""
     result = grade(text.encode(), SOLUTION)
 
-    assert (result.correct, result.error) == (correct, "")
+    assert (score(result, SOLUTION), result.error) == (cut_score(correct, 4), "")
 
 
 @pytest.mark.parametrize(

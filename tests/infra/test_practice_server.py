@@ -16,9 +16,10 @@ import pytest
 import requests
 from starlette.testclient import TestClient
 
-from infra.practice import data, ledger, protocol
+from infra.practice import data, labelled, ledger, protocol
 from infra.practice.__main__ import main
 from infra.practice.app import build_app
+from infra.practice.catalog import Offer
 from infra.practice.options import PracticeOptions
 from infra.practice.scoring import cut_score
 from infra.practice.server import open_server
@@ -117,10 +118,10 @@ def test_the_solution_is_never_written_or_served(start_practice):
     for name in DIGITS_MINI.files:
         assert server.call("DownloadDataFile", fileName=name).status_code == 200
     server.scored(server.submit(GOOD).json()["ref"])
-    labels = data.solve(0, DIGITS_MINI)[:300]
+    labels = data.solve(0, DIGITS_MINI).labels[:300]
     needles = [
         labels.tobytes(),
-        *(labels.astype(kind).tobytes() for kind in ("<i2", "<i4", "<i8", ">i4", "<f4", "<f8")),
+        *(labels.astype(kind).tobytes() for kind in ("u1", "<i2", "<i4", "<i8", ">i4", "<f4", "<f8")),
         *(join.join(map(str, labels)).encode() for join in ("", ",", ", ", " ", "\n", "\r\n")),
         *(
             end.join(f"{row},{label}" for row, label in enumerate(labels, 1)).encode()
@@ -166,7 +167,7 @@ def test_the_limit_returns_with_the_next_day(monkeypatch, seed_practice_home, tm
     clock = [100 * 3_600_000 - 1]  # a millisecond before a new hour
     monkeypatch.setattr(protocol, "now_ms", lambda: clock[0])
     server = open_server(
-        seed_practice_home(tmp_path), DIGITS_MINI, PracticeOptions(daily_limit=1, day_seconds=3600)
+        seed_practice_home(tmp_path), Offer(DIGITS_MINI), PracticeOptions(daily_limit=1, day_seconds=3600)
     )
 
     def call(rpc, **fields):
@@ -202,7 +203,7 @@ def test_what_was_acknowledged_survives_kill_9(start_practice):
 
     (found,) = again.submissions()
 
-    right = int(np.count_nonzero(data.solve(0, DIGITS_MINI) == 0))
+    right = int(np.count_nonzero(data.solve(0, DIGITS_MINI).labels == 0))
     assert (again.url, again.key, again.token) == (server.url, server.key, server.token)
     assert found["description"] == "lost reply"
     scored = again.scored(found["ref"])
@@ -224,7 +225,7 @@ def test_competitions_of_one_server_are_kept_apart(start_practice, seed_practice
     assert second == first + 1
     assert [found["ref"] for found in server.submissions()] == [second]
     for ref, spec in ((first, DIGITS_MINI), (second, DIGIT_RECOGNIZER)):
-        right = int(np.count_nonzero(data.solve(0, spec) == 0))
+        right = int(np.count_nonzero(data.solve(0, spec).labels == 0))
         assert server.scored(ref)["publicScore"] == cut_score(right, spec.test_rows)
     sizes = {file["name"]: file["totalBytes"] for file in server.call("ListDataFiles").json()["files"]}
     assert sizes == data.sizes(home / "split-0" / "digit-recognizer.zip")
@@ -232,10 +233,10 @@ def test_competitions_of_one_server_are_kept_apart(start_practice, seed_practice
 
 def test_a_competition_that_cannot_be_opened_is_reported(monkeypatch, seed_practice_home, tmp_path):
     """Its first call gets a 500 with the file's name and the remedy; the others are served."""
-    server = open_server(seed_practice_home(tmp_path / "home"), DIGITS_MINI, PracticeOptions())
+    server = open_server(seed_practice_home(tmp_path / "home"), Offer(DIGITS_MINI), PracticeOptions())
     client = TestClient(build_app(server))
     client.auth = (server.credentials.username, server.credentials.key)
-    monkeypatch.setattr(data, "MNIST", tmp_path / "absent.npz")
+    monkeypatch.setattr(labelled, "MNIST", tmp_path / "absent.npz")
 
     answers = {
         spec.name: client.post(
@@ -327,7 +328,7 @@ def test_damaged_data_stop_the_start(run_command, monkeypatch, tmp_path):
     """One line that names the file, and exit 1."""
     damaged = tmp_path / "mnist.npz"
     damaged.write_bytes(b"not the digits")
-    monkeypatch.setattr(data, "MNIST", damaged)
+    monkeypatch.setattr(labelled, "MNIST", damaged)
 
     code, said = run_command("--home", tmp_path / "home", "--port", 0)
 

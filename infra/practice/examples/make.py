@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.practice.data import read_labels, read_pixels
 from infra.practice.errors import PracticeError
 from infra.practice.examples.fonts import find_fonts
 from infra.practice.examples.letters import Distortion, draw_letters
+from infra.practice.labelled import read_labels, read_pixels
 from mnist_core._atomic import atomic_write
 from mnist_core.spec import CompetitionSpec, read_spec
 

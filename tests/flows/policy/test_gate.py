@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from flows.held_out import HeldOut
-from flows.policy.gate import Candidate, Limits, Reference, Rule, Verdict, judge, standing
+from flows.policy.gate import (
+    Candidate,
+    Limits,
+    Reference,
+    Rule,
+    Verdict,
+    default_floor,
+    judge,
+    lowest_share,
+    standing,
+)
 from flows.records import ChampionEntry, Demotion
 
 CLASSES = tuple("0123456789")
@@ -56,7 +66,7 @@ def test_the_share_of_each_class(sevens, rule):
     verdict = judge(replace(candidate(), labels=labels), None, LIMITS, CLASSES)
 
     assert verdict.rule is rule
-    assert ("class 7 is" in verdict.reason) is (rule is Rule.SHARE)
+    assert ("class 7 of 10 is" in verdict.reason) is (rule is Rule.SHARE)
 
 
 def test_the_reason_names_the_class_of_the_competition():
@@ -65,7 +75,7 @@ def test_the_reason_names_the_class_of_the_competition():
 
     verdict = judge(replace(candidate(), labels=labels), None, LIMITS, ("cat", "dog"))
 
-    assert "class dog is 0.0%" in verdict.reason
+    assert "class dog of 2 is 0.0%" in verdict.reason
 
 
 def test_no_predictions_at_all_are_rejected():
@@ -217,3 +227,35 @@ def test_a_version_that_never_was_champion_is_judged():
     """Nothing is known of it, with champions or without."""
     assert standing("d", entry("a"), None) is None
     assert standing("d", None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows", "floor"),
+    [
+        (10, 10_000, 0.54),
+        (47, 20_000, 0.503),
+        (2, 10_000, 0.74),
+        (10, 100, 0.45),
+        (2, 4, 0.5),  # never below chance
+        (10, 0, 0.1),
+    ],
+)
+def test_a_floor_that_nobody_stated(classes, rows, floor):
+    """It is half way from chance to no error, and lower on few rows."""
+    assert default_floor(classes, rows) == pytest.approx(floor, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("counts", "rows", "share"),
+    [
+        ([904, 1000, 1096], 28_000, 0.05),  # the digits' shares differ as little
+        ([100, 900, 1000], 28_000, 0.03),  # a rare class
+        ([10, 990, 1000], 1_000, 0.0),  # which may have no row at all
+        ([0, 500, 500], 1_000, 0.0),
+    ],
+)
+def test_a_lowest_share_that_nobody_stated(counts, rows, share):
+    """A rare class does not reject every night, nor does a class that few test rows have by chance."""
+    labels = np.repeat(np.arange(3), counts)
+
+    assert lowest_share(0.05, labels, 3, rows) == pytest.approx(share, abs=1e-3)

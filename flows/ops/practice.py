@@ -1,4 +1,4 @@
-"""Find or start the one practice server of a home.
+"""Find or start the one practice server of a home, and have it offer the job's competition.
 
 Each job holds a shared lock on `jobs.lock` as long as it lives; the kernel releases it however the process
 ends. The server tries to lock that file exclusively, twice a second: when it succeeds, no job is left, and it
@@ -21,10 +21,11 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from flows.ops.daemon import start_daemon, without_credentials
+from infra.practice import catalog
 from infra.practice.errors import PracticeError
 from infra.practice.options import PracticeOptions
 from mnist_core._atomic import what_helps
-from mnist_core.spec import DIGIT_RECOGNIZER, SPECS
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 log = logging.getLogger("mnist")
 LOG_BYTES = 1_000_000
@@ -48,6 +49,19 @@ class Practice:
 
 
 @dataclass(frozen=True)
+class Own:
+    """A competition that is not built in.
+
+    Attributes:
+        spec_text: its specification, as TOML.
+        labelled: the file of labelled rows that are dealt.
+    """
+
+    spec_text: str
+    labelled: Path
+
+
+@dataclass(frozen=True)
 class ServerRecord:
     """A running server's description of itself."""
 
@@ -62,6 +76,7 @@ def find_or_start(
     options: PracticeOptions = PracticeOptions(),  # noqa: B008 - frozen
     *,
     competition: str = DIGIT_RECOGNIZER.name,
+    own: Own | None = None,
     timeout_s: float = 120,
 ) -> Practice:
     """Return the practice server of this home; start it if none runs. It ends when no job is left.
@@ -73,17 +88,13 @@ def find_or_start(
         home: the server's submissions, zips and credentials.
         options: how it deals, counts and scores.
         competition: opened before the server answers, so that what is wrong with it is reported here.
+        own: specification and rows of a competition that is not built in; its name is `competition`.
         timeout_s: for other jobs that start and servers that end, and for the server to answer.
 
     Raises:
         PracticeError: there is no such competition, the server runs with other options, or it does not start
             (the text has the end of its log).
     """
-    if competition not in SPECS:
-        raise PracticeError(
-            f"the practice server has no competition {competition!r}",
-            f"set MNIST_COMPETITION to one of {', '.join(SPECS)}",
-        )
     deadline = time.monotonic() + timeout_s
     try:
         home = home.resolve()
@@ -92,6 +103,14 @@ def find_or_start(
             _register_job(home, deadline)
             with (home / "start.lock").open("a") as lock:
                 _flock(lock, fcntl.LOCK_EX, deadline, "another job to start the practice server")
+                if own is not None:
+                    catalog.offer(home, own.spec_text, own.labelled)
+                if competition not in catalog.names(home):
+                    raise PracticeError(
+                        f"the practice server has no competition {competition!r}",
+                        "set MNIST_SPEC and MNIST_PRACTICE_DATA to a competition of your own, or "
+                        f"MNIST_COMPETITION to one of {', '.join(catalog.names(home))}",
+                    )
                 found = _find_or_start(home, options, competition, deadline)
         account = json.loads((home / "credentials.json").read_text())
     except OSError as error:

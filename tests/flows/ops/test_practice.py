@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from infra.practice.process import read_record, server_lives
+from flows.ops.practice import read_record, server_lives
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 JOB = """
 import json, sys
 from pathlib import Path
-from infra.practice import PracticeError, PracticeOptions, find_or_start
+from flows.ops.practice import find_or_start
+from infra.practice import PracticeError, PracticeOptions
 try:
     options = PracticeOptions(**json.loads(sys.argv[2]))
     found = find_or_start(Path(sys.argv[1]), options, competition="digits-mini")
