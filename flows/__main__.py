@@ -10,7 +10,9 @@ import gc
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from pkgutil import resolve_name
@@ -19,8 +21,9 @@ from typing import Annotated, Any
 import typer
 
 from flows.ending import ask, command_to_resume, end, stopped
+from flows.kaggle.address import PRACTICE
 from flows.ops.prefect_home import prepare_prefect, stop_in_time
-from flows.ops.temporary_server import TemporaryServer, start_temporary_server
+from flows.ops.temporary_server import TemporaryServer, start_temporary_server, without_heartbeats
 from flows.parameters import (
     NightlyParameters,
     Parameters,
@@ -32,6 +35,7 @@ from flows.parameters import (
 from flows.records import Decision, Record, RunResult
 from flows.settings import Settings, read_settings
 from mnist_core import __version__
+from mnist_core.errors import MnistError
 from mnist_core.terminal import print_anywhere
 from mnist_core.windows import refuse_windows
 
@@ -258,8 +262,9 @@ def _run_flow(name: str, parameters: Parameters, as_json: bool, level: int) -> N
             os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
         server = start_temporary_server() if prepare_prefect(settings) else None
         stop_in_time(stopped(command), server)
-        flow = _import_flow(name, given, server)
-        results.append(flow(**given.to_json()))
+        flow = _import_flow(name, given, settings, server)
+        with nullcontext() if server is None else without_heartbeats():
+            results.append(flow(**given.to_json()))
 
     ending = end(run, command)
     result = results[0] if results else getattr(ending.error, "result", RunResult(decision=Decision.FAILED))
@@ -277,22 +282,36 @@ def _run_flow(name: str, parameters: Parameters, as_json: bool, level: int) -> N
     raise typer.Exit(ending.code)
 
 
-def _import_flow(name: str, parameters: Parameters, server: TemporaryServer | None) -> Callable[..., Any]:
-    """Import a flow, and what it trains with while the temporary server is not ready.
+def _import_flow(
+    name: str, parameters: Parameters, settings: Settings, server: TemporaryServer | None
+) -> Callable[..., Any]:
+    """Import a flow while the servers that it needs start, and what it trains with while it waits for them.
 
     The garbage collector waits: it would look again and again at what these modules have made, which stays.
     """
     gc.disable()
     try:
+        practice = threading.Thread(target=_start_practice, args=(settings,), daemon=True)
+        practice.start()
         flow: Callable[..., Any] = resolve_name(name)
         if server is not None:
             if isinstance(parameters, RunParameters):
                 import mnist_core.training  # noqa: F401
             server.wait()
+        practice.join()
     finally:
         gc.freeze()
         gc.enable()
     return flow
+
+
+def _start_practice(settings: Settings) -> None:
+    """Start the practice server, if that is the competition's; if it fails, the flow says so."""
+    from flows.kaggle.competition import connect
+
+    if settings.kaggle == PRACTICE:
+        with suppress(MnistError):
+            connect(settings)
 
 
 def _run_report(name: str, as_json: bool, *arguments: Any) -> None:

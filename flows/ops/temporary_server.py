@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 from flows.ops.daemon import without_credentials
@@ -42,8 +44,14 @@ listener = socket.socket(fileno=int(sys.argv[1]))
 uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on")).run([listener])
 """
 """Python code that serves Prefect's API on an inherited socket, and ends when its standard input does."""
-MODE = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-"""What Prefect sets for its own temporary servers: no UI, no scheduler."""
+MODE = {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    # Importing prefect_aws to list its blocks is a fifth of the start; without a UI nobody fills one in.
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+}
+"""What Prefect sets for its own temporary servers (no UI, no scheduler), and no list of kinds of blocks."""
 
 
 class TemporaryServerError(MnistError):
@@ -116,3 +124,15 @@ def start_temporary_server() -> TemporaryServer:
     server = TemporaryServer()
     os.environ["PREFECT_API_URL"] = server.url
     return server
+
+
+@contextmanager
+def without_heartbeats() -> Iterator[None]:
+    """Run flows without heartbeats: only a standing server reads them, and their threads end with a delay.
+
+    Each flow would wait for its own up to a second.
+    """
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield

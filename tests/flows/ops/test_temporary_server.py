@@ -94,3 +94,12 @@ def test_it_starts_only_if_no_other_server_was_chosen(monkeypatch, tmp_path, cho
 
     assert prepare_prefect(read_settings()) is needed
     assert (GIVEN in os.environ) is needed
+
+
+def test_a_flow_on_it_ends_without_waiting_for_a_heartbeat():
+    """Nobody reads them there, and Prefect would wait up to a second for the thread that sends them."""
+    from prefect.settings import get_current_settings
+
+    with temporary_server.without_heartbeats():
+        assert get_current_settings().flows.heartbeat_frequency is None
+    assert get_current_settings().flows.heartbeat_frequency is not None
