@@ -9,13 +9,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from flows.held_out import HeldOut
 from flows.policy.champions import was_champion
 from flows.records import ChampionEntry
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Rule(StrEnum):
@@ -88,6 +90,8 @@ def lowest_share(share_min: float, held_out: NDArray[np.int64], classes: int, ro
         classes: their number.
         rows: of the test file.
     """
+    import numpy as np
+
     rarest = float(np.bincount(held_out, minlength=classes).min()) / max(len(held_out), 1)
     return max(0.0, min(share_min, 0.6 * rarest, rarest - 5 * math.sqrt(rarest / max(rows, 1))))
 
@@ -204,6 +208,8 @@ def _judge_alone(challenger: Candidate, limits: Limits, classes: Sequence[str]) 
         return Verdict(
             False, Rule.FLOOR, f"validation accuracy {accuracy:.4f} is below the floor {limits.floor:.4f}"
         )
+    import numpy as np
+
     shares = np.bincount(challenger.labels, minlength=len(classes)) / max(len(challenger.labels), 1)
     if shares.min() < limits.share_min:
         return Verdict(
@@ -279,6 +285,8 @@ class _Difference:
 
 def _compare_errors(challenger: HeldOut, other: HeldOut, limits: Limits) -> _Difference | None:
     """Compare two versions on the rows held out from both; None if there are none."""
+    import numpy as np
+
     from mnist_core import compare
 
     rows, here, there = np.intersect1d(challenger.rows, other.rows, return_indices=True)
