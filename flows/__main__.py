@@ -358,9 +358,10 @@ def _print_record(record: Record, *, stderr: bool) -> None:
     from flows.ops.terminal import show
     from flows.report.terminal import console
 
-    for part in show(record):
-        whole = isinstance(part, Text) and any(len(word) > 79 for word in part.plain.split())
-        console(stderr=stderr).print(part, soft_wrap=whole)  # a path in two pieces could not be copied
+    out = console(stderr=stderr)
+    for part in show(record, out.width):
+        whole = isinstance(part, Text) and any(len(word) >= out.width for word in part.plain.split())
+        out.print(part, soft_wrap=whole)  # a path in two pieces could not be copied
 
 
 def _show_record(make: Callable[[], Record], as_json: bool) -> None:

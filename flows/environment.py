@@ -20,6 +20,8 @@ PREFIX = "MNIST_"
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
 """Variables that name a file of trusted certificates: httpx reads the first, requests the second, boto3 the
 third. The first that is set speaks for the others."""
+OF_HTTPX, FOLDER_OF_HTTPX = CERTIFICATES[0], "SSL_CERT_DIR"
+"""Which two httpx reads: it takes a folder, as the other clients do, from a variable of its own alone."""
 FAMILIES = (PREFIX, "KAGGLE_", "AWS_", "PREFECT_", "TORCH_", "XDG_", "OMP_", *CERTIFICATES)
 """How the variables begin that are put in order. An empty one would be the working directory for a folder,
 and for `AWS_CA_BUNDLE` no check of certificates."""
@@ -90,8 +92,10 @@ def bypass_proxy() -> None:
     """
     if not getproxies_environment().keys() - {"no"}:
         return
-    for name in ("no_proxy", "NO_PROXY"):
-        known = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
+    lower, upper = (os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
+    # If one is set, it speaks for the other: most clients read the lower-case one alone if there are both.
+    for name, given in {"no_proxy": lower or upper, "NO_PROXY": upper or lower}.items():
+        known = [host.strip() for host in given.split(",") if host.strip()]
         if "*" not in known:
             os.environ[name] = ",".join([*known, *(host for host in LOOPBACK if host not in known)])
 
@@ -150,9 +154,14 @@ def _share_certificates() -> None:
     for name in given:
         if fault := _fault_of_certificates(path := Path(os.environ[name])):
             raise SettingsError(f"{name}={path}: {fault}", "set it to a file of trusted certificates (PEM)")
-    if given:
-        for name in CERTIFICATES:
-            os.environ.setdefault(name, os.environ[given[0]])
+    if not given:
+        return
+    shared = os.environ[given[0]]
+    for name in CERTIFICATES:
+        if name == OF_HTTPX and Path(shared).is_dir():
+            os.environ.setdefault(FOLDER_OF_HTTPX, shared)
+        else:
+            os.environ.setdefault(name, shared)
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from flows.ops.heartbeat import keep_alive
 from flows.parameters import Parameters, RunParameters, check_night
 from flows.records import RunKey
 from flows.registry import Registry
+from flows.report.ending import short
 from flows.report.progress import progress
 from flows.report.terminal import log_to_prefect
 from flows.settings import Settings, SettingsError
@@ -105,7 +106,7 @@ def open_workspace(settings: Settings) -> Workspace:
         data = _download.with_options(**retries(settings))(competition)
     registry = Registry(open_store(settings.store), competition.namespace(data), data.spec)
     if not is_child():  # whose parent has said so
-        log.info("store: %s", registry.store.location(registry.namespace))
+        log.info("store: %s, there %s", registry.store.location(""), short(registry.namespace))
     return Workspace(
         settings=settings, competition=competition, data=data, registry=registry, seconds=seconds
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.text import Text
 
+WIDE = 80
+"""Columns of a terminal whose bars show the time that has passed too."""
+FIGURES = 36
+"""Columns that a bar's figures take, beside its title and a note."""
 BAR = 30
 """Characters of the bar of a class that is certain."""
 SHADES = " .:-=+*#%@"
@@ -77,15 +82,17 @@ def progress_bar(title: str, console: Console) -> Iterator[Progress]:
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
         progress.TextColumn("{task.percentage:>3.0f} %"),
-        progress.TimeElapsedColumn(),
+        *([progress.TimeElapsedColumn()] if console.width >= WIDE else []),
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[note]}"),
     )
+    room = console.width - len(title) - FIGURES
     with progress.Progress(*columns, console=console, transient=True) as bars:
         bar = bars.add_task(title, total=None, note="")
 
         def advance(done: int, total: int, note: str) -> None:
-            bars.update(bar, completed=done, total=total, note="" if title.startswith(note) else note)
+            shown = note if len(note) <= room else re.split(r",|  ", note)[0]
+            bars.update(bar, completed=done, total=total, note="" if title.startswith(note) else shown)
 
         yield advance
 

@@ -84,13 +84,15 @@ class LocalServer:
         if process is not None:
             process.end()
 
-    def end_all(self) -> None:
-        """End workers and server and forget them."""
+    def end_all(self) -> list[str]:
+        """End workers and server and forget them; return the names of those that ran."""
         self.url_file.unlink(missing_ok=True)
         started = read_processes(self.home)
+        running = [name for name in started if self.is_alive(name)]
         for name in sorted(started, key="server".__eq__):  # the server last: workers sign off there
             self.end(name)
         process_file(self.home).unlink(missing_ok=True)
+        return running
 
 
 @app.command()
@@ -128,7 +130,13 @@ def start(
 @app.command()
 def stop() -> None:
     """Stop the server and the workers that `start` started in this home, and no others."""
-    LocalServer(read_settings().home.absolute() / "prefect").end_all()
+    home = read_settings().home.absolute()
+    ended = LocalServer(home / "prefect").end_all()
+    server = "the Prefect server" if "server" in ended else ""
+    workers = [name for name in ended if name != "server"]
+    those = f"{len(workers)} {'worker' if len(workers) == 1 else 'workers'}" if workers else ""
+    what = " and ".join(filter(None, (server, those)))
+    typer.echo(f"Stopped {what}; runs and history stay." if what else f"Nothing of {home} was running.")
 
 
 def _start_server(server: LocalServer, url: str, port: int) -> None:

@@ -47,3 +47,9 @@ def _score(result: RunResult, namespace: str) -> str:
 def score_name(namespace: str) -> str:
     """Return what a score is called: `public score` on kaggle.com, else `practice score`."""
     return "public score" if namespace.split("/")[0] == "kaggle" else "practice score"
+
+
+def short(namespace: str) -> str:
+    """Return a namespace for a person: twelve digits of its data's digest tell it from others."""
+    place, _, digest = namespace.rpartition("/")
+    return f"{place}/{digest[:12]}"

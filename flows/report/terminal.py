@@ -76,17 +76,21 @@ def show(card: Scorecard, folder: Path | None = None) -> None:
     table.add_column(overflow="fold")
     for name, value in card.rows():
         table.add_row(name, Text(value))  # not a string: a server's words may look like markup
-    if folder is not None:
-        table.add_row("report", Text(str(folder)))
     console().print()
     console().print(table)
     python = os.path.relpath(sys.executable)
     if folder is not None:
-        _print_commands("To see the report in a browser:", [f"{python} -m flows open"])
+        _print_commands(
+            f"The report is {_short(folder)}. To see it in a browser:", [f"{python} -m flows open"]
+        )
     _print_commands("To use this version:", card.commands(python))
 
 
+def _short(path: Path) -> Path:
+    """Return a path in the working directory as one relative to it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _print_commands(title: str, commands: Sequence[str]) -> None:
-    console().print(f"\n{title}")
-    for command in commands:
-        console().print(Text(f"  {command}"), soft_wrap=True)  # a broken line could not be copied
+    for line in ("", title, *(f"  {command}" for command in commands)):
+        console().print(Text(line), soft_wrap=True)  # a path or command in two pieces could not be copied

@@ -1,5 +1,6 @@
 """What the command line shows on a terminal."""
 
+import re
 import sys
 import warnings
 from io import BytesIO, StringIO, TextIOWrapper
@@ -54,6 +55,17 @@ def test_a_progress_bar_shows_share_and_note():
     text = console.file.getvalue()
     assert "train" in text
     assert "50 %" in text
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_figure_of_a_progress_bar_is_cut_off(width):
+    """On a narrow terminal the note gives way, and the time that has passed; not the time that is left."""
+    console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
+
+    with progress_bar("train convnet fast", console) as advance:
+        advance(1, 4, "epoch 3/9, the hardest  loss 0.41")
+
+    assert re.search(r"25 % (0:00:00 )?-:--:-- epoch 3/9", console.file.getvalue())
 
 
 def test_there_is_no_progress_bar_off_a_terminal():

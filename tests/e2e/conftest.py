@@ -76,10 +76,11 @@ class Installation:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def down(self) -> None:
-        """Run `make ui-stop`."""
+    def down(self) -> str:
+        """Run `make ui-stop`; return what it printed."""
         done = self.command("flows.ops.local_server", "stop")
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def ask(self, path: str, **body: Any) -> Any:
         """Send a request, a POST if it has a body, and return the answer."""

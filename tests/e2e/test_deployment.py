@@ -127,8 +127,9 @@ def test_start_is_repeatable_and_stop_ends_what_it_started(installed):
     assert installed.processes() == before
     assert installed.ask("/automations/filter", limit=10) == automations
 
-    installed.down()
+    said = installed.down()
 
+    assert said == "Stopped the Prefect server and 2 workers; runs and history stay.\n"
     assert set(before) == {"server", "gpu", "cpu"}
     assert not any(lives(pid) for pid in before.values())
 

@@ -7,7 +7,9 @@ from datetime import date
 from pathlib import Path
 
 import certifi
+import httpx
 import pytest
+import requests
 
 from flows import environment
 from flows.environment import OF_KUBERNETES, bypass_proxy, prepare_environment
@@ -17,7 +19,7 @@ from flows.settings import Settings, SettingsError, read_settings
 from mnist_core import cores
 
 ROOT = Path(environment.__file__).parents[1]
-OURS = ("MNIST_", "KAGGLE_", "AWS_", "PREFECT_", *environment.CERTIFICATES)
+OURS = ("MNIST_", "KAGGLE_", "AWS_", "PREFECT_", "SSL_CERT_DIR", *environment.CERTIFICATES)
 KUBERNETES = {
     "MNIST_SERVICE_HOST": "10.0.0.1",
     "MNIST_SERVICE_PORT": "4200",
@@ -137,6 +139,16 @@ def test_all_clients_trust_the_certificates_that_one_variable_names(name):
     assert {os.environ[other] for other in environment.CERTIFICATES} == {certifi.where()}
 
 
+def test_all_clients_trust_the_certificates_of_a_folder(here):
+    """requests and boto3 take a folder where httpx takes a file alone, and ends with an error otherwise."""
+    os.environ["REQUESTS_CA_BUNDLE"] = str(here)
+
+    prepare_environment()
+
+    httpx.Client().close()
+    assert (os.environ["AWS_CA_BUNDLE"], os.environ["SSL_CERT_DIR"]) == (str(here), str(here))
+
+
 @pytest.mark.parametrize("content", [None, "", "not a certificate"])
 def test_a_file_without_certificates_is_named(here, content):
     """A wrong path or file is found before anything starts, with the variable that names it."""
@@ -158,7 +170,7 @@ def test_loopback_is_never_reached_through_a_proxy():
     bypass_proxy()
 
     assert os.environ["NO_PROXY"] == "example.org,localhost,127.0.0.1,::1"
-    assert os.environ["no_proxy"] == "127.0.0.1,localhost,::1"
+    assert requests.utils.should_bypass_proxies("https://example.org", None)  # it reads the lower-case one
 
 
 @pytest.mark.parametrize(

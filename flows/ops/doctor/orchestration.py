@@ -92,10 +92,10 @@ def check_last_night(settings: Settings) -> Findings:
     if silent_s is None:
         yield Finding.ok(check, "none has ended yet")
         return
-    found = f"none has ended well for {silent_s / 3600:.1f} hours"
     if silent_s <= settings.silence_s:
-        yield Finding.ok(check, found)
+        yield Finding.ok(check, f"the last one that ended well did so {silent_s / 3600:.1f} hours ago")
         return
+    found = f"none has ended well for {silent_s / 3600:.1f} hours"
     if not _is_scheduled(_api_url(settings)):
         yield Finding.ok(check, f"{found}; no schedule is active")
         return

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.ops import local_server
-from flows.ops.local_server import LocalServer, asks_for
+from flows.ops.local_server import LocalServer, asks_for, stop
 from flows.ops.pools import DeploymentError
 from flows.ops.processes import Process
 from flows.ops.server_settings import GIVEN
@@ -58,3 +58,12 @@ def test_a_server_of_somebody_else_is_not_ended(serve, tmp_path, monkeypatch):
         local_server._start_server(LocalServer(tmp_path), url, 4200)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_stop_says_so_if_nothing_ran(monkeypatch, tmp_path, capsys):
+    """`make ui-stop` answers in either case, so that nobody wonders whether it did something."""
+    monkeypatch.setenv("MNIST_HOME", str(tmp_path))
+
+    stop()
+
+    assert capsys.readouterr().out == f"Nothing of {tmp_path} was running.\n"

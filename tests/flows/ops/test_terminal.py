@@ -6,15 +6,15 @@ from rich.console import Console
 
 from flows.ops.status import ChampionSummary, JobStatus, NightSummary, PendingSubmission
 from flows.ops.terminal import show
-from flows.ops.versions import Role, VersionList, VersionRow
+from flows.ops.versions import PrunePlan, Role, VersionList, VersionRow
 from flows.records import Decision
 
 
-def printed(record) -> str:
-    """Return a record as a terminal of 80 columns shows it."""
+def printed(record, width=80) -> str:
+    """Return a record as a terminal shows it."""
     out = io.StringIO()
-    console = Console(file=out, width=80)
-    for part in show(record):
+    console = Console(file=out, width=width)
+    for part in show(record, width):
         console.print(part)
     return out.getvalue()
 
@@ -56,10 +56,41 @@ def test_a_table_of_versions_fits_80_columns():
 
     text = printed(VersionList(namespace="practice/b/c", versions=[row]))
 
-    assert f"{name} balanced 0.99701 0.99685  12345678   was champion" in text
+    assert f"{name} balanced 0.99701  0.99685  12345678   was champion" in text
     assert "practice" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "model" not in text
+
+
+def test_on_a_narrow_terminal_the_rows_of_a_wide_table_are_lines():
+    """At 60 columns neither a number nor a heading is broken in two."""
+    row = VersionRow(
+        version="2026-11-23-ensemble-0123abcd", model="ensemble", preset="balanced", valid_accuracy=0.99701,
+        public_score=0.99685, submission=12345678, role=Role.FORMER,
+    )  # fmt: skip
+
+    lines = printed(VersionList(namespace="practice/b/c", versions=[row]), width=60).splitlines()
+
+    assert [line.rstrip() for line in lines[1:]] == [
+        "versions",
+        "  2026-11-23-ensemble-0123abcd",
+        "    preset balanced, validation accuracy 0.99701, practice",
+        "    score 0.99685, submission 12345678, role was champion",
+    ]
+
+
+def test_no_digest_on_a_screen_is_longer_than_twelve_digits():
+    """A namespace ends in the digest of the data, of which the folder's name has more digits."""
+    record = VersionList(namespace=f"practice/b/{'0123456789abcdef' * 4}", versions=[])
+
+    assert printed(record).strip() == "namespace  practice/b/0123456789ab"
+
+
+def test_a_plan_that_deletes_nothing_says_so():
+    """An empty list of versions is a zero, not a line that is missing."""
+    record = PrunePlan(namespace="kaggle/b/c", keep=30, versions_to_delete=[], objects_to_delete=0)
+
+    assert "versions to delete  0" in printed(record)
 
 
 def test_words_that_look_like_markup_are_shown_as_they_are():
@@ -96,7 +127,8 @@ def test_a_reason_has_a_line_of_its_own():
 
     assert lines[1:] == [
         "nights",
-        "version                     valid   decision public",
-        "2026-11-23-convnet-0123abcd 0.99120 rejected –",
+        "                            valid             public",
+        "version                     accuracy decision score",
+        "2026-11-23-convnet-0123abcd 0.99120  rejected –",
         "2026-11-23-convnet-0123abcd: 41 errors more than the champion",
     ]

@@ -1,6 +1,13 @@
 """A registry with nights to make a site of, written without running any."""
 
-from collections.abc import Callable
+import functools
+import json
+import queue
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +19,7 @@ from flows.records import Decision, NightEntry, RunKey, Score, Status
 from flows.registry import Registry
 from flows.settings import Settings
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NO_SERVER = "http://127.0.0.1:9/onnxruntime-web.tgz"
 PICTURE = b"\x89PNG, as it were"
 
@@ -76,3 +84,42 @@ def put_night(registry: Registry, manifest: Callable[..., Any], tmp_path: Path) 
         return version
 
     return put
+
+
+@pytest.fixture
+def in_browser(tmp_path: Path) -> Iterator[Callable[[Path, str], Any]]:
+    """Open a page of a folder in Chromium, and return what it posts: `in_browser(folder, "page.html")`."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    posted: queue.Queue[Any] = queue.Queue()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.put(json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Leave the terminal alone."""
+
+    started: list[tuple[ThreadingHTTPServer, subprocess.Popen[bytes]]] = []
+
+    def open_page(folder: Path, name: str) -> Any:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = subprocess.Popen(
+            [
+                CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-proxy-server",
+                f"--user-data-dir={tmp_path / 'profile'}", f"http://127.0.0.1:{server.server_port}/{name}",
+            ],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        started.append((server, browser))
+        return posted.get(timeout=200)
+
+    yield open_page
+    for server, browser in started:
+        browser.terminate()
+        browser.wait(20)
+        server.shutdown()
+        server.server_close()

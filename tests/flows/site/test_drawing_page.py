@@ -1,12 +1,7 @@
 """The drawing page: the network answers in a real browser as it does in Python."""
 
-import functools
-import json
-import queue
 import shutil
 import subprocess
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +17,6 @@ from mnist_core.images import from_image
 from mnist_core.manifest import read_manifest
 from mnist_core.spec import DIGITS_MINI
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CANVAS, COUNT = 280, 200
 ROOT = Path(__file__).parents[3]
 PAGE = """<!doctype html><title>test</title><iframe src="draw.html" width="900" height="900"></iframe>
@@ -57,43 +51,6 @@ await fetch("found", { method: "POST", body: JSON.stringify(found) });
 
 
 @pytest.fixture
-def in_browser(tmp_path):
-    """Open a page of a folder in Chromium, and return what it posts: `in_browser(folder, "page.html")`."""
-    posted = queue.Queue()
-
-    class Handler(SimpleHTTPRequestHandler):
-        def do_POST(self):
-            posted.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_):
-            """Leave the terminal alone."""
-
-    started = []
-
-    def open_page(folder, name):
-        server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = subprocess.Popen(
-            [
-                CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-proxy-server",
-                f"--user-data-dir={tmp_path / 'profile'}", f"http://127.0.0.1:{server.server_port}/{name}",
-            ],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        started.append((server, browser))
-        return posted.get(timeout=200)
-
-    yield open_page
-    for server, browser in started:
-        browser.terminate()
-        browser.wait(20)
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture
 def npm_package(make_once, settings):
     """Put npm's own package into the home, as the site would download it."""
 
@@ -124,7 +81,6 @@ def drawings(pixels):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_the_browser_and_python_give_the_same_labels(
     registry, bundle, unpacked, settings, npm_package, in_browser, tmp_path
 ):
