@@ -1,5 +1,6 @@
 """S3 servers for tests: a front that plays faults on request, before moto or SeaweedFS."""
 
+import functools
 import io
 import logging
 import socket
@@ -42,6 +43,7 @@ class S3Server:
         from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        read_descriptions_once()
         self.name = name
         self.faults: list[str] = []
         self.refuse: Callable[[dict[str, Any]], tuple[str, str, str, str] | None] = lambda _environ: None
@@ -95,6 +97,14 @@ class S3Server:
 def _error(start_response: Start, status: str, code: str, message: str, more: str = "") -> list[bytes]:
     start_response(f"{status} {code}", [("Content-Type", "application/xml")])
     return [f"<Error><Code>{code}</Code><Message>{message}</Message>{more}</Error>".encode()]
+
+
+def read_descriptions_once() -> None:
+    """Let all of boto3's sessions share the descriptions of AWS: each store has a session that reads them."""
+    from botocore.loaders import JSONFileLoader
+
+    read = functools.cache(JSONFileLoader().load_file)
+    JSONFileLoader.load_file = lambda _self, path: read(path)  # type: ignore[method-assign]
 
 
 def moto() -> App:

@@ -46,7 +46,7 @@ OF_A_SUBMISSION = [
 ]
 SAMPLE = [
     ("lost-reply", "CreateSubmission"), ("reset", "CreateSubmission"), ("cut-download", "file"),
-    ("score-error", None), ("score-never", None), ("late-list", None), ("low-score", None),
+    ("late-list", None),
 ]  # fmt: skip
 LASTING = {"score-error": "ended as ERROR", "low-score": "alarm"}
 """A submission that ended so stays so: the run fails with these words each time, and posts nothing again."""
