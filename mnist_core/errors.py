@@ -27,6 +27,7 @@ MnistError
 │   in infra
 ├── ActionsCheckError           a step of the nightly workflow that did not do what it must
 ├── ForwardError                another server than the deployment's answers on its port
+├── PoolError                   a value of a work pool's template is missing or unknown
 ├── PlanError                   a tag would change more than the images in the cloud
 └── PracticeError               the practice server cannot be started
 """
