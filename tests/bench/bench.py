@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any
 
 from infra.practice.data import make_zip
 from mnist_core.spec import DIGIT_RECOGNIZER
+from tests.bench import night
 from tests.bench.record import RECORDS
 from tests.bench.scores import machine, product_gflops, spread
 
@@ -235,22 +235,20 @@ def measure(quick: bool, folder: Path) -> list[dict[str, Any]]:
         )
     )
     if not quick:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MNIST_")}
-        environment |= {"MNIST_HOME": str(folder / "home"), "MNIST_STORE": str(folder / "store")}
-        environment |= {"MNIST_KAGGLE": "practice", "MNIST_MODEL": "convnet", "MNIST_PRESET": "fast"}
-        done = subprocess.run(
-            [sys.executable, "-m", "flows", "nightly", "--json"],
-            capture_output=True, text=True, check=True, env=environment,
-        )  # fmt: skip
-        night = json.loads(done.stdout.splitlines()[-1])
-        rows.append(
-            row(
-                "a whole night, preset fast",
-                f"{night['seconds']['total']:.1f} s, training {night['seconds']['train']:.1f} s",
-                f"public score {night['submission']['public_score']:.5f}",
-                "40 min and a pair of hands",
+        first, *warm = night.measure(2, folder / "nights")
+        for name, found in (("the first night of a home", first), ("a night, preset fast", warm[-1])):
+            steps = ", ".join(f"{step} {took:.1f}" for step, took in found["steps"].items())
+            rows.append(
+                row(
+                    f"{name}, to its score",
+                    f"{found['to_score']:.1f} s, in all {found['total']:.1f} s, {found['peak_mib']} MiB",
+                    f"public score {found['public_score']:.5f}; {steps}",
+                    "40 min and a pair of hands",
+                )
             )
-        )
+        for command in night.COMMANDS:
+            took = night.command_seconds(night.environment_of(folder / "nights"), *command)
+            rows.append(row(" ".join(command), f"{took:.2f} s", "n = 5", "half a second"))
     on_a_gpu = "not measured: no CUDA device here"
     if torch.cuda.is_available():
         on_a_gpu = f"{float(python('-c', FIT, str(train), 'cuda')):.2f} s"

@@ -1,0 +1,128 @@
+"""Measure what a second of training buys: seconds of the fit against the public score, and draw it.
+
+    python -m tests.bench.curve --seeds 1 2 3      # four minutes a seed on two quiet cores
+    python -m tests.bench.curve --draw docs/seconds.png
+
+Appends a line for each point and seed to `tests/bench/records/<date>-curve/results.jsonl`; what is there
+already is not trained again. All 42,000 labelled rows are trained on; the practice server scores the test
+rows, and nothing is chosen by them: the points were fixed before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mean
+from time import perf_counter
+from typing import Any
+
+from tests.bench.record import RECORDS
+from tests.bench.scores import machine, product_gflops, tell
+
+POINTS = (
+    ("fast", 1),
+    ("fast", 3),
+    ("fast", 5),
+    ("fast", 9),
+    ("balanced", 4),
+    ("balanced", 11),
+    ("best", 17),
+    ("best", 48),
+)
+"""Preset and epochs, about 3, 4, 5, 7, 12, 25, 50 and 130 seconds on two cores at 220 GFLOP/s."""
+OTHERS = (("the original notebooks", 2400, 0.99442), ("Deotte, 15 networks on a K80", 14400, 0.99757))
+"""Others' published points: seconds (as far as they say) and public score. They are not on the same rows."""
+
+
+def train(log: Path, seeds: list[int]) -> None:
+    """Train and score what the log does not have."""
+    from flows.kaggle.competition import connect
+    from flows.settings import read_settings
+    from mnist_core import fit, predict, read_test, read_train, to_csv
+
+    os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
+    settings = read_settings(kaggle="practice")
+    competition = connect(settings)
+    data = competition.download()
+    digits, test = read_train(data.train_csv), read_test(data.test_csv)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if not log.exists():
+        tell(log, rows=len(digits), machine=machine())
+    known = {(row.get("preset"), row.get("epochs"), row.get("seed")) for row in read(log)}
+    csv = settings.home / "curve.csv"
+    for seed in seeds:
+        for preset, epochs in POINTS:
+            if (preset, epochs, seed) in known:
+                continue
+            before, start = product_gflops(), perf_counter()
+            net = fit(digits, "convnet", preset, seed=seed, device="cpu", epochs=epochs)
+            seconds = perf_counter() - start
+            csv.write_bytes(to_csv(predict(net, test.pixels).argmax(1)))
+            made = competition.submit_once(csv, f"curve {preset} {epochs} seed {seed}")
+            tell(
+                log,
+                preset=preset,
+                epochs=epochs,
+                seed=seed,
+                seconds=round(seconds, 2),
+                public_score=competition.wait_for_score(made.ref, 60).public_score,
+                product_gflops=[before, product_gflops()],
+                load=round(os.getloadavg()[0], 2),
+            )
+
+
+def read(log: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def draw(log: Path, picture: Path) -> None:
+    """Draw the mean of each point with its least and its most, and others' points beside it."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in read(log) if "seed" in row]
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    xs, ys, spreads = [], [], []
+    for preset, epochs in POINTS:
+        mine = [row for row in rows if (row["preset"], row["epochs"]) == (preset, epochs)]
+        if not mine:
+            continue
+        scores = [row["public_score"] for row in mine]
+        xs.append(mean(row["seconds"] for row in mine))
+        ys.append(mean(scores))
+        spreads.append((ys[-1] - min(scores), max(scores) - ys[-1]))
+        axes.annotate(f"{preset} {epochs}", (xs[-1], ys[-1]), textcoords="offset points", xytext=(4, -12))
+    low, high = zip(*spreads, strict=True)
+    axes.errorbar(xs, ys, yerr=(low, high), marker="o", capsize=3, label="convnet, two cores (mean, range)")
+    for label, took, score in OTHERS:
+        axes.plot(took, score, "s", label=label)
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel("public score (practice split)")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(picture, dpi=120)
+
+
+def main() -> None:
+    """Train what is missing, or draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--draw", type=Path, metavar="PNG", help="draw what is measured, and train nothing")
+    parser.add_argument("--date", default=datetime.now(UTC).date().isoformat())
+    given = parser.parse_args()
+    log = RECORDS / f"{given.date}-curve" / "results.jsonl"
+    if given.draw is None:
+        train(log, given.seeds)
+    else:
+        draw(log, given.draw)
+
+
+if __name__ == "__main__":
+    main()
