@@ -13,7 +13,7 @@ from flows.alarms import Checks, check_score, check_scores, known_alarm, preview
 from flows.caps import capped
 from flows.contest import Contest, challenge_champion
 from flows.events import emit_champion_event, emit_night_event
-from flows.kaggle.errors import CompetitionError, SubmissionRefusedError, SubmissionUnknownError
+from flows.kaggle.errors import SubmissionRefusedError, SubmissionUnknownError
 from flows.nights import NIGHTS
 from flows.ops.schedule import name_next_nights, newer_night, skipped
 from flows.parameters import NightlyParameters, takes
@@ -36,7 +36,7 @@ from flows.report.scorecard import PICTURES, Scorecard
 from flows.report.terminal import show
 from flows.run import RunContext, is_scheduled, open_run, run_key, run_name, start_flow
 from flows.site.build import write_after_night
-from flows.submit import posted_age, reconcile, submit
+from flows.submit import place_on_leaderboard, posted_age, reconcile, submit
 from flows.train import train_missing
 from mnist_core.errors import MnistError
 
@@ -83,9 +83,11 @@ def nightly(parameters: NightlyParameters) -> RunResult | State[RunResult]:
             run, dry_run=parameters.dry_run, force=parameters.force, checked=checks.checked
         )
         if parameters.dry_run:
-            outcome = Outcome(contest.version, Decision.DRY_RUN, contest.verdict.reason)
+            outcome = Outcome(
+                contest.version, Decision.DRY_RUN, contest.verdict.reason, rank=place_on_leaderboard(run)
+            )
             return end(run, report(run, outcome))
-        outcome = submit_winner(run, contest)
+        outcome = replace(submit_winner(run, contest), rank=place_on_leaderboard(run))
         record(run, outcome, contest.verdict.rule)
         result = report(run, outcome, checks.alarms)
         prune_after_night(run.registry, settings.keep_versions)
@@ -102,7 +104,7 @@ class Outcome:
         submitted: the version whose predictions were posted, or would have been.
         posted: whether this run posted its own version.
         alarm: about the version that was submitted.
-        rank: the team's place on the leaderboard after that.
+        rank: the team's place on the leaderboard after that; None if it is not known.
     """
 
     version: VersionEntry
@@ -144,19 +146,9 @@ def submit_winner(run: RunContext, contest: Contest) -> Outcome:
     if outcome.submitted is None:
         return outcome
     found = check_score(run, outcome.submitted)
-    outcome = replace(outcome, rank=_rank(run))
     if found is None:
         return outcome
     return replace(outcome, decision=Decision.FAILED, reason=found.reason, alarm=found)
-
-
-def _rank(run: RunContext) -> int | None:
-    """Return the team's place on the leaderboard; None if it is not to be had now."""
-    try:
-        return run.competition.rank()
-    except CompetitionError as error:
-        log.info("the place on the leaderboard is not known: %s", error)
-        return None
 
 
 def _is_due_again(run: RunContext, champion: str | None) -> bool:

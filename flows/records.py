@@ -332,7 +332,7 @@ class NightEntry(Record):
         at: when it ended, UTC, ISO 8601.
         numbers: at which numbers the lists of its namespace were then.
         rejections: nights in a row that were rejected, this one included.
-        rank: the team's place on the leaderboard after its submission; None if there was none, or none known.
+        rank: the team's place on the leaderboard when it ended; None if it had none, or it was not known.
     """
 
     run: RunKey

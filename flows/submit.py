@@ -93,8 +93,20 @@ def _submit(workspace: Workspace, entry: VersionEntry, day: date | None) -> RunR
         ref=None if made is None else made.ref,
     )
     if not is_child():
-        show(read_scorecard(workspace.registry, result, entry))
+        rank, prices = place_on_leaderboard(workspace), workspace.settings.prices
+        show(read_scorecard(workspace.registry, result, entry, prices, rank))
     return result
+
+
+def place_on_leaderboard(workspace: Workspace) -> int | None:
+    """Return the team's place on the leaderboard; None if it is not to be had now, or in time."""
+    if left_s() < LAST_LOOK_S:
+        return None
+    try:
+        return workspace.competition.rank()
+    except CompetitionError as error:
+        log.info("the place on the leaderboard is not known: %s", error)
+        return None
 
 
 def choose_version(workspace: Workspace, version: str | None) -> VersionEntry:

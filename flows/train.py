@@ -196,5 +196,5 @@ def _report(run: RunContext, version: str) -> RunResult:
     entry = run.registry.need_version(version)
     result = summarise(run.registry, entry, night=run.key.night, reason="trained", seconds=run.seconds)
     if not is_child():
-        show(read_scorecard(run.registry, result, entry))
+        show(read_scorecard(run.registry, result, entry, run.settings.prices))
     return result

@@ -38,7 +38,7 @@ class Entry:
         champion: whether its version became champion.
         demoted: whether it lost that status, for its score or by a person.
         cost: in US dollars; None if no price is known.
-        rank: the team's place on the leaderboard after its submission; None if it is not known.
+        rank: the team's place on the leaderboard when it ended; None if it is not known.
     """
 
     night: str

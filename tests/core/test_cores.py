@@ -3,12 +3,19 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from mnist_core import cores as module
 from mnist_core.cores import cores, cpu_quota, limit_cores, limit_torch, thread_map, torch_threads
+
+ROOT = Path(__file__).parents[2]
+GROUPS = Path("/sys/fs/cgroup")
+CPU = next(
+    (group for group in (GROUPS / "cpu", GROUPS / "unified", GROUPS) if os.access(group, os.W_OK)), None
+)
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +124,24 @@ def test_batches_side_by_side_share_torchs_threads():
         with thread_map(2) as run_each:
             assert list(run_each(lambda _: torch.get_num_threads(), range(3))) == [2, 2, 2]
         assert torch.get_num_threads() == 4
+
+
+@pytest.mark.skipif(CPU is None or os.geteuid() != 0, reason="needs control groups that it may write to")
+def test_a_real_quota_is_found():
+    """A process that the kernel gives half a core's time uses one thread."""
+    group = CPU / f"mnist-{os.getpid()}"
+    group.mkdir()
+    try:
+        if (group / "cpu.cfs_quota_us").exists():
+            (group / "cpu.cfs_quota_us").write_text("50000")
+        elif (group / "cpu.max").exists():
+            (group / "cpu.max").write_text("50000 100000")
+        else:
+            pytest.skip("the control groups here do not limit CPU time")
+        code = "from mnist_core.cores import *; print(cores(), cpu_quota())"
+        script = f'echo $$ > {group}/cgroup.procs; exec {sys.executable} -c "{code}"'
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    finally:
+        group.rmdir()
+
+    assert done.stdout == "1 0.5\n"

@@ -43,6 +43,23 @@ def test_a_night_records_the_place_and_does_not_need_it(job, prefect_api, down):
     assert ("| leaderboard | place " in report.read_text()) is not down
 
 
+def test_nights_that_submit_nothing_have_the_place_too(job, prefect_api):
+    """A rejected night and a dry run show where the team stands."""
+    started = job()
+    started.publish()
+    nightly("2026-11-23")
+    started.publish(night="2026-11-24", errors=60)
+
+    dry = nightly("2026-11-24", dry_run=True)
+    rejected = nightly("2026-11-24")
+
+    assert (dry.decision, rejected.decision) == ("dry-run", "rejected")
+    assert all(night.rank is not None for night in started.registry.nights())
+    report = started.home / "home" / "reports" / "2026-11-24"
+    [card] = report.rglob("scorecard.md")
+    assert "| leaderboard | place " in card.read_text()
+
+
 def client(pages, score=0.9, team="us"):
     """A client whose team has one submission, and whose leaderboard has these pages."""
     made = Submission(ref=1, message="", status="COMPLETE", public_score=score, team=team)
