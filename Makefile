@@ -118,7 +118,7 @@ lock: setup ## resolve pyproject.toml again, except for torch
 	printf '%s\n' filelock fsspec jinja2 networkx setuptools sympy typing-extensions | $(LOCK_IMAGE) --extra predict \
 		--extra cloud --override requirements/no-torch.txt --output-file requirements/predict.lock pyproject.toml -
 
-lock-check: setup ## resolve the lock for every Python and system
+lock-check: setup ## resolve the locks for every Python and system
 	@$(BIN)/python -m infra.lock_check
 
 image-check: setup ## run the built images, read-only and not as root

@@ -1,5 +1,6 @@
-"""`make lock-check`: does requirements/dev.lock have wheels for every Python and system that is supported?
+"""`make lock-check`: do the locks have wheels for every Python and system that is supported?
 
+dev.lock for all of them, the images' locks for Linux on both of its architectures and the images' Python.
 Resolved without downloading a wheel. Intel Macs and macOS before 14 are left out: torch and onnxruntime have
 no wheels for them, and `infra/environment.py` refuses them.
 """
@@ -17,6 +18,8 @@ SYSTEMS = {
     "macOS 14 arm64": "aarch64-apple-darwin",
 }
 """What uv calls each."""
+IMAGE_LOCKS = ("requirements/predict.lock", "requirements/train.lock")
+IMAGE_PYTHON = "3.11"
 
 
 def missing(python: str, platform: str, lock: str = LOCK) -> str:
@@ -34,11 +37,13 @@ def missing(python: str, platform: str, lock: str = LOCK) -> str:
 def main() -> None:
     """Print a line for each Python and system; exit with 1 if one lacks a wheel."""
     failed = False
-    for python in PYTHONS:
-        for system, platform in SYSTEMS.items():
-            why = missing(python, platform)
-            failed |= bool(why)
-            print(f"{system:15} Python {python}: {why or 'ok'}", flush=True)  # noqa: T201
+    linux = [system for system in SYSTEMS if system.startswith("Linux")]
+    wanted = [(LOCK, python, system) for python in PYTHONS for system in SYSTEMS]
+    wanted += [(lock, IMAGE_PYTHON, system) for lock in IMAGE_LOCKS for system in linux]
+    for lock, python, system in wanted:
+        why = missing(python, SYSTEMS[system], lock)
+        failed |= bool(why)
+        print(f"{lock:25} {system:15} Python {python}: {why or 'ok'}", flush=True)  # noqa: T201
     sys.exit(failed)
 
 

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from infra import lock_check
 from tests.package_index import Index
 
@@ -34,3 +36,21 @@ def test_all_supported_pythons_are_resolved(pytestconfig):
 
     assert all(f"Programming Language :: Python :: {python}" in named for python in lock_check.PYTHONS)
     assert named.count("Programming Language :: Python :: 3.") == len(lock_check.PYTHONS)
+
+
+def test_an_images_lock_without_a_wheel_for_arm_is_reported(monkeypatch, capsys):
+    """Images are built for both architectures of Linux, from the same locks."""
+    arm = lock_check.SYSTEMS["Linux aarch64"]
+
+    def missing(python: str, platform: str, lock: str) -> str:
+        return "no wheels" if (platform, lock) == (arm, "requirements/train.lock") else ""
+
+    monkeypatch.setattr(lock_check, "missing", missing)
+    with pytest.raises(SystemExit, match="True"):
+        lock_check.main()
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.endswith(": ok")] == [
+        "requirements/train.lock   Linux aarch64   Python 3.11: no wheels"
+    ]
+    assert len(lines) == len(lock_check.PYTHONS) * len(lock_check.SYSTEMS) + 4
