@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def main(facts: str) -> None:
     use_a_writable_cache(uv, venv)
     log(f"packages for .venv, {describe(build)}: {SIZES[build]} (less if uv has them already)")
     build = install(uv, venv, build, fall_back=asked is None)
+    make_prefect_database(venv)
     (venv / "ready").write_text(f"{build}\n{facts}\n")
 
 
@@ -296,6 +298,23 @@ def install(uv: Path, venv: Path, build: Build, fall_back: bool) -> Build:
         run([*add, "--requirement", str(lock)], "uv cannot install the packages", remedy)
         run([*add, "--no-deps", "--editable", "."], "uv cannot install this project", remedy)
     return build
+
+
+def make_prefect_database(venv: Path) -> None:
+    """Make an empty database of the installed Prefect, from which the first run of a home starts.
+
+    Without it that run makes its own, which takes eight seconds; so a failure is not one of the setup.
+    """
+    with tempfile.TemporaryDirectory(dir=venv) as folder:
+        made = Path(folder).absolute() / "prefect.db"
+        variables = {
+            "PREFECT_HOME": folder,
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{made}",
+        }
+        command = [str(venv / "bin/python"), "-m", "prefect", "server", "database", "upgrade", "-y"]
+        done = subprocess.run(command, env=os.environ | variables, capture_output=True, check=False)
+        if done.returncode == 0 and made.exists():
+            made.replace(venv / "prefect.db")
 
 
 def run(command: Sequence[str], problem: str, remedy: str = "", leave_out: Sequence[str] = ()) -> None:

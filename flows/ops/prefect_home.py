@@ -7,6 +7,7 @@ import base64
 import contextlib
 import importlib.util
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -68,6 +69,7 @@ def prepare_prefect(settings: Settings) -> bool:
     elif alone := chosen_api(defaults) is None:
         if "PREFECT_HOME" not in os.environ:  # another home's database is not ours to rename
             replace_unusable_database(home / "prefect" / "prefect.db")
+            place_empty_database(home / "prefect" / "prefect.db")
         defaults |= temporary_server()
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -193,6 +195,25 @@ def stop_in_time(last_words: str, server: TemporaryServer | None = None) -> None
 
 
 # The database
+
+
+EMPTY_DATABASE = Path(sys.prefix) / "prefect.db"
+"""A database without rows, of the Prefect that is installed; `make setup` makes it."""
+
+
+def place_empty_database(path: Path, empty: Path = EMPTY_DATABASE) -> None:
+    """Copy the empty database into a home without one: Prefect would take eight seconds to make its tables.
+
+    One that a server has written meanwhile stays, and one of another version is left alone.
+    """
+    if path.exists() or not empty.exists() or _database_fault(empty) is not None:
+        return
+    copied = path.with_name(f"{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):  # Prefect then makes its own
+        shutil.copyfile(empty, copied)
+        with contextlib.suppress(FileExistsError):
+            os.link(copied, path)
+    copied.unlink(missing_ok=True)
 
 
 def replace_unusable_database(path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from flows.ops.prefect_home import (
     create_writable,
+    place_empty_database,
     replace_unusable_database,
     running_server,
 )
@@ -73,6 +74,35 @@ def test_a_missing_database_is_not_created(tmp_path):
     replace_unusable_database(tmp_path / "prefect.db")
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("revision", "placed"), [("a1b2c3d4e5f7", True), ("ffffffffffff", False)], ids=["known", "unknown"]
+)
+def test_a_new_home_starts_from_an_empty_database_that_the_installed_prefect_knows(
+    tmp_path, revision, placed
+):
+    """Its tables are there, so that the first night does not wait for them; another version's is not used."""
+    empty, path = tmp_path / "empty.db", tmp_path / "prefect.db"
+    write_revision(empty, revision)
+
+    place_empty_database(path, empty)
+
+    assert path.exists() is placed
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["empty.db", *["prefect.db"] * placed]
+
+
+def test_a_database_with_runs_is_never_replaced_by_an_empty_one(tmp_path):
+    """Nor is one missing where `make setup` made none."""
+    empty, path = tmp_path / "empty.db", tmp_path / "prefect.db"
+    place_empty_database(path, empty)
+    assert not path.exists()
+    write_revision(empty, "a1b2c3d4e5f7")
+    path.write_bytes(b"runs")
+
+    place_empty_database(path, empty)
+
+    assert path.read_bytes() == b"runs"
 
 
 def record_server(prefect_home: Path, url: str, process: Process) -> None:
