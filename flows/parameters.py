@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 
 from flows.records import VERSION, VersionEntry
 from flows.registry import Registry
-from flows.settings import PREFIX, Settings, SettingsError, choices, read_settings
+from flows.settings import PREFIX, Settings, SettingsError, choices, in_our_words, read_settings
 from mnist_core.models.base import find
 
 SEED_MAX = 2**31 - 1
@@ -99,7 +99,7 @@ class Parameters(BaseModel):
             return cls(**given)
         except ValidationError as error:
             first = error.errors()[0]
-            name, fault = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+            name, fault = str(first["loc"][0]), in_our_words(first["msg"])
             raise SettingsError(f"--{name.replace('_', '-')} {given.get(name)}: {fault}") from None
 
 

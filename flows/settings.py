@@ -27,7 +27,7 @@ from mnist_core.errors import DataError
 from mnist_core.models import base as models
 from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, parse_spec
 
-__all__ = ["PREFIX", "Settings", "SettingsError", "choices", "read_settings"]
+__all__ = ["PREFIX", "Settings", "SettingsError", "choices", "in_our_words", "read_settings"]
 DAY_S = 86400.0
 DEVICES = ("auto", "cpu", "cuda")
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=:@-]+")
@@ -423,10 +423,15 @@ def read_settings(**overrides: Any) -> Settings:
 def _faults(error: ValidationError) -> dict[str, str]:
     """Return what is wrong with each setting, without the values: one may be a credential."""
     return {
-        str(entry["loc"][0]): entry["msg"].removeprefix("Value error, ")
+        str(entry["loc"][0]): in_our_words(entry["msg"])
         for entry in error.errors(include_input=False)
         if entry["type"] != "default_factory_not_called"  # follows from another fault
     }
+
+
+def in_our_words(message: str) -> str:
+    """Return pydantic's message about a value in the words of our own, as `must be …`."""
+    return message.removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def _option(name: str) -> str:

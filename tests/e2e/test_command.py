@@ -149,7 +149,7 @@ def test_a_whole_night_from_nothing(newcomer, tmp_path, seed_practice_home, spec
     ("arguments", "variables", "words"),
     [
         (["nightly", "--model", "convent"], {}, "MNIST_MODEL"),
-        (["nightly", "--seed", "-1"], {}, "--seed -1: Input should be"),
+        (["nightly", "--seed", "-1"], {}, "--seed -1: must be"),
         (["train", "--night", "23.11.2026"], {}, "--night 23.11.2026: must be a date"),
         (["nightly", "--modle", "convnet"], {}, "No such option"),
         (["nigthly"], {}, "No such command"),

@@ -56,8 +56,8 @@ def test_a_command_does_not_take_what_is_for_child_runs():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"seed": -1}, "--seed -1: Input should be greater than or equal to 0"),
-        ({"seed": 2**31}, "--seed 2147483648: Input should be less than or equal to 2147483647"),
+        ({"seed": -1}, "--seed -1: must be greater than or equal to 0"),
+        ({"seed": 2**31}, "--seed 2147483648: must be less than or equal to 2147483647"),
         ({"night": "23.11.2026"}, "--night 23.11.2026: must be a date, such as 2026-11-23"),
         ({"night": "2026-02-30"}, "--night 2026-02-30: must be a date, such as 2026-11-23"),
         ({"member": 0}, "--member 0"),
