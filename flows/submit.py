@@ -139,7 +139,7 @@ def predict_version(workspace: Workspace, version: VersionEntry) -> None:
     with progress(f"predict {len(digits):,} digits") as advance:
         labels = model.predict(digits.pixels, progress=advance).argmax(1)
     log.info("predicted %s digits of %s with %s", f"{len(digits):,}", version.version, backend)
-    registry.put_predictions(version.version, submission.to_csv(labels, data.spec))
+    registry.put_predictions(version.version, submission.to_csv(labels, data.spec, ids=digits.ids))
 
 
 def post_and_score(workspace: Workspace, version: str, day: date | None = None) -> Submission:

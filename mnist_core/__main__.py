@@ -21,6 +21,7 @@ from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.models.base import COMMON_PRESETS, find, kinds
 from mnist_core.sources import digest_of, read_labelled, read_one, read_source, show_progress
 from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
+from mnist_core.spec_command import spec as write_spec
 from mnist_core.terminal import print_anywhere, silence_torch
 from mnist_core.windows import refuse_windows
 
@@ -335,6 +336,9 @@ def sheet(
         if order is not Order.FIRST
         else f"{out}: the first {len(chosen):,} of {len(digits):,} digits"
     )
+
+
+app.command("spec")(write_spec)
 
 
 def _check_model(model: str, preset: str, teacher: Path | None) -> None:

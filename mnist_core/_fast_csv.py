@@ -75,7 +75,7 @@ class _Blocks:
                 self._file.seek(start - 2)  # so that a number always has two bytes before it
                 read = self._file.readinto(buffer[0, :-2].data)
             text = _lines(buffer[0], read, self._longest, start - 2 + read == self._size)
-            return None if text is None else _parse(text, self._width, buffer[1:])
+            return None if text is None else parse(text, self._width, buffer[1:])
         finally:
             self._buffers.put(buffer)
 
@@ -109,7 +109,7 @@ def _lines(buffer: NDArray[np.uint8], read: int, longest: int, ends: bool) -> ND
     return buffer[before - 1 : last + 1]
 
 
-def _parse(text: NDArray[np.uint8], width: int, room: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+def parse(text: NDArray[np.uint8], width: int, room: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """Return the numbers 0..255 of whole lines, uint8 (lines, width), or None if anything else is there.
 
     Every byte gets the value of the number that would end there, in uint8 arithmetic; then the values are

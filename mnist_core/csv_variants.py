@@ -101,11 +101,11 @@ def read(
     """
     layout = None
     try:
-        with _text(csv) as (lines, notes):
+        with open_text(csv) as (lines, notes):
             layout = _layout(csv, lines, spec, notes, refused)
         if labelled is not None and labelled != (layout.label is not None):
             raise refused
-        with _text(csv) as (lines, _):
+        with open_text(csv) as (lines, _):
             pixels, labels, more = _rows(csv, lines, layout, spec)
     except DataError:
         if layout is None or layout.notes:
@@ -121,8 +121,11 @@ def read(
 
 
 @contextmanager
-def _text(csv: Path) -> Iterator[tuple[Iterator[str], tuple[str, ...]]]:
-    """Open a file, compressed or not, in the encoding that its first bytes name: its lines, and notes."""
+def open_text(csv: Path, longest: int = _LONGEST) -> Iterator[tuple[Iterator[str], tuple[str, ...]]]:
+    """Open a file, compressed or not, in the encoding that its first bytes name: its lines, and notes.
+
+    Lines are cut after `longest` characters: a file that is not a CSV need not have line ends.
+    """
     notes: tuple[str, ...] = ()
     with csv.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
@@ -143,7 +146,7 @@ def _text(csv: Path) -> Iterator[tuple[Iterator[str], tuple[str, ...]]]:
         mac = b"\r" in start and b"\n" not in start
         notes += ("line ends of old Macs",) * mac
         text = io.TextIOWrapper(raw, encoding, errors="replace", newline="\r" if mac else "\n")
-        yield iter(lambda: text.readline(_LONGEST + 1), ""), (*("gzip",) * zipped, *notes)
+        yield iter(lambda: text.readline(longest + 1), ""), (*("gzip",) * zipped, *notes)
 
 
 def _fields(line: str, separator: str, quoted: bool, spaced: bool) -> list[str]:

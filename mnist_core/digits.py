@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_core import _fast_csv, csv_variants
+from mnist_core import _fast_csv, csv_variants, spec_csv
 from mnist_core._atomic import atomic_write
 from mnist_core.errors import DataError
 from mnist_core.plausibility import oddities
@@ -35,6 +35,7 @@ class Digits:
         pixels: uint8 (N, 28, 28), C-contiguous, 0 = background, 255 = full ink.
         labels: int64 (N,), each the number of a class, 0..9; None if they are unknown.
         spec: the competition that says the picture's shape and the classes.
+        ids: of the test file's rows, if it has a column of them.
 
     Raises:
         DataError: an array has another type or shape, or a label is out of range.
@@ -43,6 +44,7 @@ class Digits:
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None
     spec: CompetitionSpec = DIGIT_RECOGNIZER
+    ids: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_array("pixels", self.pixels, np.uint8, 1 + len(self.spec.picture_shape))
@@ -82,7 +84,8 @@ class Digits:
         if not isinstance(rows, slice | np.ndarray):
             raise TypeError(f"rows: a slice or an array, not {type(rows).__name__}; for one digit, pixels[i]")
         labels = None if self.labels is None else self.labels[rows]
-        return Digits(np.ascontiguousarray(self.pixels[rows]), labels, self.spec)
+        ids = None if self.ids is None else tuple(np.array(self.ids, object)[rows].tolist())
+        return Digits(np.ascontiguousarray(self.pixels[rows]), labels, self.spec, ids)
 
 
 def read_train(csv: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER, *, rows: int | None = None) -> Digits:
@@ -140,6 +143,9 @@ def write_csv(digits: Digits, csv: Path) -> None:
 
 def format_csv(digits: Digits) -> Iterator[bytes]:
     """Yield the file that `write_csv` writes: the header, then many rows at a time."""
+    if not spec_csv.is_plain(digits.spec):
+        yield from spec_csv.format_rows(digits.pixels, digits.labels, digits.ids, digits.spec)
+        return
     columns = digits.spec.columns(labelled=digits.labels is not None)
     yield f"{','.join(columns)}\r\n".encode()
     yield from _fast_csv.format_rows(digits.pixels.reshape(len(digits), -1), digits.labels)
@@ -157,14 +163,18 @@ def read_csv(csv: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> Digits:
             found = file.read(len(start))
     except OSError:
         found = start  # the reader reports what is wrong
-    labelled = True if found == start else None
+    labelled = True if found == start and spec_csv.is_plain(spec) else None
     return _read(csv, spec, labelled=labelled, rows=None)
 
 
 def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool | None, rows: int | None) -> Digits:
     """Read a file; `labelled`: whether it must have labels, None takes what is there."""
+    ids = None
     try:
-        pixels, labels = _read_strictly(csv, spec, labelled)
+        if spec_csv.is_plain(spec):
+            pixels, labels = _read_strictly(csv, spec, labelled)
+        else:
+            pixels, labels, ids = spec_csv.read(csv, spec, labelled)
     except FileNotFoundError:
         raise DataError(f"{csv}: there is no such file", "it is part of the competition's download") from None
     except IsADirectoryError:
@@ -177,7 +187,11 @@ def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool | None, rows: int 
         raise DataError(
             f"{csv}: {len(pixels):,} rows, expected {rows:,}", "if the file was cut off, download it again"
         )
-    found = Digits(pixels.reshape(-1, *spec.picture_shape), labels, spec)
+    if spec.transposed:
+        rows_of, columns_of = spec.sides
+        pixels = pixels.reshape(-1, columns_of, rows_of, spec.channels).swapaxes(1, 2)
+    pictures = np.ascontiguousarray(pixels).reshape(-1, *spec.picture_shape)
+    found = Digits(pictures, labels, spec, ids)
     for oddity in oddities(found.pixels, labels, spec):
         logging.getLogger("mnist").warning("%s: %s", csv, oddity)
     return found

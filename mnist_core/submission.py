@@ -6,6 +6,8 @@ Source: kaggle.com/competitions/digit-recognizer/overview/evaluation
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from mnist_core.errors import SubmissionError
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
+from mnist_core.spec_csv import quoted
 
 
 def to_csv(
@@ -20,6 +23,7 @@ def to_csv(
     spec: CompetitionSpec = DIGIT_RECOGNIZER,
     *,
     rows: int | None = None,
+    ids: Sequence[str] | None = None,
     clip: bool = False,
 ) -> bytes:
     """Return labels as the text of a submission file.
@@ -29,11 +33,12 @@ def to_csv(
             that are whole.
         spec: header, ids, classes and rows of the competition.
         rows: how many labels are expected, if not `spec.test_rows`.
+        ids: of the test file's rows, if it has a column of them (`Digits.ids`); None counts the rows.
         clip: write the nearest class if a whole number is out of range, as a regression's rounded outputs may
             be. What is not a whole number is refused in any case.
 
     Returns:
-        ASCII with LF line ends; the same labels give the same bytes, so that their digest identifies them.
+        UTF-8 with LF line ends; the same labels give the same bytes, so that their digest identifies them.
 
     Raises:
         SubmissionError: the number of labels differs, or a label is not a class; the message names the id.
@@ -62,9 +67,15 @@ def to_csv(
             if whole[wrong].all()
             else "predict classes; a regression's numbers must be rounded first",
         )
-    names = [spec.classes[label] for label in labels.astype(np.int64).tolist()]
-    lines = [f"{number},{name}\n" for number, name in enumerate(names, start=spec.first_id)]
-    return "".join([",".join(spec.submission_header), "\n", *lines]).encode()
+    if spec.id_column is not None and (ids is None or len(ids) != rows):
+        raise SubmissionError(
+            f"{rows:,} labels without the ids of {spec.test_file}, column {spec.id_column}",
+            "pass the ids of its digits",
+        )
+    named = map(str, range(spec.first_id, spec.first_id + rows)) if ids is None else map(quoted, ids)
+    classes = [quoted(name) for name in spec.classes]
+    lines = [f"{name},{classes[label]}\n" for name, label in zip(named, labels.astype(int), strict=True)]
+    return "".join([",".join(map(quoted, spec.submission_header)), "\n", *lines]).encode()
 
 
 def read_csv(
@@ -91,7 +102,7 @@ def read_csv(
             data = data.read_bytes()
         except OSError as error:
             raise SubmissionError(f"{name}: cannot be read: {error.strerror or error}") from error
-    header = ",".join(spec.submission_header)
+    header = ",".join(map(quoted, spec.submission_header))
     lines = data.split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -105,9 +116,16 @@ def read_csv(
             "mark"
         )
     number_of = {label.encode(): number for number, label in enumerate(spec.classes)}
+    seen: set[bytes] = set()
     labels = np.empty(max(rows, 0), np.int64)
     for row, line in enumerate(lines[1 : rows + 1]):
-        labels[row] = _label(f"{name}, line {row + 2}", line, row + spec.first_id, number_of, spec)
+        where, fields = f"{name}, line {row + 2}", _fields(line)
+        if len(fields) != 2:
+            raise SubmissionError(
+                f"{where}: {_shown(line)}, expected two columns: {','.join(spec.submission_header)}"
+            )
+        _check_id(where, fields[0], b"%d" % (row + spec.first_id), seen, spec)
+        labels[row] = _label(where, fields[1], number_of, spec)
     if len(lines) - 1 != rows:
         raise SubmissionError(
             f"{name}, line {min(len(lines), rows + 1) + 1}, column {spec.submission_header[0]}: "
@@ -117,25 +135,39 @@ def read_csv(
     return labels
 
 
-def _label(where: str, line: bytes, expected: int, number_of: dict[bytes, int], spec: CompetitionSpec) -> int:
-    """Return the number of the class that a line names, if its id is the expected one."""
-    id_column, label_column = spec.submission_header
-    fields = line.split(b",")
-    if len(fields) != 2:
+def _fields(line: bytes) -> list[bytes]:
+    """Return the fields of a line; quotes count only where `to_csv` writes them."""
+    if b'"' in line:
+        fields = next(csv.reader([line.decode("utf-8", "replace")]))
+        if ",".join(map(quoted, fields)).encode() == line:
+            return [field.encode() for field in fields]
+    return line.split(b",")
+
+
+def _check_id(where: str, found: bytes, counted: bytes, seen: set[bytes], spec: CompetitionSpec) -> None:
+    """Raise if this is not the counted id, or if the test file has ids, one that was seen before."""
+    column = spec.submission_header[0]
+    if spec.id_column is None and found != counted:
         raise SubmissionError(
-            f"{where}: {_shown(line)}, expected two columns: {','.join(spec.submission_header)}"
-        )
-    if fields[0] != b"%d" % expected:
-        raise SubmissionError(
-            f"{where}, column {id_column}: {_shown(fields[0])}, expected {expected}",
+            f"{where}, column {column}: {_shown(found)}, expected {counted.decode()}",
             f"ids run from {spec.first_id} in the order of {spec.test_file}",
         )
-    if fields[1] not in number_of:
+    if not found or found in seen:
         raise SubmissionError(
-            f"{where}, column {label_column}: {_shown(fields[1])}, expected one of {spec.class_range}, "
-            "without quotes, spaces or decimals"
+            f"{where}, column {column}: {_shown(found)}, expected another id in each row",
+            f"repeat the ids of {spec.test_file}",
         )
-    return number_of[fields[1]]
+    seen.add(found)
+
+
+def _label(where: str, found: bytes, number_of: dict[bytes, int], spec: CompetitionSpec) -> int:
+    """Return the number of the class that a line names."""
+    if found not in number_of:
+        raise SubmissionError(
+            f"{where}, column {spec.submission_header[1]}: {_shown(found)}, expected one of "
+            f"{spec.class_range}, without quotes, spaces or decimals"
+        )
+    return number_of[found]
 
 
 def _first_known(*numbers: int | None) -> int:

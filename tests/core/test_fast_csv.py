@@ -113,7 +113,7 @@ def test_the_parser_accepts_lines_of_numbers_and_nothing_else(pieces):
     right = re.fullmatch(rf"(?:{row}\n)+|(?:{row}\r\n)+", text)
 
     block = np.frombuffer(b"\n\n" + text.encode(), np.uint8)
-    table = _fast_csv._parse(block, 3, np.full((5, len(block) // 2 * 2 + 2), 0xFF, np.uint8))
+    table = _fast_csv.parse(block, 3, np.full((5, len(block) // 2 * 2 + 2), 0xFF, np.uint8))
 
     assert (table is not None) == (right is not None)
     if table is not None:
