@@ -226,6 +226,41 @@ def cloud(prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     server.stop()
 
 
+def test_workers_that_start_first_leave_the_pool_to_the_deployment(
+    prefect_server: str, tmp_path: Path
+) -> None:
+    """One that a worker made would have no limit; with the flag of Terraform's workers they wait for it."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    flag, log = "--no-create-pool-if-not-found", tmp_path / "worker.log"
+    assert flag in (ROOT / "infra" / "terraform" / "prefect.tf").read_text()
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "worker",
+        "start",
+        "--type",
+        "process",
+        "--pool",
+        "later",
+        flag,
+    ]
+    quick = {"PREFECT_API_URL": prefect_server, "PREFECT_WORKER_HEARTBEAT_SECONDS": "1"}
+    with log.open("w") as lines, get_client(sync_client=True) as client:
+        worker = subprocess.Popen(command, env=os.environ | quick, stdout=lines, stderr=lines)
+        try:
+            wait_for(lambda: "not found" in log.read_text(), failed=log.read_text)
+            assert "later" not in [pool.name for pool in client.read_work_pools()]
+            client.create_work_pool(WorkPoolCreate(name="later", type="process", concurrency_limit=1))
+            wait_for(lambda: client.read_workers_for_work_pool("later"), failed=log.read_text)
+            assert client.read_work_pool("later").concurrency_limit == 1
+        finally:
+            worker.kill()
+            worker.wait(10)
+
+
 def environment(task: dict[str, Any]) -> dict[str, str]:
     """Return the variables that RunTask gave to the container."""
     return {
