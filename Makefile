@@ -114,7 +114,7 @@ lock: setup ## resolve pyproject.toml again, except for torch
 	grep -E '^torch(vision)?==' requirements/dev.lock > $(VENV)/torch.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-header --quiet \
 		--constraint $(VENV)/torch.txt --output-file requirements/dev.lock
-	$(LOCK_IMAGE) --extra train --extra cloud --output-file requirements/train.lock pyproject.toml
+	$(LOCK_IMAGE) --extra train --extra cloud --extra explore --output-file requirements/train.lock pyproject.toml
 	printf '%s\n' filelock fsspec jinja2 networkx setuptools sympy typing-extensions | $(LOCK_IMAGE) --extra predict \
 		--extra cloud --override requirements/no-torch.txt --output-file requirements/predict.lock pyproject.toml -
 

@@ -113,6 +113,12 @@ def versions(as_json: Json = False) -> None:
 
 
 @app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the recipes that nights tried, and which one they train."""
+    _run_report("flows.ops.recipes:recipes", as_json)
+
+
+@app.command()
 def export(
     version: Annotated[
         str | None, typer.Argument(help="Version to export (default: the champion).", show_default=False)

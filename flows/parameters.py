@@ -30,6 +30,7 @@ from flows.settings import PREFIX, Settings, SettingsError, choices, in_our_word
 from mnist_core.models.base import find
 
 SEED_MAX = 2**31 - 1
+RECIPE = "^(preset|r-[0-9a-f]{6})$"
 FIRST_NIGHT = date(2000, 1, 1)
 
 
@@ -118,7 +119,20 @@ class RunParameters(Parameters):
         "Seed", f"Random seed, 0 to {SEED_MAX}", unset="derived from night and attempt", ge=0, le=SEED_MAX
     )
     device: str | None = setting("device")
+    recipe: str | None = parameter(
+        "Recipe",
+        "Recipe to train, by its name in `python -m flows recipes`, or `preset`",
+        unset="the one that the nights train",
+        form={"pattern": RECIPE},
+    )
     fresh: bool = flag("Fresh attempt", "Start the night's next attempt instead of resuming its last one")
+
+    @field_validator("recipe")
+    @classmethod
+    def _recipe_is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(RECIPE, value):
+            raise ValueError("must be `preset`, or a name such as r-0123ab")
+        return value
 
     @field_validator("night")
     @classmethod
@@ -153,6 +167,9 @@ class TrainParameters(RunParameters):
     )
     member: int | None = parameter(
         "Member of the night", "Train only this member of the night's ensemble, from 1", unset="all", ge=1
+    )
+    explore: float | None = parameter(
+        "Explore", "Part of the training seconds that the caller uses for trials", hidden=True, ge=0, le=10
     )
 
 

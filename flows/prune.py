@@ -14,6 +14,7 @@ from flows.records import PredictionsEntry, PruneResult, RecordError, VersionEnt
 from flows.registry import Registry
 from flows.store.base import Store, StoreError
 from flows.store.lists import get_record, names_of
+from flows.trials import delete_old_logs
 
 log = logging.getLogger("mnist")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -93,6 +94,7 @@ def prune(
     unnamed = retention.objects_to_delete(old.objects, _objects_named(registry.store), before=old.before)
     count = sum(registry.store.delete(f"objects/{digest}", old.before) for digest in unnamed)
     Nights(registry.store, registry.namespace).delete_old()
+    delete_old_logs(registry)
     registry.store.delete_partials(old.before)
     return PruneResult(versions=len(deleted), objects=count)
 

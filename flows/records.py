@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mnist_core.errors import MnistError
 from mnist_core.manifest import BundleFile
+from mnist_core.recipes import Value
 
 VERSION = r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[a-z0-9-]+-[0-9a-f]{8}"
 """A version's name, `<night>-<model>-<first 8 digits of the weights' sha256>`, as a pattern."""
@@ -93,6 +94,7 @@ class RunKey(Record):
         seed: the given seed; None: derived from night and attempt.
         attempt: 1, and one more for each `--fresh`.
         member: the night's member of an ensemble, from 1; None: the whole.
+        recipe: the name of a recipe that was tried; None: the night's.
     """
 
     night: str
@@ -102,6 +104,7 @@ class RunKey(Record):
     seed: int | None = None
     attempt: int = 1
     member: int | None = None
+    recipe: str | None = None
 
     def with_attempt(self, attempt: int) -> RunKey:
         """Return the key of another attempt."""
@@ -116,6 +119,7 @@ class RunKey(Record):
         """The key without its attempt: `2026-11-23/convnet-fast`."""
         given = [f"e{self.epochs}"] if self.epochs is not None else []
         given += [f"s{self.seed}"] if self.seed is not None else []
+        given += [self.recipe] if self.recipe is not None else []
         return f"{self.night}/{'-'.join([self.model, self.preset, *given])}"
 
     @property
@@ -147,6 +151,7 @@ class VersionEntry(Record):
         base: of an ensemble, the champion that it grew from.
         agreement: of an ensemble, the share of rows held out by several members on which these agree.
         seconds: what reading, training and publishing took.
+        recipe: the fields in which a single network's recipe differs from its preset's.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -168,6 +173,7 @@ class VersionEntry(Record):
     base: str | None = None
     agreement: float | None = None
     seconds: dict[str, float] = {}
+    recipe: dict[str, Value] = {}
 
 
 class AttemptEntry(Record):

@@ -134,6 +134,7 @@ def run_key(settings: Settings, parameters: RunParameters) -> RunKey:
         preset=settings.preset,
         epochs=settings.epochs,
         seed=parameters.seed,
+        recipe=parameters.recipe,
     )
 
 

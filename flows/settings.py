@@ -135,6 +135,11 @@ class Settings(BaseSettings):
         description="Passes over the training rows",
         json_schema_extra={"default": "by model and preset"},
     )
+    explore: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        None,
+        description="Part of the training seconds of a night that is used to try other recipes; 0: none",
+        json_schema_extra={"default": "0.2 in scheduled runs, else 0"},
+    )
     device: str = Field("auto", description="Device to train on")
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.caps import capped
 from flows.ensemble import assemble, number_of, trained_keys
+from flows.explore import explore, share_of, values_of
 from flows.held_out import HeldOut
 from flows.ops.children import Limits, run_children
 from flows.parameters import RunParameters, TrainParameters, check_member, takes
@@ -22,6 +23,7 @@ from flows.report.terminal import show
 from flows.run import RunContext, clocked, is_child, name_of, open_run, run_key, start_flow
 from flows.settings import SettingsError
 from mnist_core.folds import FOLDS
+from mnist_core.recipes import Value, recipe_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,12 +71,17 @@ def train(parameters: TrainParameters) -> RunResult | State[RunResult]:
         key = key.with_member(check_member(parameters.member, settings))
     with capped(settings.train_cap_s, "training", "MNIST_TRAIN_CAP_S"):
         run = open_run(settings, key, fresh=parameters.fresh, attempt=parameters.attempt)
-        result = _report(run, train_or_reuse(run))
+        result = _report(run, train_or_reuse(run, share_of(settings)))
         return end_state(result, run.registry.namespace)
 
 
-def train_or_reuse(run: RunContext) -> str:
-    """Train what is missing, and return the version: the network, or the ensemble of the members."""
+def train_or_reuse(run: RunContext, share: float = 0.0) -> str:
+    """Train what is missing, and return the version: the network, or the ensemble of the members.
+
+    Args:
+        run: whose networks are trained.
+        share: part of the seconds of training that is used to try other recipes afterwards.
+    """
     keys = trained_keys(run.key)
     for key in keys:
         version = run.registry.version_of(key)
@@ -84,6 +91,9 @@ def train_or_reuse(run: RunContext) -> str:
         _, spent = fit_and_publish(run.with_key(key))
         for step, took in spent.items():
             run.seconds[step] = round(run.seconds.get(step, 0.0) + took, 3)
+        if share and key.epochs is None and key.recipe is None:
+            with run.clocked("explore"):
+                explore(run.with_key(key), spent["train"], share)
     if keys == [run.key]:
         return run.registry.need_version_of(run.key)
     with run.clocked("publish"):
@@ -110,6 +120,8 @@ def train_missing(run: RunContext, parameters: RunParameters) -> None:
         seed=parameters.seed,
         device=parameters.device,
         attempt=run.key.attempt,
+        recipe=run.key.recipe,
+        explore=share_of(run.settings),
     )
     if not todo:
         log.info("reusing what %s trained before", run.key.key)
@@ -161,21 +173,35 @@ def fit_and_publish(run: RunContext) -> tuple[str, dict[str, float]]:
     with clocked(seconds, "read"):
         digits = read_train(run.data.train_csv, run.data.spec, rows=run.data.spec.train_rows)
         labels = digits.true_labels
-    number = number_of(run)
+    values, number = values_of(run), number_of(run)
     fold = 0 if number is None else number % FOLDS
     folds = assign_folds(labels, run.data.digest)
     rows, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     with clocked(seconds, "train"):
-        net = _fit(run, digits, rows, fold, number)
+        net = _fit(run, digits, rows, fold, number, values)
     pixels = digits.pixels[held_out]
     predictions = HeldOut(held_out, labels[held_out], predict(net, pixels))
-    facts = {"epochs": run.key.epochs, "rows": len(rows), "fold": fold, "number": number, "seconds": seconds}
+    facts = {
+        "epochs": run.key.epochs,
+        "rows": len(rows),
+        "fold": fold,
+        "number": number,
+        "recipe": values,
+        "seconds": seconds,
+    }
     with clocked(seconds, "publish"):
         name = publish(run, net, predictions, pixels, facts)
     return name, seconds
 
 
-def _fit(run: RunContext, digits: "Digits", rows: "np.ndarray", fold: int, number: int | None) -> "Network":
+def _fit(
+    run: RunContext,
+    digits: "Digits",
+    rows: "np.ndarray",
+    fold: int,
+    number: int | None,
+    values: Mapping[str, Value],
+) -> "Network":
     """Train the network of a run on these rows of the training file."""
     from mnist_core import fit
 
@@ -183,11 +209,13 @@ def _fit(run: RunContext, digits: "Digits", rows: "np.ndarray", fold: int, numbe
     what = f"{key.model} {key.preset}"
     if number is not None:
         what = f"member {number + 1} of {what}"
+    if values:
+        what += f", recipe {recipe_name(values)}"
     log.info("training %s on %s rows without fold %d, seed %d", what, f"{len(rows):,}", fold, seed)
     with progress(f"train {what}") as advance:
         return fit(
             digits, key.model, key.preset, rows=rows, seed=seed, device=run.settings.device,
-            epochs=key.epochs, member=number, progress=advance,
+            epochs=key.epochs, member=number, values=values, progress=advance,
         )  # fmt: skip
 
 

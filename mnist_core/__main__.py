@@ -19,6 +19,7 @@ from mnist_core import __version__
 from mnist_core.cores import let_threads_sleep
 from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.models.base import COMMON_PRESETS, find, kinds
+from mnist_core.recipes import Value, apply, read_recipe
 from mnist_core.sources import digest_of, read_labelled, read_one, read_source, show_progress
 from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
 from mnist_core.spec_command import spec as write_spec
@@ -155,6 +156,10 @@ def train(
             "learns instead of the labels (default: none)."
         ),
     ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of the fields in which the recipe differs from the preset's."),
+    ] = None,
 ) -> None:
     """Train, evaluate and export a model.
 
@@ -165,6 +170,7 @@ def train(
     if bundle.exists() and (not bundle.is_dir() or any(bundle.iterdir())):
         raise BundleError(f"{bundle}: exists already", "name a new folder for the learner")
     _check_model(model, preset, teacher)
+    values = _read_recipe(recipe, model, preset)
     digits = read_labelled(source)
     digest = digest_of(source, digits)
     from mnist_core import export
@@ -174,24 +180,15 @@ def train(
     with show_progress(f"train {model} {preset}") as progress:
         trained = fit_held_out(
             digits, digest, model, preset, seed=seed, device=device, epochs=epochs,
-            pretrained=pretrained, teacher=network, progress=progress,
+            pretrained=pretrained, teacher=network, values=values, progress=progress,
         )  # fmt: skip
+    given = {
+        "seed": seed, "preset": preset, "epochs": epochs, "recipe": values, "pretrained": pretrained,
+        "teacher": files,
+    }  # fmt: skip
+    export(trained.net, bundle, {"data_digest": digest, **given, **trained.facts})
     evaluation = trained.evaluation
     low, high = evaluation.interval
-    facts = {
-        "data_digest": digest,
-        "seed": seed,
-        "preset": preset,
-        "epochs": epochs,
-        "pretrained": pretrained,
-        "teacher": files,
-        "rows": trained.rows,
-        "valid_rows": evaluation.n,
-        "valid_accuracy": evaluation.accuracy,
-        "valid_interval": [low, high],
-        "seconds": {"train": trained.seconds},
-    }
-    export(trained.net, bundle, facts)
     _log(f"{bundle}: {model} {preset}, trained on {trained.rows:,} digits in {trained.seconds:.1f} s")
     typer.echo(
         f"accuracy {evaluation.accuracy:.4f} on {evaluation.n:,} held-out digits "
@@ -354,6 +351,17 @@ def _check_model(model: str, preset: str, teacher: Path | None) -> None:
     if teacher is not None and not kind.teachable:
         able = ", ".join(other.name for other in kinds().values() if other.teachable)
         raise _usage(f"{model} cannot learn from a teacher, only {able} can", "--teacher")
+
+
+def _read_recipe(file: Path | None, model: str, preset: str) -> dict[str, Value]:
+    """Return the values of a recipe's file, checked against the model's bounds; none without a file."""
+    if file is None:
+        return {}
+    kind, values = find(model), read_recipe(file)
+    if preset not in kind.presets:
+        raise ModelError(f"{model} has no preset {preset!r} that a recipe can change", "choose another one")
+    apply(kind.recipe(preset), values, kind.space_of(kind.recipe(preset)), str(file))
+    return values
 
 
 def _load_teacher(folder: Path, digest: str) -> tuple[Network, object]:

@@ -4,6 +4,7 @@ MnistError
 ├── DataError                   a CSV file, a picture or an array that does not hold digits
 │   └── DamagedPictureError     a picture file that cannot be decoded
 ├── ModelError                  an unknown model, preset or device; weights that cannot be fetched
+│   └── DivergedError           a training whose loss is no longer finite
 ├── BundleError                 an exported learner that is incomplete or changed
 ├── SubmissionError             labels, or a file, that the competition would refuse
 │   in flows
@@ -62,6 +63,10 @@ class DataError(MnistError):
 
 class ModelError(MnistError):
     """A model, preset or device that does not exist here."""
+
+
+class DivergedError(ModelError):
+    """A training whose loss is no longer finite."""
 
 
 class BundleError(MnistError):

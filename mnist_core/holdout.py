@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from mnist_core.folds import assign_folds
 from mnist_core.inference import predict
 from mnist_core.models.network import Network
 from mnist_core.progress import Progress
+from mnist_core.recipes import Values
 from mnist_core.training import fit, pick_device
 
 ORIGIN = "origin"
@@ -38,6 +40,17 @@ class Trained:
     seconds: float
     """Of the training alone."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {
+            "rows": self.rows,
+            "valid_rows": self.evaluation.n,
+            "valid_accuracy": self.evaluation.accuracy,
+            "valid_interval": list(self.evaluation.interval),
+            "seconds": {"train": self.seconds},
+        }
+
 
 def fit_held_out(
     digits: Digits,
@@ -50,6 +63,7 @@ def fit_held_out(
     epochs: int | None = None,
     pretrained: bool = False,
     teacher: Network | None = None,
+    values: Values | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Train a network on all rows but those of fold 0, and evaluate it on these.
@@ -58,7 +72,7 @@ def fit_held_out(
         digits: with labels.
         data_digest: of the digits, in hexadecimal; it decides the folds.
         preset: one of the model's, or `ORIGIN` of resnet18, which keeps its own split.
-        model, seed, device, epochs, pretrained, teacher, progress: as of `fit`.
+        model, seed, device, epochs, pretrained, teacher, values, progress: as of `fit`.
 
     Raises:
         ModelError, DataError: as `fit` and `fit_origin`.
@@ -70,7 +84,7 @@ def fit_held_out(
         held_out = assign_folds(digits.true_labels, data_digest) == 0
         net = fit(
             digits, model, preset, rows=~held_out, seed=seed, device=device, epochs=epochs,
-            pretrained=pretrained, teacher=teacher, progress=progress,
+            pretrained=pretrained, teacher=teacher, values=values, progress=progress,
         )  # fmt: skip
     seconds = perf_counter() - start
     unseen = digits[held_out]

@@ -13,6 +13,7 @@ from mnist_core.errors import ModelError
 from mnist_core.models.base import ModelKind, Recipe, find, kinds
 from mnist_core.models.network import Network
 from mnist_core.progress import Progress
+from mnist_core.recipes import Values, apply, at_effort
 
 
 def fit(
@@ -27,6 +28,8 @@ def fit(
     pretrained: bool = False,
     teacher: Network | None = None,
     member: int | None = None,
+    values: Values | None = None,
+    effort: float = 1.0,
     progress: Progress | None = None,
 ) -> Network:
     """Train a network of a model by a preset. An exception of `progress`, or ^C, ends it between two batches.
@@ -47,6 +50,8 @@ def fit(
             labels. What it saw in training, the new network has seen too.
         member: of an ensemble, train this network alone, with `seed` as it is; they are numbered from 0,
             without end.
+        values: fields of the recipe that differ from the preset's, within the bounds of the model's space.
+        effort: part of the recipe's epochs to take, 0 to 1.
         progress: called with batches done, batches in all, and a note such as "epoch 2/4  loss 0.31".
 
     Returns:
@@ -54,15 +59,12 @@ def fit(
         mode, float32, without gradients.
 
     Raises:
-        ModelError: the model, preset, device or member does not exist; there are no labels, no rows, or not
-            these rows; pretrained weights do not exist, or cannot be fetched or opened; the teacher cannot
-            teach this model; training diverged.
+        ModelError: the model, preset, device or member does not exist; a value is not within its bounds;
+            there are no labels, no rows, or not these rows; pretrained weights do not exist, or cannot be
+            fetched or opened; the teacher cannot teach this model; training diverged.
     """
     limit_torch()
-    kind = find(model)
-    recipe = kind.recipe(preset, epochs)
-    if member is not None:
-        kind, recipe = _member(kind, recipe, member)
+    kind, recipe = recipe_of(model, preset, epochs=epochs, member=member, values=values, effort=effort)
     if pretrained:
         recipe = _pretrained(kind, recipe)
     teachers = [] if teacher is None else _teachers(teacher, kind)
@@ -74,15 +76,20 @@ def fit(
     return net.eval().requires_grad_(False)
 
 
-def _member(kind: ModelKind, recipe: Recipe, number: int) -> tuple[ModelKind, Recipe]:
-    """Return the model and the recipe of one network of an ensemble."""
-    if kind.member is None:
-        able = ", ".join(other.name for other in kinds().values() if other.member)
-        raise ModelError(f"member is {number}, but {kind.name} has no members", f"only {able} has")
-    if number < 0:
-        raise ModelError(f"member is {number}", "they are numbered from 0")
-    name, recipe = kind.member(recipe, number)
-    return find(name), recipe
+def recipe_of(
+    model: str,
+    preset: str = "fast",
+    *,
+    epochs: int | None = None,
+    member: int | None = None,
+    values: Values | None = None,
+    effort: float = 1.0,
+) -> tuple[ModelKind, Recipe]:
+    """Return the model and the recipe of the network that `fit` trains; the arguments are those of `fit`."""
+    kind = find(model)
+    kind, recipe = kind.network(kind.recipe(preset, epochs), member)
+    recipe = apply(recipe, values or {}, kind.space_of(recipe), f"recipe of {kind.name} {preset}")
+    return kind, at_effort(recipe, effort)
 
 
 def _pretrained(kind: ModelKind, recipe: Recipe) -> Recipe:

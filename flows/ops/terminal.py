@@ -10,6 +10,7 @@ from rich.text import Text
 
 from flows.records import Record
 from flows.report.ending import score_name, short
+from mnist_core.recipes import in_line
 
 LABELS = {
     ("CountingSubmission", "days"): "days since it was posted",
@@ -106,6 +107,8 @@ def _text(value: Any) -> str:
         return f"{value:.5f}"
     if isinstance(value, str):
         return TIME.sub(r"\1 \2 UTC", value)
+    if isinstance(value, dict):
+        return in_line(value) or "–"
     return "–" if value is None else f"{value:,}" if type(value) is int and value < 1_000_000 else str(value)
 
 

@@ -16,9 +16,10 @@ from flows.records import (
 from flows.registry import Registry
 from flows.report.history import LAST, Entry
 from flows.report.scorecard import Link, Scorecard
+from flows.trials import describe, read_log
 
 FREE = Prices()
-STEPS = ("start", "download", "read", "train", "publish", "predict", "submit")
+STEPS = ("start", "download", "read", "train", "explore", "publish", "predict", "submit")
 """Steps of a run, in their order."""
 
 
@@ -131,6 +132,7 @@ def read_scorecard(
         submission=submission,
         cost=night_cost(result.seconds, prices),
         rank=rank,
+        tried=describe(read_log(registry), version.run) if result.seconds.get("explore") else None,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from flows.policy.cost import in_words
 from flows.records import RunResult, VersionEntry
 from flows.report.ending import score_name
+from mnist_core.recipes import in_line, recipe_name
 
 PICTURES = {
     "hardest.png": "The hardest held-out digits: label → prediction, probability of the label (0 to 1)",
@@ -18,6 +19,7 @@ STEPS = {
     "download": "fetch the competition's files, unless they are here",
     "read": "read the pictures",
     "train": "fit the network or the members",
+    "explore": "try other recipes",
     "publish": "export and store the version",
     "predict": "predict the test file",
     "submit": "post the predictions and wait for the score",
@@ -55,6 +57,7 @@ class Scorecard:
         submission: where its submission is listed; None if that is not a web page.
         rank: the team's place on the leaderboard; None if it is not known.
         cost: of the command in US dollars; None if no price is known.
+        tried: how many other recipes were tried, and the best of them; None if none was tonight.
     """
 
     result: RunResult
@@ -64,6 +67,7 @@ class Scorecard:
     submission: Link | None = None
     cost: float | None = None
     rank: int | None = None
+    tried: str | None = None
 
     @property
     def title(self) -> str:
@@ -78,6 +82,10 @@ class Scorecard:
             ("version", version.version),
             ("model", f"{version.model} {version.preset}, seed {version.seed}"),
         ]
+        if version.recipe:
+            rows.append(("recipe", f"{recipe_name(version.recipe)}: {in_line(version.recipe)}"))
+        if self.tried is not None:
+            rows.append(("recipes tried", self.tried))
         if version.members:
             rows.append(("members", f"{len(version.members)}: {', '.join(version.members)}"))
         if version.agreement is not None:

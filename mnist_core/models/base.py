@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mnist_core.models.network import Network
     from mnist_core.progress import Progress
+    from mnist_core.recipes import Space
 
 COMMON_PRESETS = ("fast", "balanced", "best")
 """The presets that every model has, each training longer than the one before."""
@@ -56,6 +57,8 @@ class ModelKind:
         member: of a model that consists of several networks: a function of a recipe and a number, counted
             from 0 without end, that returns the name of the model which that network is, and its recipe. Such
             recipes have a field `members`, and its networks carry theirs as `members`.
+        space: a function of a recipe that returns which of its fields a search for a better one may change,
+            and within which bounds; None if it is not searched.
         round_logits: how logits float32 (N, 10) are read as labels int64 (N,) if not as the likeliest class.
     """
 
@@ -67,6 +70,7 @@ class ModelKind:
     pretrained: bool = False
     teachable: bool = False
     member: Callable[[Recipe, int], tuple[str, Recipe]] | None = None
+    space: Callable[[Recipe], Space] | None = None
     round_logits: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
@@ -93,6 +97,30 @@ class ModelKind:
         if epochs < 1:
             raise ModelError(f"epochs is {epochs}", "a network trains for 1 or more")
         return replace(self.presets[preset], epochs=epochs)
+
+    def network(self, recipe: Recipe, member: int | None = None) -> tuple[ModelKind, Recipe]:
+        """Return the model and the recipe of a single network.
+
+        Args:
+            recipe: of this model.
+            member: of an ensemble, the number of the network, from 0 without end; None: this model itself.
+
+        Raises:
+            ModelError: this model has no members, or the number is negative.
+        """
+        if member is None:
+            return self, recipe
+        if self.member is None:
+            able = ", ".join(other.name for other in kinds().values() if other.member)
+            raise ModelError(f"member is {member}, but {self.name} has no members", f"only {able} has")
+        if member < 0:
+            raise ModelError(f"member is {member}", "they are numbered from 0")
+        name, recipe = self.member(recipe, member)
+        return find(name), recipe
+
+    def space_of(self, recipe: Recipe) -> Space:
+        """Return which fields of a recipe may be changed, and within which bounds; none without a space."""
+        return {} if self.space is None else self.space(recipe)
 
     def fit(
         self,

@@ -24,6 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mnist_core.models.base import ModelKind, register
+from mnist_core.recipes import Choice, Range, Space
 
 MILD, STRONG = (0.17, 0.1, 0.1, 0.1), (0.25, 0.15, 0.15, 0.12)
 """Half-widths of the uniform augmentation: rotation in radians, scale and shear as factors, shift in halves
@@ -74,6 +75,33 @@ PRESETS = {
 PRESETS["wide"] = replace(PRESETS["best"], widths=(48, 96, 192, 192))
 """Four times the work for slightly fewer errors: for a GPU, and for ensembles."""
 
+
+def space(recipe: Recipe) -> Space:
+    """Return what a search may change of a recipe; its epochs stay near, because a preset says how long."""
+    epochs = recipe.epochs
+    return {
+        "epochs": Range(max(2, epochs * 2 // 3), epochs * 4 // 3, "passes", whole=True),
+        "full_epochs": Range(1, max(2, min(4, epochs // 3)), "passes over all rows", whole=True),
+        "hard": Range(0.1, 1.0, "part of all rows", log=True),
+        "others": Range(0.0, 0.5, "part of a pass over the hardest"),
+        "lr": Range(2e-3, 4e-2, "peak of the learning rate", log=True),
+        "warm_up": Range(0.05, 0.5, "part of all steps"),
+        "weight_decay": Range(3e-3, 0.5, "per step and learning rate", log=True),
+        "label_smoothing": Range(0.0, 0.15, "probability shared by all classes"),
+        "ema_decay": Range(0.9, 0.995, "per step"),
+        "batch_size": Choice((64, 128, 256)),
+        "upright": Choice((False, True)),
+    }
+
+
 register(
-    ModelKind("convnet", PRESETS, f"{__name__}.fit:fit", f"{__name__}.net:build", floor=0.99, teachable=True)
+    ModelKind(
+        "convnet",
+        PRESETS,
+        f"{__name__}.fit:fit",
+        f"{__name__}.net:build",
+        floor=0.99,
+        teachable=True,
+        space=space,
+    )
 )

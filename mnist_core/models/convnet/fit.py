@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnist_core.cores import ThreadMap, thread_map
-from mnist_core.errors import ModelError
+from mnist_core.errors import DivergedError
 from mnist_core.models.augment import crop_through, lean, random_maps, straightened
 from mnist_core.models.convnet import Recipe, _cpu, _cuda
 from mnist_core.models.convnet._adamw import AdamW
@@ -67,7 +67,7 @@ def fit(
             teacher and student: Beyer et al., arXiv 2106.05237). They are not changed.
 
     Raises:
-        ModelError: the loss is no longer finite.
+        DivergedError: the loss is no longer finite.
     """
     return fit_each(pixels, labels, [recipe], [seed], device=device, progress=progress, teachers=teachers)[0]
 
@@ -91,7 +91,7 @@ def fit_each(
         pixels, labels, device, teachers: as `fit` takes them.
 
     Raises:
-        ModelError: the loss of one is no longer finite.
+        DivergedError: the loss of one is no longer finite.
     """
     device = torch.device(device)
     digits, targets = torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device)
@@ -157,7 +157,7 @@ def _train(
                 if step % REPORT_EVERY == 0 or step == steps:
                     loss = run.take_loss() / ((step - 1) % REPORT_EVERY + 1)
                     if not math.isfinite(loss):
-                        raise ModelError(
+                        raise DivergedError(
                             f"convnet: the loss is {loss} in epoch {epoch} of {recipe.epochs}",
                             f"try another seed, or a recipe with a lower lr than {recipe.lr:g}",
                         )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_core.errors import ModelError
+from mnist_core.errors import DivergedError, ModelError
 from mnist_core.models.augment import CROP, INK_SCALE, draw, random_maps
 from mnist_core.models.network import measure_batch_norm
 from mnist_core.models.resnet import Recipe
@@ -110,7 +110,7 @@ def _fit(
         else:
             learner.fit_one_cycle(recipe.epochs, recipe.lr, cbs=watch)
     if watch.failure:
-        raise ModelError(
+        raise DivergedError(
             f"resnet18: {watch.failure}", f"try another seed, or a recipe with a lower lr than {recipe.lr:g}"
         )
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from mnist_core.errors import DataError, ModelError
+from mnist_core.errors import DataError, DivergedError, ModelError
 from mnist_core.models.resnet.fit import seeded
 from mnist_core.models.resnet.net import IMAGENET_MEAN, IMAGENET_STD, ResNet18
 from mnist_core.models.resnet.pretrained import check_pretrained
@@ -158,7 +158,7 @@ def _fit_origin(
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(epochs, cbs=watch)
     if watch.failure:
-        raise ModelError(f"resnet18: {watch.failure} of the original recipe", "try another seed")
+        raise DivergedError(f"resnet18: {watch.failure} of the original recipe", "try another seed")
 
     net = ResNet18()
     # fastai normalises by ImageNet's numbers if the weights are ImageNet's, and not at all from scratch.

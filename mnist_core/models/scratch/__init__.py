@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mnist_core.models.base import ModelKind, register
+from mnist_core.recipes import Choice, Range, Space
 
 
 @dataclass(frozen=True)
@@ -33,4 +34,18 @@ PRESETS = {
 }
 """`linear` is the first of the lesson's two steps, a model without hidden layers."""
 
-register(ModelKind("scratch", PRESETS, f"{__name__}.net:fit", f"{__name__}.net:build", floor=0.95))
+
+def space(recipe: Recipe) -> Space:
+    """Return what a search may change of a recipe; its epochs stay near, because a preset says how long."""
+    return {
+        "epochs": Range(max(2, recipe.epochs * 2 // 3), recipe.epochs * 4 // 3, "passes", whole=True),
+        "lr": Range(0.01, 1.0, "learning rate of the first epoch", log=True),
+        "momentum": Range(0.0, 0.97, "part of a step that goes into the next"),
+        "shift": Range(0, 3, "pixels", whole=True),
+        "batch_size": Choice((64, 128, 256)),
+    }
+
+
+register(
+    ModelKind("scratch", PRESETS, f"{__name__}.net:fit", f"{__name__}.net:build", floor=0.95, space=space)
+)

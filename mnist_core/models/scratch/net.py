@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_core.cores import torch_threads
-from mnist_core.errors import ModelError
+from mnist_core.errors import DivergedError
 from mnist_core.models.network import Network
 from mnist_core.models.scratch import Recipe
 from mnist_core.progress import Progress
@@ -213,7 +213,7 @@ def train(
     """Draw the first weights and train them for the epochs of a recipe; the arguments are those of `fit`.
 
     Raises:
-        ModelError: the loss is no longer finite.
+        DivergedError: the loss is no longer finite.
     """
     random = torch.Generator().manual_seed(seed)
     layers = [
@@ -229,7 +229,7 @@ def train(
         with torch_threads(torch.get_num_threads() if recipe.hidden else 1):  # its products are too small
             loss = train_epoch(layers, velocity, x, y, recipe, lr, random, objective.loss_of)
         if not math.isfinite(loss):
-            raise ModelError(
+            raise DivergedError(
                 f"scratch: the loss is {loss} in epoch {epoch} of {recipe.epochs}",
                 f"try another seed, or a recipe with a lower lr than {recipe.lr:g}",
             )
@@ -304,6 +304,6 @@ def fit(
         valid: pixels and labels to validate on after every epoch. They change nothing.
 
     Raises:
-        ModelError: the loss is no longer finite.
+        DivergedError: the loss is no longer finite.
     """
     return Scratch(train(pixels, labels, recipe, seed=seed, device=device, progress=progress, valid=valid))

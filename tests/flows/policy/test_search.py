@@ -1,0 +1,194 @@
+"""The search for a better recipe, simulated: what is tried, what is taken, and how rarely by mistake."""
+
+import math
+
+import numpy as np
+import pytest
+
+from flows.policy.search import (
+    CONFIRM_FOLD,
+    JUDGE_FOLD,
+    PAIRS,
+    PAIRS_MAX,
+    RUNGS,
+    Plan,
+    next_change,
+    next_plan,
+    night_recipe,
+    pairs_needed,
+    sign_flip,
+    spent_alpha,
+)
+from flows.trial_records import Purpose, SearchLog, Trial
+
+SCOPE = "convnet/fast"
+NOISE = 0.001
+"""Standard deviation of a trial's log loss over seeds."""
+
+
+class World:
+    """Nights in which each recipe has a quality, the same for all folds and seeds but for noise."""
+
+    def __init__(self, seed, gain=lambda recipe: 0.0):
+        self.random = np.random.default_rng(seed)
+        self.gain = gain
+        self.log = SearchLog()
+
+    def trial(self, plan: Plan, **fields) -> Trial:
+        """Return the trial of a plan; a new recipe is drawn at random."""
+        recipe = {"lr": round(float(self.random.random()), 4)} if plan.recipe is None else plan.recipe
+        loss = 0.02 - self.gain(recipe) + NOISE * self.random.standard_normal()
+        known = {
+            "scope": SCOPE, "recipe": dict(recipe), "purpose": plan.purpose, "rung": plan.rung,
+            "seed": plan.seed, "fold": plan.fold, "epochs": 9, "loss": loss, "errors": 40, "rows": 8400,
+            "seconds": plan.effort, "run": "2026-11-23/convnet-fast/000001",
+        }  # fmt: skip
+        return Trial(**known | fields)
+
+    def spend(self, trials):
+        """Run so many trials, each after what the ones before it call for; return the changes."""
+        for _ in range(trials):
+            self.log = self.log.with_trial(self.trial(next_plan(self.log, SCOPE)))
+            if (change := next_change(self.log, SCOPE)) is not None:
+                self.log = self.log.with_change(change)
+        return self.log.changes
+
+
+def test_equal_recipes_are_hardly_ever_taken():
+    """With recipes that are all equally good, fewer than 5 % of searches of 100 nights change anything."""
+    changed = sum(bool(World(seed).spend(150)) for seed in range(40))
+
+    assert changed <= 2  # the seeds are fixed; by the level, at most 2 are expected
+
+
+def test_a_better_recipe_is_found_and_taken():
+    """A recipe that is better by a noise's width is found, confirmed and kept by most searches."""
+    worlds = [World(seed, gain=lambda recipe: NOISE * 2 * recipe.get("lr", 0.0)) for seed in range(4)]
+    for world in worlds:
+        world.spend(250)
+
+    better = [night_recipe(world.log, SCOPE).get("lr", 0.0) for world in worlds]
+    assert np.mean(better) > 0.5
+
+
+def test_what_suggests_confirms_and_judges_is_disjoint():
+    """No fold has two purposes."""
+    world = World(1, gain=lambda recipe: NOISE * 3 * recipe.get("lr", 0.0))
+    world.spend(250)
+
+    folds = {
+        purpose: {trial.fold for trial in world.log.trials if trial.purpose is purpose} for purpose in Purpose
+    }
+    assert folds[Purpose.CONFIRM] == {CONFIRM_FOLD}
+    assert folds[Purpose.JUDGE] == {JUDGE_FOLD}
+    assert not folds[Purpose.SUGGEST] & {CONFIRM_FOLD, JUDGE_FOLD}
+
+
+def test_no_trial_is_made_twice():
+    """Each trial of a long search measures something that none before it did."""
+    world = World(2, gain=lambda recipe: NOISE * recipe.get("lr", 0.0))
+    world.spend(250)
+
+    identities = [trial.identity for trial in world.log.trials]
+    assert len(identities) == len(set(identities)) == 250
+
+
+def test_a_recipe_that_turns_out_worse_is_demoted():
+    """A recipe that loses the pairs on the rows that judge gives its place back, and is not taken again."""
+    world = World(3, gain=lambda recipe: NOISE * 3 * recipe.get("lr", 0.0))
+    while not world.log.changes:
+        world.spend(1)
+    taken = world.log.changes[0].recipe
+    world.gain = lambda recipe: -0.01 if recipe == taken else 0.0
+    world.spend(2 * PAIRS)
+
+    assert [change.demotes for change in world.log.changes] == [False, True]
+    assert night_recipe(world.log, SCOPE) == {}
+    world.spend(100)
+    assert all(change.recipe != taken for change in world.log.changes[2:] if not change.demotes)
+
+
+def test_cheap_trials_come_first():
+    """A recipe's first trial takes a third of the epochs, and a third of the recipes go on from there."""
+    world = World(4)
+    world.spend(80)
+
+    by_rung = [
+        {
+            trial.recipe.get("lr")
+            for trial in world.log.trials
+            if (trial.purpose, trial.rung) == (Purpose.SUGGEST, rung)
+        }
+        for rung in range(len(RUNGS))
+    ]
+    assert by_rung[2] <= by_rung[1] <= by_rung[0]
+    assert len(by_rung[1]) - 1 <= (len(by_rung[0]) - 1) / 3
+
+
+def test_a_slower_recipe_does_not_go_on():
+    """A recipe that takes twice the seconds of the night's stays on its rung, however good it is."""
+    log = SearchLog()
+    world = World(5, gain=lambda recipe: 0.01 if recipe else 0.0)
+    for _ in range(40):
+        plan = next_plan(log, SCOPE)
+        slow = plan.recipe is None or bool(plan.recipe)
+        log = log.with_trial(world.trial(plan, seconds=2.0 if slow else 1.0))
+
+    assert {trial.rung for trial in log.trials} == {0}
+
+
+def test_a_diverged_trial_is_a_result():
+    """A recipe whose training diverges ranks last, and the search goes on."""
+    log = SearchLog()
+    world = World(6)
+    for _ in range(40):
+        plan = next_plan(log, SCOPE)
+        log = log.with_trial(
+            world.trial(plan, **({"loss": None, "errors": None} if plan.recipe is None else {}))
+        )
+
+    assert {trial.rung for trial in log.trials} == {0}
+    assert sum(trial.loss is None for trial in log.trials) == 39
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([-1.0] * 8, 2**-8),
+        ([1.0] * 8, 1.0),
+        ([0.0] * 8, 1.0),
+        ([-3, 1, -2], 2 / 8),
+        ([-math.inf, -1, -1], 1 / 8),
+        ([math.inf, -1, -1], 5 / 8),
+    ],
+)
+def test_the_sign_flip_test(differences, p):
+    """The p value is the share of signs that give a sum at most as large."""
+    assert sign_flip(differences) == pytest.approx(p)
+
+
+def test_alpha_is_spent_over_recipes():
+    """All recipes that will ever be confirmed together have less than a chance of 5 %, and pairs suffice."""
+    levels = [spent_alpha(place) for place in range(1, 1000)]
+
+    assert sum(levels) < 0.05
+    assert pairs_needed(levels[0]) == PAIRS
+    assert pairs_needed(levels[21]) == PAIRS_MAX
+    assert pairs_needed(levels[22]) is None
+
+
+def test_a_training_earns_once():
+    """The same run, resumed, does not earn its seconds again."""
+    log = SearchLog().with_training("a", 2.0).with_training("a", 2.0).with_training("b", 1.0)
+
+    assert (log.earned_s, log.balance_s) == (3.0, 3.0)
+
+
+def test_two_runs_that_made_the_same_trial_count_once():
+    """The second of two equal trials spends its seconds and measures nothing."""
+    world = World(7)
+    trial = world.trial(next_plan(SearchLog(), SCOPE))
+    log = SearchLog().with_trial(trial).with_trial(trial.model_copy(update={"loss": 0.5}))
+
+    assert log.trials == (trial,)
+    assert log.spent_s == 2 * trial.seconds
