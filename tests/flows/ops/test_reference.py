@@ -27,15 +27,27 @@ def test_an_outdated_document_is_noticed(tmp_path):
     assert reference.stale(tmp_path) == ["docs/configuration.md", ".env.example"]
 
 
+@pytest.fixture(scope="module")
+def configuration():
+    """The reference of the settings."""
+    return reference.configuration()
+
+
+@pytest.fixture(scope="module")
+def environment():
+    """The example of an environment."""
+    return reference.environment()
+
+
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_in_the_reference_and_in_the_example(name):
+def test_every_setting_is_in_the_reference_and_in_the_example(name, configuration, environment):
     """With its description in both."""
     variable = f"{PREFIX}{name.upper()}"
 
-    [row] = [line for line in reference.configuration().splitlines() if line.startswith(f"| `{variable}` |")]
+    [row] = [line for line in configuration.splitlines() if line.startswith(f"| `{variable}` |")]
 
     assert Settings.model_fields[name].description in row
-    assert f"\n# {variable}=" in reference.environment()
+    assert f"\n# {variable}=" in environment
 
 
 def test_the_example_is_a_valid_environment(monkeypatch, tmp_path):
