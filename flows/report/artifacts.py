@@ -64,7 +64,7 @@ def put_history(entries: list[Entry], namespace: str) -> None:
         create_markdown_artifact(
             history.markdown(entries, namespace),
             key="history",
-            description=f"{len(entries)} nights, the last {entries[-1].night} {entries[-1].decision}",
+            description=f"{history.count_of(entries)}, the last {entries[-1].night} {entries[-1].decision}",
         )
 
 

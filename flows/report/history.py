@@ -66,7 +66,7 @@ def markdown(entries: Sequence[Entry], namespace: str) -> str:
     ]
     return "\n".join(
         [
-            f"# {len(entries)} {'night' if len(entries) == 1 else 'nights'} of {competition}",
+            f"# {count_of(entries)} of {competition}",
             "",
             f"On {described(server)}, with the data {data[:12]}.",
             "",
@@ -78,6 +78,11 @@ def markdown(entries: Sequence[Entry], namespace: str) -> str:
             *rows,
         ]
     )
+
+
+def count_of(entries: Sequence[Entry]) -> str:
+    """Return how many nights these are, in words."""
+    return "1 night" if len(entries) == 1 else f"{len(entries)} nights"
 
 
 def _text_of(value: Interval | None, digits: int) -> str:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from flows.records import Decision
-from flows.report.history import ROWS, Entry, draw, markdown, ticks
+from flows.report.history import ROWS, Entry, count_of, draw, markdown, ticks
 
 
 def entry(number, valid=0.99, public=0.991, champion=False, demoted=False):
@@ -94,6 +94,12 @@ def test_the_heading_names_the_competition_and_not_a_path(server, words):
     page = markdown([entry(1), entry(2)], f"{server}/digit-recognizer/5170f6847170799c")
 
     assert page.startswith(f"# 2 nights of digit-recognizer\n\nOn {words}, with the data 5170f6847170.\n")
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 night"), (2, "2 nights")])
+def test_one_night_is_not_called_nights(count, words):
+    """The heading and the description of the artifact count alike."""
+    assert count_of([entry(day + 1) for day in range(count)]) == words
 
 
 @pytest.mark.parametrize(
