@@ -301,6 +301,9 @@ def _import_flow(
         practice.start()
         flow: Callable[..., Any] = resolve_name(name)
         if server is not None:
+            import prefect.flow_engine
+            import prefect.task_engine  # noqa: F401
+
             if isinstance(parameters, RunParameters):
                 import mnist_core.training  # noqa: F401
             server.wait()
