@@ -27,12 +27,13 @@ from flows.ops.temporary_server import TemporaryServer, start_temporary_server, 
 from flows.parameters import (
     NightlyParameters,
     Parameters,
+    PredictParameters,
     RunParameters,
     SubmitParameters,
     TrainParameters,
     takes,
 )
-from flows.records import Decision, Record, RunResult
+from flows.records import Decision, PredictResult, Record, RunResult
 from flows.settings import Settings, read_settings
 from mnist_core import __version__
 from mnist_core.errors import MnistError
@@ -50,6 +51,8 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print warnings and errors alone, without bars and scorecard.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print Prefect's own log lines too.")]
+
+FAILED = RunResult(decision=Decision.FAILED)
 
 
 def _show_version(wanted: bool) -> None:
@@ -95,6 +98,15 @@ def submit(
 ) -> None:
     """Submit a version, unless the competition already has its predictions."""
     _run_flow("flows.submit:submit", parameters, as_json, _level(quiet, verbose))
+
+
+@app.command()
+@takes(PredictParameters, checked=False)
+def predict(
+    parameters: PredictParameters, quiet: Quiet = False, verbose: Verbose = False, as_json: Json = False
+) -> None:
+    """Predict any number of digits, in shards, into Parquet files; the same command resumes it."""
+    _run_flow("flows.predict:predict", parameters, as_json, _level(quiet, verbose), PredictResult())
 
 
 # Operations
@@ -248,12 +260,19 @@ def _level(quiet: bool, verbose: bool) -> int:
     return logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
 
 
-def _run_flow(name: str, parameters: Parameters, as_json: bool, level: int) -> None:
+def _run_flow(
+    name: str,
+    parameters: Parameters,
+    as_json: bool,
+    level: int,
+    failed: RunResult | PredictResult = FAILED,
+) -> None:
     """Run a flow, such as `flows.nightly:nightly`, and exit with its code.
 
     What can be refused is refused before Prefect is imported, and the first line says what the run will do.
+    `failed` is the result of one that fails.
     """
-    results: list[RunResult] = []
+    results: list[RunResult | PredictResult] = []
     command = command_to_resume(datetime.now(UTC))
 
     def run() -> None:
@@ -273,7 +292,7 @@ def _run_flow(name: str, parameters: Parameters, as_json: bool, level: int) -> N
             results.append(flow(**given.to_json()))
 
     ending = end(run, command)
-    result = results[0] if results else getattr(ending.error, "result", RunResult(decision=Decision.FAILED))
+    result = results[0] if results else getattr(ending.error, "result", failed)
     facts = result.to_json()
     if submission := getattr(ending.error, "submission", None):
         facts["submission"] = submission.to_json()
@@ -297,7 +316,7 @@ def _import_flow(
     """
     gc.disable()
     try:
-        practice = threading.Thread(target=_start_practice, args=(settings,), daemon=True)
+        practice = threading.Thread(target=_start_practice, args=(parameters, settings), daemon=True)
         practice.start()
         flow: Callable[..., Any] = resolve_name(name)
         if server is not None:
@@ -314,11 +333,11 @@ def _import_flow(
     return flow
 
 
-def _start_practice(settings: Settings) -> None:
+def _start_practice(parameters: Parameters, settings: Settings) -> None:
     """Start the practice server, if that is the competition's; if it fails, the flow says so."""
     from flows.kaggle.competition import connect
 
-    if settings.kaggle == PRACTICE:
+    if settings.kaggle == PRACTICE and not isinstance(parameters, PredictParameters):
         with suppress(MnistError):
             connect(settings)
 

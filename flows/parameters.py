@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
@@ -28,10 +29,13 @@ from flows.records import VERSION, VersionEntry
 from flows.registry import Registry
 from flows.settings import PREFIX, Settings, SettingsError, choices, in_our_words, read_settings
 from mnist_core.models.base import find
+from mnist_core.shard_files import SHARD_ROWS
 
 SEED_MAX = 2**31 - 1
 RECIPE = "^(preset|r-[0-9a-f]{6})$"
 FIRST_NIGHT = date(2000, 1, 1)
+ENGINES = ("local",)
+BAD_ROWS = ("fail", "skip")
 
 
 def parameter(
@@ -70,6 +74,18 @@ def setting(name: str) -> Any:
         words += f": {', '.join(allowed[:-1])} or {allowed[-1]}"
     form = {"enum": list(allowed)} if allowed else {}
     return parameter(name.capitalize(), words, unset=f"{PREFIX}{name.upper()}", form=form)
+
+
+def option(title: str, words: str, default: str, allowed: tuple[str, ...]) -> Any:
+    """Return the field of a parameter that is one of some words."""
+    return Field(default, title=title, description=words, json_schema_extra={"enum": list(allowed)})
+
+
+def check_version_name(value: str | None) -> str | None:
+    """Return the name of a version, or None; raise ValueError if it is another string."""
+    if value is not None and not re.fullmatch(VERSION, value):
+        raise ValueError("must be a version's name, such as 2026-11-23-convnet-0123abcd")
+    return value
 
 
 class Parameters(BaseModel):
@@ -186,9 +202,71 @@ class SubmitParameters(Parameters):
     @field_validator("version")
     @classmethod
     def _version_is_a_name(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(VERSION, value):
-            raise ValueError("must be a version's name, such as 2026-11-23-convnet-0123abcd")
+        return check_version_name(value)
+
+
+class PredictParameters(Parameters):
+    """The parameters of the flow `predict`."""
+
+    input: str | None = parameter(
+        "Input",
+        "Files to read: a folder or s3:// prefix of Parquet, CSV (also in gzip) or npy files, one such "
+        "file, or a list of them (.txt, .json)",
+    )
+    output: str | None = parameter(
+        "Output", "Folder or s3:// prefix for the predictions, of this job alone; the same one resumes it"
+    )
+    version: str | None = parameter(
+        "Version", "Version that predicts", unset="the champion", form={"pattern": f"^{VERSION}$"}
+    )
+    engine: str = option(
+        "Engine", "What does the shards: `local` (processes of this machine)", "local", ENGINES
+    )
+    workers: int | None = parameter(
+        "Workers",
+        "Processes that do shards, one thread each",
+        unset="as many as there are cores",
+        ge=1,
+        le=1000,
+    )
+    bad_rows: str = option(
+        "Broken rows",
+        "What a broken row does: `fail` its shard, or `skip` it into bad-rows/",
+        "fail",
+        BAD_ROWS,
+    )
+    probabilities: bool = flag("All probabilities", "Add a column with the probabilities of all classes")
+    shard_rows: int = Field(
+        SHARD_ROWS,
+        title="Rows of a shard",
+        description="About how many rows a shard has",
+        ge=1,
+        le=10_000_000,
+    )
+
+    @field_validator("version")
+    @classmethod
+    def _version_is_a_name(cls, value: str | None) -> str | None:
+        return check_version_name(value)
+
+    @field_validator("engine", "bad_rows")
+    @classmethod
+    def _is_a_choice(cls, value: str, info: ValidationInfo) -> str:
+        allowed = {"engine": ENGINES, "bad_rows": BAD_ROWS}[info.field_name or ""]
+        if value not in allowed:
+            raise ValueError(f"must be {' or '.join(allowed)}")
         return value
+
+    def need(self, name: str) -> str:
+        """Return a parameter that must be given.
+
+        Raises:
+            SettingsError: it is not.
+        """
+        value = getattr(self, name)
+        if not value:
+            raise SettingsError(f"--{name} is missing", "`python -m flows predict --help` lists the options")
+        return str(value)
 
 
 def overridden(kind: type[Parameters]) -> list[str]:

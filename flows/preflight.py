@@ -10,6 +10,7 @@ from flows.kaggle.address import LIVE, PRACTICE, server_name
 from flows.parameters import (
     NightlyParameters,
     Parameters,
+    PredictParameters,
     RunParameters,
     SubmitParameters,
     TrainParameters,
@@ -35,6 +36,8 @@ def preflight(parameters: Parameters, settings: Settings) -> str:
         check_member(parameters.member, settings)
     if isinstance(parameters, SubmitParameters) and parameters.version is not None:
         _check_version(parameters.version, settings)
+    if isinstance(parameters, PredictParameters):
+        return f"predicting {parameters.need('input')} into {parameters.need('output')}; {settings.place}"
     if settings.kaggle != PRACTICE:
         from flows.kaggle.credentials import credentials_for
 

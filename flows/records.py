@@ -412,3 +412,25 @@ class RunResult(Record):
     submission: SubmissionResult | None = None
     champion: ChampionResult | None = None
     seconds: dict[str, float] = {}
+
+
+class PredictResult(Record):
+    """What `predict` ends with.
+
+    Attributes:
+        input, output: addresses.
+        version: that predicted.
+        rows: digits with a prediction.
+        skipped: broken rows that were left out.
+        labels: digits by label.
+        seconds: by step, `total` the whole command.
+    """
+
+    input: str | None = None
+    output: str | None = None
+    version: str | None = None
+    rows: int = 0
+    skipped: int = 0
+    labels: dict[str, int] = {}
+    reason: str = ""
+    seconds: dict[str, float] = {}

@@ -2,7 +2,8 @@
 
 MnistError
 ├── DataError                   a CSV file, a picture or an array that does not hold digits
-│   └── DamagedPictureError     a picture file that cannot be decoded
+│   ├── DamagedPictureError     a picture file that cannot be decoded
+│   └── ChangedInputError       a file that is not the one that a job of shards was planned for
 ├── ModelError                  an unknown model, preset or device; weights that cannot be fetched
 │   └── DivergedError           a training whose loss is no longer finite
 ├── BundleError                 an exported learner that is incomplete or changed
@@ -24,6 +25,7 @@ MnistError
 ├── OverdueError                a step that took longer than its limit
 ├── ChildError                  a child run that failed or did not end
 ├── TemporaryServerError        Prefect's server for one command does not start
+├── ShardError                  shards of a prediction that failed; the finished ones are kept
 ├── DeploymentError             Prefect's server, a pool or a schedule cannot be set up
 │   in infra
 ├── ActionsCheckError           a step of the nightly workflow that did not do what it must

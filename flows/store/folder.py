@@ -24,10 +24,14 @@ class Folder:
 
     Args:
         root: the folder; made when the first object is put.
+
+    Attributes:
+        setting: what names the folder, for messages.
     """
 
     address = "a folder"
     nights_prune = True
+    setting = "MNIST_STORE"
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -173,7 +177,7 @@ class Folder:
         except OSError as error:
             raise StoreError(
                 f"{self.root / key}: {error.strerror or error}",
-                what_helps(error, "MNIST_STORE"),
+                what_helps(error, self.setting),
                 retryable=error.errno != errno.ENOTSUP,
             ) from error
 

@@ -178,8 +178,11 @@ class Bucket:
                 try:
                     answer = self._s3.get_object(Bucket=self.name, Key=self.prefix + key)
                 except ClientError as error:
-                    if error.response["Error"]["Code"] == "NoSuchKey":
+                    code = error.response["Error"]["Code"]
+                    if code == "NoSuchKey":
                         return None
+                    if code == "404" and attempt < ATTEMPTS:  # the answer was cut off before its code
+                        continue
                     raise
                 try:
                     return bytes(answer["Body"].read())
@@ -187,6 +190,47 @@ class Bucket:
                     if attempt == ATTEMPTS:
                         raise
         raise AssertionError
+
+    def read(self, key: str, start: int, stop: int, version: str) -> bytes | None:
+        """Return bytes `start` to `stop - 1` of an object, or None if it is gone or has another ETag."""
+        from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+
+        with self._explained(key):
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    answer = self._s3.get_object(
+                        Bucket=self.name,
+                        Key=self.prefix + key,
+                        Range=f"bytes={start}-{stop - 1}",
+                        IfMatch=version,
+                    )
+                except ClientError as error:
+                    if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 412, 416):
+                        return None
+                    raise
+                try:
+                    content = bytes(answer["Body"].read())
+                except (HTTPClientError, IncompleteReadError):  # boto3 repeats requests, but not reading
+                    if attempt == ATTEMPTS:
+                        raise
+                    continue
+                return content if len(content) == stop - start and answer["ETag"] == version else None
+        raise AssertionError
+
+    def list_objects(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        """Yield key, size and ETag of the objects below a prefix, in the order of the keys' bytes."""
+        with self._explained(prefix):
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=self.prefix + prefix, PaginationConfig={"PageSize": self.page_keys}
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    yield entry["Key"].removeprefix(self.prefix), entry["Size"], entry["ETag"]
+
+    def stat(self, key: str) -> tuple[int, str] | None:
+        """Return size and ETag of an object, or None if there is no such object."""
+        found = self._head(key)
+        return None if found is None else (found["ContentLength"], found["ETag"])
 
     def exists(self, key: str) -> bool:
         """Return whether there is such an object."""
