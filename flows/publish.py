@@ -77,7 +77,9 @@ def publish(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         templates = run.settings.home / "templates"
-        manifest = export(net, folder, {**known, **facts}, learner=learner, templates=templates)
+        manifest = export(
+            net, folder, {**known, **facts}, learner=learner, templates=templates, spec=run.data.spec
+        )
         with progress("publish") as advance:
             name = run.registry.publish(run.key, manifest, folder, advance)
     log.info("published %s: %.4f on %s held-out rows", name, evaluation.accuracy, f"{evaluation.n:,}")

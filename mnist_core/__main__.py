@@ -186,7 +186,7 @@ def train(
         "seed": seed, "preset": preset, "epochs": epochs, "recipe": values, "pretrained": pretrained,
         "teacher": files,
     }  # fmt: skip
-    export(trained.net, bundle, {"data_digest": digest, **given, **trained.facts})
+    export(trained.net, bundle, {"data_digest": digest, **given, **trained.facts}, spec=digits.spec)
     evaluation = trained.evaluation
     low, high = evaluation.interval
     _log(f"{bundle}: {model} {preset}, trained on {trained.rows:,} digits in {trained.seconds:.1f} s")

@@ -32,18 +32,19 @@ Write = Callable[[Network], bytes]
 """Returns the learner.pkl of a network, as fastai writes it."""
 
 
-def learner_file(net: Network, write: Write, templates: Path | None, libraries: Mapping[str, str]) -> bytes:
+def learner_file(net: Network, write: Write, templates: Path | None, decides: Mapping[str, str]) -> bytes:
     """Return the learner.pkl of a network.
 
     Args:
         net: that `fit` or `build` made.
         write: asked for a template, or for the file itself if there is no template of its kind.
         templates: folder that keeps one for each model; is made if need be. None: they are not used.
-        libraries: versions of what writes the file; another one needs another template.
+        decides: what else decides the file, such as the versions of what writes it; others need another
+            template.
     """
     if templates is None:
         return write(net)
-    kind = json.dumps([FORMAT, __version__, net.name, net.sizes, dict(libraries)], sort_keys=True)
+    kind = json.dumps([FORMAT, __version__, net.name, net.sizes, dict(decides)], sort_keys=True)
     path = templates / f"{net.name}-{hashlib.sha256(kind.encode()).hexdigest()[:16]}.pkl"
     try:
         template = path.read_bytes()

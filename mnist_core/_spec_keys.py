@@ -137,5 +137,8 @@ KEYS: dict[str, dict[str, Key]] = {
         "mirror": Key("mirror", *_SWITCH),
         "amount": Key("amount", _is_number(0, 3), "a number from 0 (none) to 3, 1 as for digits"),
     },
+    "training": {
+        "least_rows": Key("least_rows", _is_whole(0), "a whole number from 0"),
+    },
 }
 """What a specification may say, by table and key."""

@@ -19,7 +19,9 @@ import json
 import platform
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +36,7 @@ from torch import Tensor, nn
 from mnist_core._atomic import atomic_write
 from mnist_core._learner_file import learner_file
 from mnist_core.errors import BundleError, DataError, MnistError, ModelError
-from mnist_core.images import to_fastai
+from mnist_core.images import array_to_fastai
 from mnist_core.manifest import (
     LEARNER,
     MANIFEST,
@@ -47,12 +49,10 @@ from mnist_core.manifest import (
 )
 from mnist_core.models.base import build
 from mnist_core.models.network import Network
-from mnist_core.spec import DIGIT_RECOGNIZER
+from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec, picture_shape
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
-
-SHAPE = DIGIT_RECOGNIZER.picture_shape
 
 
 def export(
@@ -62,6 +62,7 @@ def export(
     *,
     learner: bool = True,
     templates: Path | None = None,
+    spec: CompetitionSpec = DIGIT_RECOGNIZER,
 ) -> Manifest:
     """Write a bundle. An earlier manifest is removed first, and the new one written last.
 
@@ -74,16 +75,24 @@ def export(
         learner: whether to write learner.pkl, for which fastai is needed.
         templates: a folder that keeps what fastai writes, so that the next network of the same kind is
             written without it, in a tenth of the time.
+        spec: the competition that the network was trained for; its classes name the logits.
 
     Returns:
         The manifest.
 
     Raises:
-        BundleError: a fact has the name of one of the manifest's own fields, or is not a JSON value.
+        BundleError: the network is not one for that competition; a fact has the name of one of the manifest's
+            own fields, or is not a JSON value.
         ModelError: as `to_onnx`.
     """
-    classes = list(DIGIT_RECOGNIZER.classes)
-    manifest = Manifest(net.name, net.sizes, classes, files={}, libraries=_libraries())
+    if (net.shape, net.class_count) != (spec.shape, spec.class_count):
+        raise BundleError(
+            f"the network reads pictures {net.shape} of {net.class_count} classes, and {spec.name} has "
+            f"{spec.shape} and {spec.class_count}",
+            "pass the spec of the digits that it was trained on",
+        )
+    classes = list(spec.classes)
+    manifest = Manifest(net.name, net.sizes, classes, files={}, libraries=_libraries(), shape=net.shape)
     if taken := sorted(manifest.to_json().keys() & facts.keys()):
         raise BundleError(f"facts cannot be named {', '.join(taken)}", "the manifest has its own")
     try:
@@ -98,7 +107,8 @@ def export(
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
     (folder / ONNX).write_bytes(to_onnx(net))
     if learner:
-        content = learner_file(net, _pickled, templates, manifest.libraries)
+        decides = manifest.libraries | {"classes": json.dumps(classes)}
+        content = learner_file(net, partial(_pickled, classes=classes), templates, decides)
         (folder / LEARNER).write_bytes(content)
     files = {}
     for name in (*[LEARNER] * learner, ONNX, WEIGHTS):
@@ -110,11 +120,11 @@ def export(
     return manifest
 
 
-def _pickled(net: Network) -> bytes:
+def _pickled(net: Network, classes: Sequence[str]) -> bytes:
     """Return the learner.pkl of a network, as fastai writes it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder).resolve() / LEARNER
-        to_learner(net).export(path)
+        to_learner(net, classes).export(path)
         return path.read_bytes()
 
 
@@ -150,14 +160,14 @@ def to_onnx(net: Network) -> bytes:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             own,
-            (torch.zeros(2, *SHAPE, dtype=torch.uint8),),
+            (torch.zeros(2, *picture_shape(net.shape), dtype=torch.uint8),),
             content,  # type: ignore[arg-type]  # dynamo=False also writes into open files
             input_names=["pixels"],
             output_names=["logits"],
             dynamic_axes={"pixels": {0: "N"}, "logits": {0: "N"}},
             dynamo=False,
         )
-    pixels = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *picture_shape(net.shape)), np.uint8)
     try:
         (found,) = onnxruntime.InferenceSession(content.getvalue()).run(None, {"pixels": pixels})
     except MnistError:  # the caller's, such as the end of its time
@@ -235,23 +245,26 @@ class FromImages(nn.Module):
         self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits, float32 (N, 10), of pictures float32 (N, 1 or 3, 28, 28), grey in each channel.
+        """Return the logits, float32 (N, 10), of pictures float32 (N, 1 or 3, 28, 28).
 
-        fastai has divided bytes by 255; times 255 and rounded they are the same bytes again.
+        Of grey ones the first channel is read. fastai has divided bytes by 255; times 255 and rounded they
+        are the same bytes again.
 
         Raises:
             DataError: the pictures are not 28 × 28.
         """
-        if images.ndim != 4 or images.shape[2:] != SHAPE:
-            rows, columns = SHAPE
+        rows, columns, channels = self.net.shape
+        if images.ndim != 4 or images.shape[2:] != (rows, columns) or images.shape[1] < channels:
             raise DataError(
                 f"the network takes pictures (N, 3, {rows}, {columns}), not {tuple(images.shape)}",
                 f"resize them to {columns} × {rows}",
             )
-        return self.net((images[:, 0].as_subclass(Tensor) * 255).round().to(torch.uint8))
+        planes = images.as_subclass(Tensor)
+        pixels = planes[:, 0] if channels == 1 else planes.permute(0, 2, 3, 1)
+        return self.net((pixels * 255).round().to(torch.uint8))
 
 
-def to_learner(net: Network) -> Learner:
+def to_learner(net: Network, classes: Sequence[str] = DIGIT_RECOGNIZER.classes) -> Learner:
     """Return a fastai Learner around a copy of a network, on the CPU.
 
     Whatever the model, `predict` takes one of these, and `dls.test_dl` a list of them, which `get_preds` runs
@@ -262,7 +275,8 @@ def to_learner(net: Network) -> Learner:
             `test_dl` also takes many of them as one tensor or array (N, 28, 28)
 
     Tensors and arrays of another type or shape are a DataError: a float in [0, 1] would be read as black. The
-    classes are named '0' to '9'. The Learner holds no digits; with your own `dls` it can be trained further.
+    classes are named as `classes` says. The Learner holds no digits; with your own `dls` it can be trained
+    further.
     """
     from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
     from fastai.data.transforms import IndexSplitter, IntToFloatTensor
@@ -270,13 +284,13 @@ def to_learner(net: Network) -> Learner:
     from fastai.losses import CrossEntropyLossFlat
 
     # fastai finds its types in items, so it gets two; export drops them.
-    blank = [to_fastai(np.zeros(SHAPE, np.uint8))] * 2
+    blank = [_to_picture(np.zeros(picture_shape(net.shape), np.uint8))] * 2
     block = DataBlock(
         blocks=(
             TransformBlock(type_tfms=_to_picture, batch_tfms=IntToFloatTensor),  # an ImageBlock and tensors
-            CategoryBlock(vocab=list(DIGIT_RECOGNIZER.classes), sort=False),
+            CategoryBlock(vocab=list(classes), sort=False),
         ),
-        get_y=_first_class,
+        get_y=_Label(classes[0]),
         splitter=IndexSplitter([1]),
     )
     dls = block.dataloaders(blank, bs=1, val_bs=500, num_workers=0, device=torch.device("cpu"))
@@ -284,9 +298,14 @@ def to_learner(net: Network) -> Learner:
     return Learner(dls, FromImages(own), loss_func=CrossEntropyLossFlat())
 
 
-def _first_class(_: object) -> str:
-    """Label the blank pictures that a Learner is made with."""
-    return DIGIT_RECOGNIZER.classes[0]
+class _Label:
+    """The label of the blank pictures that a Learner is made with."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def __call__(self, _: object) -> str:
+        return self.label
 
 
 def _to_picture(item: Path | str | bytes | Tensor | np.ndarray | Image.Image) -> Image.Image:
@@ -298,5 +317,5 @@ def _to_picture(item: Path | str | bytes | Tensor | np.ndarray | Image.Image) ->
     from fastai.vision.core import PILImage
 
     if isinstance(item, Tensor | np.ndarray):
-        return to_fastai(item.cpu().numpy() if isinstance(item, Tensor) else item)
+        return array_to_fastai(item.cpu().numpy() if isinstance(item, Tensor) else item)
     return PILImage.create(item)

@@ -41,9 +41,18 @@ def to_fastai(digit: NDArray[np.uint8], spec: CompetitionSpec = DIGIT_RECOGNIZER
 
     A plain `PIL.Image` raises an AssertionError there, and mode L does not fit an RGB network.
     """
+    return array_to_fastai(_one(digit, spec))
+
+
+def array_to_fastai(picture: NDArray[np.uint8]) -> PILImage:
+    """Return a picture of any competition, uint8 (rows, columns) or (rows, columns, 3), as a `PILImage`."""
     from fastai.vision.core import PILImage
 
-    return PILImage.create(np.repeat(_one(digit, spec)[:, :, None], 3, axis=2))
+    shape = getattr(picture, "shape", ())
+    if getattr(picture, "dtype", None) != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
+        found = f"{picture.dtype} {shape}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        raise DataError(f"one picture is uint8 (rows, columns) or (rows, columns, 3), found {found}")
+    return PILImage.create(picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2))
 
 
 def from_image(image: Image.Image, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> NDArray[np.uint8]:

@@ -23,7 +23,7 @@ from mnist_core.errors import BundleError, DataError, MnistError
 from mnist_core.manifest import ONNX, WEIGHTS, Manifest, read_manifest, read_unchanged
 from mnist_core.models.base import find
 from mnist_core.progress import Progress
-from mnist_core.spec import DIGIT_RECOGNIZER
+from mnist_core.spec import picture_shape
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ class Model:
     def predict(
         self, pixels: np.ndarray, *, batch_size: int | None = None, progress: Progress | None = None
     ) -> NDArray[np.float32]:
-        """Return the probabilities of the ten classes, as the function `predict` does."""
+        """Return the probabilities of the classes, as the function `predict` does."""
         return self.run(pixels, softmax=True, batch_size=batch_size, progress=progress)
 
     def read_labels(self, pixels: np.ndarray, *, progress: Progress | None = None) -> NDArray[np.int64]:
@@ -98,7 +98,7 @@ def open_model(folder: Path, backend: str | None = None) -> Model:
 
         return Model(manifest, backend, partial(_run_network, load(folder)[0]))
     session = _open_session(folder, manifest)
-    return Model(manifest, backend, partial(_run_session, session))
+    return Model(manifest, backend, partial(_run_session, session, manifest))
 
 
 def predict(
@@ -109,7 +109,7 @@ def predict(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """Return the probabilities of the ten classes; the label of a digit is their argmax.
+    """Return the probabilities of the classes; the label of a digit is their argmax.
 
     Args:
         net: turns pixels into logits; it is used in evaluation mode, and not changed.
@@ -138,7 +138,7 @@ def _run_network(
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Run the digits through a network in torch: on a CPU a batch on each thread at a time."""
-    _check(pixels)
+    _check(pixels, net.shape)
     limit_torch()
     import torch
 
@@ -153,7 +153,7 @@ def _run_network(
             found: NDArray[np.float32] = (logits.softmax(1) if softmax else logits).cpu().numpy()
         return found
 
-    result = _empty(len(pixels))
+    result = np.empty((len(pixels), net.class_count), np.float32)
     starts = range(0, len(pixels), size)
     side_by_side = min(torch.get_num_threads(), len(starts)) if device.type == "cpu" else 1
     with thread_map(max(1, side_by_side)) as run_each:
@@ -192,6 +192,7 @@ def _open_session(folder: Path, manifest: Manifest) -> InferenceSession:
 
 def _run_session(
     session: InferenceSession,
+    manifest: Manifest,
     pixels: np.ndarray,
     *,
     softmax: bool,
@@ -203,7 +204,7 @@ def _run_session(
     Whole batches on two threads took 1.3 s of CPU time for 28,000 digits; two threads inside each batch took
     2.2 s, waiting for each other. 50 to 1,000 digits a batch are about as fast.
     """
-    _check(pixels)
+    _check(pixels, manifest.shape)
     size = batch_size or 200
 
     def run(start: int) -> NDArray[np.float32]:
@@ -214,7 +215,7 @@ def _run_session(
         likelihoods = np.exp(logits - logits.max(1, keepdims=True))
         return likelihoods / likelihoods.sum(1, keepdims=True)
 
-    result = _empty(len(pixels))
+    result = np.empty((len(pixels), len(manifest.classes)), np.float32)
     starts = range(0, len(pixels), size)
     with ThreadPoolExecutor(cores()) as pool:
         for start, part in zip(starts, pool.map(run, starts), strict=True):
@@ -224,13 +225,10 @@ def _run_session(
     return result
 
 
-def _empty(count: int) -> NDArray[np.float32]:
-    return np.empty((count, DIGIT_RECOGNIZER.class_count), np.float32)
-
-
-def _check(pixels: np.ndarray) -> None:
-    shape = DIGIT_RECOGNIZER.picture_shape
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
+def _check(pixels: np.ndarray, shape: tuple[int, int, int]) -> None:
+    expected = picture_shape(shape)
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != expected:
         raise DataError(
-            f"pixels are {pixels.dtype} {pixels.shape}", f"a network takes uint8 (N, {shape[0]}, {shape[1]})"
+            f"pixels are {pixels.dtype} {pixels.shape}",
+            f"this network takes uint8 (N, {', '.join(map(str, expected))})",
         )

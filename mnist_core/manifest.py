@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_core.errors import BundleError
+from mnist_core.spec import DIGIT_RECOGNIZER, picture_shape
 
 FORMAT = 2
 WEIGHTS, ONNX, LEARNER, MANIFEST = "weights.safetensors", "model.onnx", "learner.pkl", "manifest.json"
@@ -35,6 +36,7 @@ class Manifest:
         model: name of the model.
         sizes: what `build(model, sizes)` needs to make the network.
         classes: the labels in the order of the logits.
+        shape: rows, columns and channels of a picture.
         files: the bundle's other files by name.
         libraries: versions of what the bundle was made with, by name.
         facts: what the writer added (data_digest, seed, preset, valid_accuracy, created …), plain JSON values
@@ -49,6 +51,12 @@ class Manifest:
     libraries: dict[str, str]
     facts: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+    shape: tuple[int, int, int] = DIGIT_RECOGNIZER.shape
+
+    @property
+    def picture_shape(self) -> tuple[int, ...]:
+        """Axes of a picture as the network takes it: without the channel if there is one."""
+        return picture_shape(self.shape)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that manifest.json holds; the facts stand beside the other fields."""
@@ -57,6 +65,7 @@ class Manifest:
             "model": self.model,
             "sizes": self.sizes,
             "classes": self.classes,
+            "shape": list(self.shape),
             "files": {name: vars(file) for name, file in self.files.items()},
             "libraries": self.libraries,
             **self.facts,
@@ -96,8 +105,12 @@ class Manifest:
             raise BundleError(
                 f"{where}: files has an entry without sha256 or bytes ({error!r})", EXPORT_AGAIN
             ) from error
-        facts = {name: fact for name, fact in value.items() if name not in {"format", *types}}
-        return cls(**{name: value[name] for name in types} | {"files": files}, facts=facts)
+        shape = value.get("shape", list(DIGIT_RECOGNIZER.shape))  # older ones are of digits
+        if not isinstance(shape, list) or len(shape) != 3 or not all(isinstance(side, int) for side in shape):
+            raise BundleError(f"{where}: shape is {shape!r}, not three numbers", EXPORT_AGAIN)
+        facts = {name: fact for name, fact in value.items() if name not in {"format", "shape", *types}}
+        known = {name: value[name] for name in types} | {"files": files, "shape": tuple(shape)}
+        return cls(**known, facts=facts)
 
 
 def read_manifest(folder: Path) -> Manifest:

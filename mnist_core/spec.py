@@ -53,6 +53,7 @@ class CompetitionSpec:
             `share_floor`'s default.
         mirror: whether a mirrored picture shows the same class.
         amount: how strong augmentation is, 1 as for digits.
+        least_rows: on fewer training rows a preset takes as many steps as on these.
 
     Raises:
         DataError: the fields contradict each other; the message names field, value and what is allowed.
@@ -84,6 +85,7 @@ class CompetitionSpec:
     share_min: float | None = None
     mirror: bool = False
     amount: float = 1.0
+    least_rows: int = 10_000
 
     def __post_init__(self) -> None:
         for field, value, allowed in _contradictions(self):
@@ -107,7 +109,7 @@ class CompetitionSpec:
     @property
     def picture_shape(self) -> tuple[int, ...]:
         """Axes of a picture in `Digits.pixels`: rows and columns, and the channels if there are three."""
-        return self.shape[:2] if self.channels == 1 else self.shape
+        return picture_shape(self.shape)
 
     @property
     def pixels(self) -> int:
@@ -314,6 +316,11 @@ def _header(fields: Mapping[str, Any]) -> tuple[str, ...]:
 def _shown(value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def picture_shape(shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Return the axes of a picture in memory: rows, columns, and the channels if there are three."""
+    return shape[:2] if shape[2] == 1 else shape
 
 
 SPECS = {

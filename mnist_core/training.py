@@ -10,10 +10,11 @@ import torch
 from mnist_core.cores import limit_torch
 from mnist_core.digits import Digits
 from mnist_core.errors import ModelError
-from mnist_core.models.base import ModelKind, Recipe, find, kinds
+from mnist_core.models.base import Adapted, ModelKind, Recipe, find, kinds
 from mnist_core.models.network import Network
 from mnist_core.progress import Progress
 from mnist_core.recipes import Values, apply, at_effort
+from mnist_core.spec import CompetitionSpec
 
 
 def fit(
@@ -65,13 +66,15 @@ def fit(
     """
     limit_torch()
     kind, recipe = recipe_of(model, preset, epochs=epochs, member=member, values=values, effort=effort)
+    recipe = _adapted(recipe, digits.spec, chosen=epochs is not None)
     if pretrained:
         recipe = _pretrained(kind, recipe)
     teachers = [] if teacher is None else _teachers(teacher, kind)
     pixels, labels = _visible(digits, rows)
     net = kind.fit(
-        pixels, labels, recipe, seed=seed, device=pick_device(device), progress=progress, teachers=teachers
-    )
+        pixels, labels, recipe, seed=seed, device=pick_device(device), progress=progress, teachers=teachers,
+        classes=digits.spec.class_count,
+    )  # fmt: skip
     net = net.to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
     return net.eval().requires_grad_(False)
 
@@ -90,6 +93,14 @@ def recipe_of(
     kind, recipe = kind.network(kind.recipe(preset, epochs), member)
     recipe = apply(recipe, values or {}, kind.space_of(recipe), f"recipe of {kind.name} {preset}")
     return kind, at_effort(recipe, effort)
+
+
+def _adapted(recipe: Recipe, spec: CompetitionSpec, *, chosen: bool) -> Recipe:
+    """Return the recipe as the competition wants it; epochs that were `chosen` stay as they are."""
+    if not isinstance(recipe, Adapted):
+        return recipe
+    least_rows = 0 if chosen else spec.least_rows
+    return replace(recipe, mirror=spec.mirror, amount=spec.amount, least_rows=least_rows)
 
 
 def _pretrained(kind: ModelKind, recipe: Recipe) -> Recipe:

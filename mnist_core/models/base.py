@@ -21,6 +21,7 @@ from pkgutil import iter_modules, resolve_name
 from typing import TYPE_CHECKING, Any
 
 from mnist_core.errors import ModelError
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,21 @@ COMMON_PRESETS = ("fast", "balanced", "best")
 """The presets that every model has, each training longer than the one before."""
 
 Recipe = Any
-"""How a network is trained: a frozen dataclass of the model's own, with at least `epochs`, an int."""
+"""How a network is trained: a frozen dataclass of the model's own, with at least `epochs`, an int.
+
+If it derives from `Adapted`, it follows the competition's `[augmentation]` and `[training]`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """What a recipe takes over from the competition; the defaults are those of digit-recognizer."""
+
+    mirror: bool = False
+    """Whether half of the training pictures are mirrored."""
+    amount: float = 1.0
+    """How strong augmentation is, as a part of the preset's."""
+    least_rows: int = 0
+    """On fewer rows the epochs are repeated, so that the steps are as many as on these."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,8 @@ class ModelKind:
         presets: recipes by name; `COMMON_PRESETS` are among them.
         fit_from: `module:function` of `fit(pixels, labels, recipe, *, seed, device, progress)`, which trains
             a network from scratch: pixels uint8 (N, 28, 28), labels int64 (N,). The same seed gives the same
-            weights bit for bit on a CPU with the same number of threads.
+            weights bit for bit on a CPU with the same number of threads. For a competition of other classes
+            than digit-recognizer it is called with `classes`, their number.
         build_from: `module:function` of `build(sizes)`, which makes an untrained network of the `sizes` that
             another one carries, in plain torch.
         floor: lowest held-out accuracy that the nightly job submits; None if the job does not train it.
@@ -132,10 +148,13 @@ class ModelKind:
         device: torch.device | str = "cpu",
         progress: Progress | None = None,
         teachers: Sequence[Network] = (),
+        classes: int = DIGIT_RECOGNIZER.class_count,
     ) -> Network:
         """Train a network, as `fit_from` does; teachers are for a model that is `teachable`."""
         fit: Callable[..., Network] = resolve_name(self.fit_from)
-        options = {"teachers": teachers} if teachers else {}
+        options: dict[str, Any] = {"teachers": teachers} if teachers else {}
+        if classes != DIGIT_RECOGNIZER.class_count:
+            options["classes"] = classes
         return fit(pixels, labels, recipe, seed=seed, device=device, progress=progress, **options)
 
     def build(self, sizes: Mapping[str, Any]) -> Network:
@@ -147,7 +166,7 @@ class ModelKind:
         build: Callable[..., Network] = resolve_name(self.build_from)
         try:
             return build(sizes)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelError(f"{self.name} has no sizes {sizes!r} ({error!r})") from error
 
     def read_labels(self, logits: np.ndarray) -> np.ndarray:

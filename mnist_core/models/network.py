@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mnist_core.cores import thread_map
+from mnist_core.spec import DIGIT_RECOGNIZER
+
+Recipe = TypeVar("Recipe", bound=Any)
 
 
 class Network(nn.Module):
@@ -19,15 +24,63 @@ class Network(nn.Module):
     Attributes:
         name: of its model (`ModelKind.name`).
         sizes: plain JSON values; `build(name, sizes)` makes an untrained network that the weights of this one
-            fit.
+            fit. `shape` (rows, columns, channels) and `classes` are among them unless they are those of
+            digit-recognizer.
     """
 
     name: ClassVar[str]
     sizes: dict[str, Any]
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns and channels of a picture."""
+        return picture_of(self.sizes)[0]
+
+    @property
+    def class_count(self) -> int:
+        """Number of logits."""
+        return picture_of(self.sizes)[1]
+
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits, float32 (N, 10), of pixels uint8 (N, 28, 28), 0 background, 255 full ink."""
+        """Return the logits, float32 (N, 10), of pixels uint8 (N, 28, 28), 0 background, 255 full ink.
+
+        For another competition they have its number of classes, and its picture's shape.
+        """
         raise NotImplementedError
+
+
+def sizes_of(shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
+    """Return the sizes of a network that reads pictures of a shape; {} for those of digit-recognizer."""
+    own = {"shape": list(shape), "classes": classes}
+    usual = {"shape": list(DIGIT_RECOGNIZER.shape), "classes": DIGIT_RECOGNIZER.class_count}
+    return {name: value for name, value in own.items() if value != usual[name]}
+
+
+def picture_of(sizes: Mapping[str, Any]) -> tuple[tuple[int, int, int], int]:
+    """Return the shape of a picture and the number of classes that a network's sizes say."""
+    rows, columns, channels = sizes.get("shape", DIGIT_RECOGNIZER.shape)
+    return (rows, columns, channels), sizes.get("classes", DIGIT_RECOGNIZER.class_count)
+
+
+def shape_of(pixels: np.ndarray | Tensor) -> tuple[int, int, int]:
+    """Return rows, columns and channels of pictures uint8 (N, rows, columns) or (N, rows, columns, 3)."""
+    rows, columns = pixels.shape[1:3]
+    return rows, columns, 1 if pixels.ndim == 3 else pixels.shape[3]
+
+
+def lengthened(recipe: Recipe, rows: int) -> Recipe:
+    """Return a recipe with more epochs, all alike, if on these rows it would take too few steps.
+
+    It takes as many as on its `least_rows`.
+    """
+    steps, least = (max(1, count // recipe.batch_size) for count in (rows, recipe.least_rows))
+    times = math.ceil(least / steps)
+    if times <= 1:
+        return recipe
+    longer = {"epochs": recipe.epochs * times}
+    if hasattr(recipe, "full_epochs"):
+        longer["full_epochs"] = recipe.full_epochs * times
+    return replace(recipe, **longer)
 
 
 def measure_batch_norm(net: Network, pixels: Tensor, batch_size: int, threads: int = 1) -> None:

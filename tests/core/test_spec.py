@@ -122,6 +122,9 @@ share_min = 0.1
 [augmentation]
 mirror = true
 amount = 0.5
+
+[training]
+least_rows = 5000
 """
 SHORT = """
 name = "leaves"
@@ -161,7 +164,7 @@ def test_a_specification_says_all_that_there_is_to_say(read):
     assert (len(spec.pixel_columns), spec.pixel_columns[-1]) == (9 * 12 * 3, "9x12x3")
     assert spec.submission_header == ("leaf", "p_oak", "p_ash, white", "p_elm")
     assert (spec.first_id, spec.floor, spec.share_floor) == (5, 0.9, 0.1)
-    assert (spec.mirror, spec.amount) == (True, 0.5)
+    assert (spec.mirror, spec.amount, spec.least_rows) == (True, 0.5, 5_000)
 
 
 def test_the_example_has_every_key():

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mnist_core.models.base import ModelKind, register
+from mnist_core.models.base import Adapted, ModelKind, register
 from mnist_core.recipes import Choice, Range, Space
 
 MILD, STRONG = (0.17, 0.1, 0.1, 0.1), (0.25, 0.15, 0.15, 0.12)
@@ -32,7 +32,7 @@ of the picture's side. The strong one pays if there are enough epochs."""
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Adapted):
     """How a ConvNet is trained."""
 
     widths: tuple[int, ...]

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mnist_core.models.augment import CROP
+from mnist_core.models.augment import ENLARGED
 
-SIDE = CROP // 4
+READ = ENLARGED
+"""Sides of what a network must read for this file to do its later convolutions."""
+SIDE = READ // 4
 """Of the pictures: the network halves its crop twice before the first convolution that this file does."""
 
 POINTS = (0, 1, -1, 2, -2, 0.5, -0.5)

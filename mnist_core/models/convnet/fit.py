@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,13 @@ from torch import Tensor
 
 from mnist_core.cores import ThreadMap, thread_map
 from mnist_core.errors import DivergedError
-from mnist_core.models.augment import crop_through, lean, random_maps, straightened
+from mnist_core.models.augment import crop_through, fills_its_frame, lean, random_maps, scaled, straightened
 from mnist_core.models.convnet import Recipe, _cpu, _cuda
 from mnist_core.models.convnet._adamw import AdamW
 from mnist_core.models.convnet.net import ConvNet
-from mnist_core.models.network import measure_batch_norm
+from mnist_core.models.network import lengthened, measure_batch_norm, shape_of
 from mnist_core.progress import Progress
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 MEASURED = 10_000
 """Training digits, drawn at random, over which batch normalisation is measured at the end: as good as all."""
@@ -39,6 +40,7 @@ def fit(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     teachers: Sequence[ConvNet] = (),
+    classes: int = DIGIT_RECOGNIZER.class_count,
 ) -> ConvNet:
     """Train a ConvNet from scratch.
 
@@ -51,8 +53,9 @@ def fit(
     gathered under other weights do not belong to an average (Izmailov et al., arXiv 1803.05407).
 
     Args:
-        pixels: uint8 (N, 28, 28), N > 0. A pass over all leaves out a last batch that is not full, each time
-            of other digits; the first pass over the hardest contains what was not seen.
+        pixels: uint8 (N, 28, 28), or (N, rows, columns, 3), N > 0. A pass over all leaves out a last batch
+            that is not full, each time of other digits; the first pass over the hardest contains what was not
+            seen.
         labels: int64 (N,), each 0..9.
         recipe: one of `PRESETS`, or another.
         seed: decides the first weights, the choice and order of the digits and their augmentation; the same
@@ -65,11 +68,14 @@ def fit(
         teachers: trained networks, whose mean probability the new one learns to give for each augmented
             digit, instead of its label (Hinton, Vinyals and Dean, arXiv 1503.02531; the same picture for
             teacher and student: Beyer et al., arXiv 2106.05237). They are not changed.
+        classes: number of classes.
 
     Raises:
         DivergedError: the loss is no longer finite.
     """
-    return fit_each(pixels, labels, [recipe], [seed], device=device, progress=progress, teachers=teachers)[0]
+    return fit_each(
+        pixels, labels, [recipe], [seed], device=device, progress=progress, teachers=teachers, classes=classes
+    )[0]
 
 
 def fit_each(
@@ -81,6 +87,7 @@ def fit_each(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     teachers: Sequence[ConvNet] = (),
+    classes: int = DIGIT_RECOGNIZER.class_count,
 ) -> list[ConvNet]:
     """Train several ConvNets: one after another, but on a GPU side by side.
 
@@ -88,7 +95,7 @@ def fit_each(
         recipes: of each; they take the same number of steps.
         seeds: of each.
         progress: called with the steps of all; if there are several, the note begins "member 2/5  ".
-        pixels, labels, device, teachers: as `fit` takes them.
+        pixels, labels, device, teachers, classes: as `fit` takes them.
 
     Raises:
         DivergedError: the loss of one is no longer finite.
@@ -99,8 +106,11 @@ def fit_each(
         copy.deepcopy(teacher).to(device).to(memory_format=torch.channels_last) for teacher in teachers
     ]
     total = _TotalProgress(progress, len(seeds))
+    recipes = [lengthened(recipe, len(pixels)) for recipe in recipes]
+    whole = teachers[0].sizes.get("whole", False) if teachers else fills_its_frame(digits)
+    sizes = {"shape": shape_of(pixels), "classes": classes, "whole": whole}
     trainings = [
-        _train(digits, targets, recipe, seed, own_teachers, partial(total.report, number))
+        _train(digits, targets, recipe, seed, own_teachers, sizes, partial(total.report, number))
         for number, (recipe, seed) in enumerate(zip(recipes, seeds, strict=True))
     ]
     if device.type == "cuda":
@@ -129,10 +139,11 @@ def _train(
     recipe: Recipe,
     seed: int,
     teachers: Sequence[ConvNet],
+    sizes: Mapping[str, Any],
     progress: Progress,
 ) -> Iterator[ConvNet]:
     """Train a network where the digits lie; yield it after each step, and at the end once more, finished."""
-    run = _Run(pixels, labels, recipe, seed, teachers)
+    run = _Run(pixels, labels, recipe, seed, teachers, sizes)
     epoch_steps = steps_per_epoch(len(pixels) // run.batch_size, recipe)
     total = sum(epoch_steps)
     # For each step the learning rate, and how far the average moves towards the new weights. A young average
@@ -174,7 +185,13 @@ class _Run:
     """
 
     def __init__(
-        self, pixels: Tensor, labels: Tensor, recipe: Recipe, seed: int, teachers: Sequence[ConvNet]
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        recipe: Recipe,
+        seed: int,
+        teachers: Sequence[ConvNet],
+        sizes: Mapping[str, Any],
     ) -> None:
         self.pixels, self.labels, self.recipe, self.teachers = pixels, labels, recipe, teachers
         self.device = pixels.device
@@ -183,7 +200,7 @@ class _Run:
 
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' too
-            net = ConvNet(recipe.widths, recipe.shifts, recipe.upright)
+            net = ConvNet(recipe.widths, recipe.shifts, recipe.upright, **sizes)
         self.net = net.to(self.device).to(memory_format=torch.channels_last).train()
         self.weights = list(self.net.parameters())
         self.average = [weight.detach().clone() for weight in self.weights]
@@ -196,7 +213,7 @@ class _Run:
         self.logits_of = _cpu.logits_by_winograd if on_cpu else ConvNet.logits
 
         # The same random map for all networks, but for those that see digits upright one that straightens.
-        uprights = {recipe.upright, *(teacher.upright for teacher in teachers)}
+        uprights = {self.net.upright, *(teacher.upright for teacher in teachers)}
         no_lean = torch.zeros(len(pixels), device=self.device)
         self.leans = {upright: lean(pixels) if upright else no_lean for upright in uprights}
         self.maps = {upright: torch.empty(len(pixels), 2, 3, device=self.device) for upright in uprights}
@@ -216,7 +233,13 @@ class _Run:
 
     def draw_maps(self) -> None:
         """Draw a new random map for each digit."""
-        drawn = random_maps(len(self.pixels), self.random, self.recipe.augmentation)
+        drawn = random_maps(
+            len(self.pixels),
+            self.random,
+            scaled(self.recipe.augmentation, self.recipe.amount),
+            self.net.frame,
+            mirror=self.recipe.mirror,
+        )
         for upright, maps in self.maps.items():
             maps.copy_(straightened(drawn, self.leans[upright]))
 
@@ -233,7 +256,9 @@ class _Run:
     def _gradients(self, net: ConvNet, rows: Tensor) -> tuple[Tensor, ...]:
         """Return what some rows of a batch add to its mean loss, and to the gradient of each weight."""
         pixels = self.pixels[rows]
-        ink = {upright: crop_through(pixels, maps[rows]) for upright, maps in self.maps.items()}
+        ink = {
+            upright: crop_through(pixels, maps[rows], self.net.frame) for upright, maps in self.maps.items()
+        }
         logits = self.logits_of(net, ink[net.upright])
         with torch.no_grad():
             targets = self._targets(rows, ink)

@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnist_core.models.augment import CROP, INK_SCALE, SIDE, draw, lean, straightened
-from mnist_core.models.network import Network
+from mnist_core.models.augment import INK_SCALE, draw, frame_of, lean, straightened, to_ink
+from mnist_core.models.network import Network, sizes_of
 from mnist_core.spec import DIGIT_RECOGNIZER
-
-CLASSES = DIGIT_RECOGNIZER.class_count
 
 SURE, FADE = 0.8, 0.1
 """Probability of the best class from which one look is enough, and how far below it only the second counts.
@@ -21,6 +19,9 @@ Fifteen networks made as many errors on 8,400 digits each as with five crops of 
 
 NEIGHBOURS = [(0, -1), (0, 1), (-1, 0), (1, 0)]
 """Where the second look crops: pixels down and right of the centre."""
+
+WIDE = 9
+"""Longest side of the maps that the third and later convolutions read; larger ones are pooled first."""
 
 
 class ConvNet(Network):
@@ -33,57 +34,74 @@ class ConvNet(Network):
             side, mixed with those of the centre if the probability is less than `FADE` below. These are 1
             to 4 of 100 digits; fifteen networks made a tenth fewer errors with it.
         upright: whether it shears each digit first so that it does not lean. Alone it is as good or slightly
-            worse; it errs on other digits, which helps an ensemble.
+            worse; it errs on other digits, which helps an ensemble. Pictures in colour are not sheared.
+        shape: rows, columns and channels of the pictures.
+        classes: number of classes.
+        whole: whether it reads the whole picture, and not its centre.
     """
 
     name = "convnet"
 
-    def __init__(self, widths: tuple[int, ...], shifts: bool = False, upright: bool = False) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        shifts: bool = False,
+        upright: bool = False,
+        shape: tuple[int, int, int] = DIGIT_RECOGNIZER.shape,
+        classes: int = DIGIT_RECOGNIZER.class_count,
+        whole: bool = False,
+    ) -> None:
         super().__init__()
+        rows, columns, channels = shape
+        upright = upright and channels == 1
         self.sizes = {"widths": list(widths), "shifts": shifts, "upright": upright}
+        self.sizes |= sizes_of(shape, classes) | ({"whole": True} if whole else {})
         self.shifts, self.upright = shifts, upright
+        self.frame = frame_of((rows, columns), whole=whole)
         first, second, *others = widths
-        self.layers = nn.Sequential(
-            _convolution(1, first, kernel=5, stride=2),
+        blocks = [
+            _convolution(channels, first, kernel=5, stride=2),
             _convolution(first, second, pool=True),
-            *(_convolution(inputs, outputs) for inputs, outputs in pairwise([second, *others])),
-            nn.AdaptiveMaxPool2d(1),
-            nn.Flatten(),
-            nn.Linear(widths[-1], CLASSES, bias=False),
+        ]
+        side = -(-max(self.frame.read) // 2) // 2
+        for inputs, outputs in pairwise([second, *others]):
+            blocks.append(_convolution(inputs, outputs, pool=side > WIDE))
+            side = side // 2 if side > WIDE else side
+        self.layers = nn.Sequential(
+            *blocks, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes, bias=False)
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the logits, float32 (N, 10), of pixels uint8 (N, 28, 28), 0 background, 255 full ink."""
-        ink = pixels[:, None].float() * INK_SCALE
+        ink, frame = to_ink(pixels) * INK_SCALE, self.frame
         if self.upright:
             identity = torch.eye(2, 3, device=ink.device).expand(ink.shape[0], 2, 3)
-            ink = draw(ink, straightened(identity, lean(pixels)), SIDE)
-        logits = self.logits(_crop(ink, 0, 0))
-        if self.training or not self.shifts:
+            ink = draw(ink, straightened(identity, lean(pixels)), frame.sides, frame.padding)
+        ink = frame.enlarge(ink)
+        logits = self.logits(frame.narrow(ink))
+        if self.training or not self.shifts or pixels.shape[0] == 0:
             return logits
         confidence = logits.softmax(1).amax(1)
-        unsure = (confidence < SURE).nonzero()[:, 0]
-        centre, crops = logits[unsure], [_crop(ink[unsure], down, right) for down, right in NEIGHBOURS]
-        around = self.logits(torch.cat(crops)).reshape(len(NEIGHBOURS), unsure.shape[0], CLASSES)
+        # The least sure is always among them, of whatever weight: some runtimes take no batch of 0 pictures.
+        least = torch.arange(logits.shape[0], device=logits.device) == confidence.argmin()
+        unsure = ((confidence < SURE) | least).nonzero()[:, 0]
+        centre = logits[unsure]
+        crops = [frame.narrow(ink[unsure], down, right) for down, right in NEIGHBOURS]
+        around = self.logits(torch.cat(crops)).reshape(len(NEIGHBOURS), unsure.shape[0], logits.shape[1])
         mean = (centre + around.sum(0)) / (1 + len(NEIGHBOURS))
         # A weight that fades in, so that no rounding error decides between the two.
-        doubt = ((SURE - confidence[unsure]) / FADE).clamp(max=1)[:, None]
+        doubt = ((SURE - confidence[unsure]) / FADE).clamp(0, 1)[:, None]
         return logits.index_copy(0, unsure, centre.lerp(mean, doubt))
 
     def logits(self, ink: Tensor) -> Tensor:
-        """Return the logits, float32 (N, 10), of pictures float32 (N, 1, 24, 24), cropped and scaled."""
+        """Return the logits, float32 (N, 10), of pictures float32 (N, 1, *frame.read), cropped and scaled."""
         return self.layers(ink).float()
 
 
 def build(sizes: Mapping[str, Any]) -> ConvNet:
     """Make an untrained ConvNet of the `sizes` that another one carries."""
-    return ConvNet(tuple(sizes["widths"]), sizes["shifts"], sizes["upright"])
-
-
-def _crop(ink: Tensor, down: int, right: int) -> Tensor:
-    """Cut (N, 1, 24, 24) out of pictures (N, 1, 28, 28), `down` and `right` pixels off the centre."""
-    top, left = (SIDE - CROP) // 2 + down, (SIDE - CROP) // 2 + right
-    return ink[:, :, top : top + CROP, left : left + CROP]
+    others = {name: sizes[name] for name in ("shape", "classes", "whole") if name in sizes}
+    return ConvNet(tuple(sizes["widths"]), sizes["shifts"], sizes["upright"], **others)
 
 
 def _convolution(

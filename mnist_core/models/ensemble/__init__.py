@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mnist_core.models import convnet
-from mnist_core.models.base import ModelKind, register
+from mnist_core.models.base import Adapted, ModelKind, register
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Adapted):
     """How an ensemble is trained."""
 
     members: int
@@ -43,7 +43,10 @@ def member(recipe: Recipe, number: int) -> tuple[str, convnet.Recipe]:
     """
     upright = number % 2 == 1
     preset = convnet.PRESETS[recipe.presets[upright]]
-    return "convnet", replace(preset, epochs=recipe.epochs, upright=upright)
+    return "convnet", replace(
+        preset, epochs=recipe.epochs, upright=upright,
+        mirror=recipe.mirror, amount=recipe.amount, least_rows=recipe.least_rows,
+    )  # fmt: skip
 
 
 register(

@@ -15,6 +15,7 @@ from mnist_core.models.convnet.fit import fit_each
 from mnist_core.models.ensemble import Recipe, member
 from mnist_core.models.network import Network
 from mnist_core.progress import Progress
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 
 class Ensemble(Network):
@@ -34,6 +35,23 @@ class Ensemble(Network):
             "temperature": temperature,
         }
         self.members = nn.ModuleList(members)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns and channels of a picture."""
+        return self.first.shape
+
+    @property
+    def class_count(self) -> int:
+        """Number of logits."""
+        return self.first.class_count
+
+    @property
+    def first(self) -> Network:
+        """The first member."""
+        first = self.members[0]
+        assert isinstance(first, Network)
+        return first
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the logits, float32 (N, 10), of pixels uint8 (N, 28, 28), 0 background, 255 full ink."""
@@ -55,6 +73,7 @@ def fit(
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    classes: int = DIGIT_RECOGNIZER.class_count,
 ) -> Ensemble:
     """Train the members, all on the same rows: one after another, but on a GPU side by side.
 
@@ -62,7 +81,7 @@ def fit(
     `Ensemble`, so that it knows how good they are together on rows that they have not seen.
 
     Args:
-        pixels, labels, device: as `convnet.fit.fit` takes them.
+        pixels, labels, device, classes: as `convnet.fit.fit` takes them.
         recipe: one of `PRESETS`, or another.
         seed: member k is trained with seed + k.
         progress: as `convnet.fit.fit` calls it, over the batches of all members; the note names the member.
@@ -72,4 +91,5 @@ def fit(
     """
     recipes = [member(recipe, number)[1] for number in range(recipe.members)]
     seeds = range(seed, seed + recipe.members)
-    return Ensemble(fit_each(pixels, labels, recipes, seeds, device=device, progress=progress)).eval()
+    members = fit_each(pixels, labels, recipes, seeds, device=device, progress=progress, classes=classes)
+    return Ensemble(members).eval()

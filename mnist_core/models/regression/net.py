@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mnist_core.models.network import picture_of, shape_of
 from mnist_core.models.regression import ORIGINAL
 from mnist_core.models.scratch import Recipe
-from mnist_core.models.scratch.net import CLASSES, Objective, Scratch, init_layers, network, train
+from mnist_core.models.scratch.net import Objective, Scratch, init_layers, network, train
 from mnist_core.progress import Progress
+from mnist_core.spec import DIGIT_RECOGNIZER
 
 
 class Regression(Scratch):
@@ -30,7 +33,7 @@ class Regression(Scratch):
         Minimising the squared error means to assume that the number is the digit plus noise of spread 1;
         these are the logits under that assumption. The largest is that of the number rounded and clipped.
         """
-        digits = torch.arange(CLASSES, device=pixels.device)
+        digits = torch.arange(self.class_count, device=pixels.device)
         return -((self.numbers(pixels)[:, None] - digits) ** 2) / 2
 
 
@@ -47,7 +50,8 @@ SQUARED_ERROR = Objective(1, squared_error, lambda outputs: outputs[:, 0].round(
 
 def build(sizes: Mapping[str, Any]) -> Regression:
     """Make an untrained Regression of the `sizes` that another one carries."""
-    return Regression(init_layers(sizes["hidden"], 1, torch.Generator()))
+    shape, classes = picture_of(sizes)
+    return Regression(init_layers(math.prod(shape), sizes["hidden"], 1, torch.Generator()), shape, classes)
 
 
 def fit(
@@ -59,20 +63,14 @@ def fit(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     valid: tuple[np.ndarray, np.ndarray] | None = None,
+    classes: int = DIGIT_RECOGNIZER.class_count,
 ) -> Regression:
     """Train a regression from scratch: `scratch.net.fit` with another loss, the same arguments and errors.
 
     The original notebook trained on the first four fifths of the rows and validated on the others (`valid`).
     """
-    return Regression(
-        train(
-            pixels,
-            labels,
-            recipe,
-            seed=seed,
-            device=device,
-            progress=progress,
-            valid=valid,
-            objective=SQUARED_ERROR,
-        )
-    )
+    layers = train(
+        pixels, labels, recipe, seed=seed, device=device, progress=progress, valid=valid,
+        objective=SQUARED_ERROR,
+    )  # fmt: skip
+    return Regression(layers, shape_of(pixels), classes)

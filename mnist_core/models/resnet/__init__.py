@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnist_core.models.base import ModelKind, register
+from mnist_core.models.base import Adapted, ModelKind, register
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Adapted):
     """How a ResNet18 is trained: fastai's one cycle of AdamW over augmented digits.
 
     They are turned, scaled, sheared and shifted at random, as the convnet's are.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from mnist_core.errors import DivergedError, ModelError
-from mnist_core.models.augment import CROP, INK_SCALE, draw, random_maps
-from mnist_core.models.network import measure_batch_norm
+from mnist_core.models.augment import INK_SCALE, draw, fills_its_frame, frame_of, random_maps, scaled, to_ink
+from mnist_core.models.network import lengthened, measure_batch_norm, shape_of
 from mnist_core.models.resnet import Recipe
 from mnist_core.models.resnet._tiny import shrink
 from mnist_core.models.resnet.net import ResNet18
@@ -38,6 +39,7 @@ def fit(
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    classes: int = DIGIT_RECOGNIZER.class_count,
 ) -> ResNet18:
     """Train a resnet18 with fastai, `fit_one_cycle` from scratch or `fine_tune` from ImageNet's weights.
 
@@ -51,6 +53,7 @@ def fit(
             states stay as they were.
         device: where to train, and where the result lies.
         progress: called after every batch with batches done, batches in all, and e.g. "epoch 1/2  loss 0.31".
+        classes: number of classes.
 
     Raises:
         ModelError: there are fewer than two digits; the loss is no longer finite; the pretrained weights
@@ -64,7 +67,7 @@ def fit(
     if recipe.pretrained:
         check_pretrained()
     with seeded(seed, device):
-        return _fit(pixels, labels, recipe, device, progress)
+        return _fit(pixels, labels, lengthened(recipe, len(pixels)), classes, device, progress)
 
 
 @contextmanager
@@ -84,11 +87,15 @@ def _fit(
     pixels: np.ndarray,
     labels: np.ndarray,
     recipe: Recipe,
+    classes: int,
     device: torch.device,
     progress: Progress | None,
 ) -> ResNet18:
     """Train with the global random generators as they are."""
-    net = ResNet18(CROP, recipe.side).to(device).to(memory_format=torch.channels_last)
+    shape = shape_of(pixels)
+    frame = frame_of(shape[:2], whole=fills_its_frame(pixels))
+    sides = max(recipe.side, frame.crop[0]), max(recipe.side, frame.crop[1])
+    net = ResNet18(frame.crop, sides, shape, classes).to(device).to(memory_format=torch.channels_last)
     if not recipe.pretrained:
         # Background is 0, as padding is, and the three channels are one: the first convolution trains on one.
         net.mean.zero_()
@@ -96,7 +103,7 @@ def _fit(
     batches = _Batches(pixels, labels, net, recipe, device)
     learner = _make_learner(batches, recipe, device)
     full_kernels = {name: tensor.clone() for name, tensor in learner.model[0].state_dict().items()}
-    tiny = shrink(learner.model[0], recipe.side)
+    tiny = shrink(learner.model[0], sides[0]) if sides[0] == sides[1] else {}
     learner.model = learner.model.to(device, memory_format=torch.channels_last)
     learner.opt = None  # fastai makes one for the weights that are there now
     if device.type == "cuda":
@@ -118,7 +125,7 @@ def _fit(
     state = body.state_dict()
     for name, convolution in tiny.items():
         state[f"{name}.weight"] = convolution.fill(full_kernels[f"{name}.weight"].to(device))
-    if not recipe.pretrained:
+    if batches.channels == 1:
         state["0.weight"] = state["0.weight"].expand(-1, 3, -1, -1) / 3
     net.body.load_state_dict(state)
     net.head.load_state_dict(head.state_dict())
@@ -133,12 +140,14 @@ class _Batches:
     def __init__(
         self, pixels: np.ndarray, labels: np.ndarray, net: ResNet18, recipe: Recipe, device: torch.device
     ) -> None:
+        self.classes, self.mirror = net.class_count, recipe.mirror
+        self.frame = replace(frame_of(net.shape[:2], whole=net.crop == net.shape[:2]), read=net.side)
         self.pixels, self.labels = torch.from_numpy(pixels).to(device), torch.from_numpy(labels).to(device)
         self.batch_size = min(recipe.batch_size, len(pixels))
         self.count = len(pixels) // self.batch_size
-        self.channels = 3 if recipe.pretrained else 1
+        self.channels = 3 if recipe.pretrained else net.shape[2]
         self.mean, self.std = net.mean[: self.channels], net.std[: self.channels]
-        self.side, self.augmentation = recipe.side, recipe.augmentation
+        self.augmentation = scaled(recipe.augmentation, recipe.amount)
 
     def shuffle(self) -> list[Tensor]:
         """Return the rows of each batch of an epoch."""
@@ -147,8 +156,10 @@ class _Batches:
 
     def cut(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return pictures float32 (N, channels, side, side) and labels."""
-        maps = random_maps(len(rows), torch.default_generator, self.augmentation).to(rows.device)
-        ink = draw(self.pixels[rows][:, None].float() / 255, maps, self.side)
+        random = torch.default_generator
+        maps = random_maps(len(rows), random, self.augmentation, self.frame, mirror=self.mirror)
+        ink = to_ink(self.pixels[rows]) / 255
+        ink = draw(ink, maps.to(rows.device), self.frame.read, self.frame.padding)
         return (ink - self.mean) / self.std, self.labels[rows]
 
 
@@ -173,7 +184,7 @@ def _make_learner(batches: _Batches, recipe: Recipe, device: torch.device) -> Le
         DataLoaders(loader, loader, device=device),
         resnet18,
         n_in=batches.channels,
-        n_out=DIGIT_RECOGNIZER.class_count,
+        n_out=batches.classes,
         pretrained=recipe.pretrained,
         normalize=False,  # `_Batches` does it
         loss_func=CrossEntropyLossFlat(label_smoothing=recipe.label_smoothing),

@@ -12,14 +12,14 @@ arXiv 1512.03385), `head` is fastai's `create_head`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mnist_core.models.augment import SIDE, draw
-from mnist_core.models.network import Network
+from mnist_core.models.augment import draw, to_ink
+from mnist_core.models.network import Network, sizes_of
 from mnist_core.spec import DIGIT_RECOGNIZER
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -31,20 +31,33 @@ class ResNet18(Network):
     """Digits in, logits out.
 
     Args:
-        crop: the side of the picture's centre that the network reads, in pixels.
+        crop: rows and columns of the picture's centre that the network reads, or one number for both
+            (default: the whole picture).
         side: what that is enlarged to, in pixels (default: not enlarged).
+        shape: rows, columns and channels of the pictures.
+        classes: number of classes.
     """
 
     name = "resnet18"
     mean: Tensor
     std: Tensor
 
-    def __init__(self, crop: int = SIDE, side: int | None = None) -> None:
+    def __init__(
+        self,
+        crop: int | Sequence[int] | None = None,
+        side: int | Sequence[int] | None = None,
+        shape: tuple[int, int, int] = DIGIT_RECOGNIZER.shape,
+        classes: int = DIGIT_RECOGNIZER.class_count,
+    ) -> None:
         super().__init__()
-        side = crop if side is None else side
-        if not 1 <= crop <= SIDE or not 1 <= side <= 8 * SIDE:
-            raise ValueError(f"crop {crop} is not within 1..{SIDE}, or side {side} not within 1..{8 * SIDE}")
-        self.sizes = {"crop": crop, "side": side}
+        self.crop = _both(shape[:2] if crop is None else crop)
+        self.side = _both(self.crop if side is None else side)
+        for whole, part, length in zip(shape, self.crop, self.side, strict=False):
+            if not 1 <= part <= whole or not 1 <= length <= 8 * whole:
+                raise ValueError(
+                    f"crop {part} is not within 1..{whole}, or side {length} not within 1..{8 * whole}"
+                )
+        self.sizes = {"crop": _short(self.crop), "side": _short(self.side), **sizes_of(shape, classes)}
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
         self.body = nn.Sequential(
@@ -66,7 +79,7 @@ class ResNet18(Network):
             nn.ReLU(inplace=True),
             nn.BatchNorm1d(512),
             nn.Dropout(0.5),
-            nn.Linear(512, DIGIT_RECOGNIZER.class_count, bias=False),
+            nn.Linear(512, classes, bias=False),
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -75,14 +88,25 @@ class ResNet18(Network):
 
     def pictures(self, pixels: Tensor) -> Tensor:
         """Turn pixels uint8 (N, 28, 28) into what `body` takes: float32 (N, 3, side, side), normalised."""
-        crop, side = self.sizes["crop"], self.sizes["side"]
-        edge = (SIDE - crop) // 2
-        if side == crop:
-            ink = pixels[:, None, edge : edge + crop, edge : edge + crop].float() / 255
+        (rows, columns), (tall, wide) = self.crop, self.shape[:2]
+        ink = to_ink(pixels) / 255
+        if self.side == self.crop:
+            top, left = (tall - rows) // 2, (wide - columns) // 2
+            ink = ink[:, :, top : top + rows, left : left + columns]
         else:
-            centre = torch.eye(2, 3, device=pixels.device) * crop / SIDE
-            ink = draw(pixels[:, None].float() / 255, centre.expand(pixels.shape[0], 2, 3), side)
+            centre = torch.tensor([[columns / wide, 0, 0], [0, rows / tall, 0]], device=pixels.device)
+            padding = "border" if self.crop == (tall, wide) else "zeros"
+            ink = draw(ink, centre.expand(pixels.shape[0], 2, 3), self.side, padding)
         return (ink - self.mean) / self.std
+
+
+def _both(side: int | Sequence[int]) -> tuple[int, int]:
+    rows, columns = (side, side) if isinstance(side, int) else side
+    return rows, columns
+
+
+def _short(sides: tuple[int, int]) -> int | list[int]:
+    return sides[0] if sides[0] == sides[1] else list(sides)
 
 
 class Block(nn.Module):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnist_core.models.base import ModelKind, register
+from mnist_core.models.base import Adapted, ModelKind, register
 from mnist_core.recipes import Choice, Range, Space
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Adapted):
     """How a net is trained."""
 
     hidden: tuple[int, ...]

@@ -29,12 +29,10 @@ from torch import Tensor, nn
 
 from mnist_core.cores import torch_threads
 from mnist_core.errors import DivergedError
-from mnist_core.models.network import Network
+from mnist_core.models.network import Network, lengthened, picture_of, shape_of, sizes_of
 from mnist_core.models.scratch import Recipe
 from mnist_core.progress import Progress
 from mnist_core.spec import DIGIT_RECOGNIZER
-
-CLASSES, PIXELS = DIGIT_RECOGNIZER.class_count, DIGIT_RECOGNIZER.pixels
 
 Layer = tuple[Tensor, Tensor]
 """Weights float32 (inputs, outputs) and bias float32 (outputs,)."""
@@ -113,9 +111,9 @@ def network(pixels: Tensor, layers: Sequence[Layer]) -> Tensor:
     return linear(inputs, *last)
 
 
-def init_layers(hidden: Sequence[int], outputs: int, random: torch.Generator) -> list[Layer]:
+def init_layers(inputs: int, hidden: Sequence[int], outputs: int, random: torch.Generator) -> list[Layer]:
     """Draw the first weights of all layers: 784 → hidden → … → outputs."""
-    return [init_layer(i, o, random) for i, o in pairwise([PIXELS, *hidden, outputs])]
+    return [init_layer(i, o, random) for i, o in pairwise([inputs, *hidden, outputs])]
 
 
 def move(pixels: Tensor, most: int, random: torch.Generator) -> Tensor:
@@ -125,6 +123,16 @@ def move(pixels: Tensor, most: int, random: torch.Generator) -> Tensor:
     """
     down, right = torch.randint(-most, most + 1, (2,), generator=random).tolist()
     return pixels.roll((down, right), dims=(1, 2))
+
+
+def mirrored(pixels: Tensor, random: torch.Generator) -> Tensor:
+    """Mirror a mini-batch of pictures, left for right, or not, as a coin says."""
+    return pixels.flip(2) if torch.randint(2, (), generator=random) else pixels
+
+
+def scaled_shift(recipe: Recipe, pixels: Tensor) -> int:
+    """Return the pixels by which pictures may be moved, as far as digits are for their size."""
+    return round(recipe.shift * recipe.amount * min(pixels.shape[1:3]) / min(DIGIT_RECOGNIZER.sides))
 
 
 # Training, the same for both steps.
@@ -150,9 +158,10 @@ def train_epoch(
     """
     params = [tensor for layer in layers for tensor in layer]
     batches = mini_batches(len(pixels), min(recipe.batch_size, len(pixels)), random)
-    total = torch.zeros((), device=pixels.device)
+    total, shift = torch.zeros((), device=pixels.device), scaled_shift(recipe, pixels)
     for rows in batches:
-        outputs = network(move(pixels[rows], recipe.shift, random), layers)
+        batch = move(pixels[rows], shift, random)
+        outputs = network(mirrored(batch, random) if recipe.mirror else batch, layers)
         loss = loss_of(outputs, targets[rows])
         loss.backward()  # leaves in each parameter's .grad how the loss changes with it
         step(params, velocity, lr, recipe.momentum)
@@ -196,9 +205,6 @@ class Objective:
     """Of outputs."""
 
 
-CLASSIFICATION = Objective(CLASSES, cross_entropy, most_likely)
-
-
 def train(
     pixels: np.ndarray,
     labels: np.ndarray,
@@ -208,17 +214,18 @@ def train(
     device: torch.device | str,
     progress: Progress | None,
     valid: tuple[np.ndarray, np.ndarray] | None,
-    objective: Objective = CLASSIFICATION,
+    objective: Objective,
 ) -> list[Layer]:
     """Draw the first weights and train them for the epochs of a recipe; the arguments are those of `fit`.
 
     Raises:
         DivergedError: the loss is no longer finite.
     """
+    recipe = lengthened(recipe, len(pixels))
     random = torch.Generator().manual_seed(seed)
     layers = [
         (weights.to(device).requires_grad_(), bias.to(device).requires_grad_())
-        for weights, bias in init_layers(recipe.hidden, objective.outputs, random)
+        for weights, bias in init_layers(pixels[0].size, recipe.hidden, objective.outputs, random)
     ]
     velocity = [torch.zeros_like(tensor) for layer in layers for tensor in layer]
     x, y = _tensors(pixels, labels, device)
@@ -254,13 +261,20 @@ class Scratch(Network):
 
     Args:
         layers: from the first to the last; they are copied.
+        shape: rows, columns and channels of the pictures.
+        classes: number of classes.
     """
 
     name = "scratch"
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        shape: tuple[int, int, int] = DIGIT_RECOGNIZER.shape,
+        classes: int = DIGIT_RECOGNIZER.class_count,
+    ) -> None:
         super().__init__()
-        self.sizes = {"hidden": [len(bias) for _, bias in layers[:-1]]}
+        self.sizes = {"hidden": [len(bias) for _, bias in layers[:-1]]} | sizes_of(shape, classes)
         self.weights = nn.ParameterList(weights.detach().clone() for weights, _ in layers)
         self.biases = nn.ParameterList(bias.detach().clone() for _, bias in layers)
 
@@ -275,7 +289,8 @@ class Scratch(Network):
 
 def build(sizes: Mapping[str, Any]) -> Scratch:
     """Make an untrained Scratch of the `sizes` that another one carries."""
-    return Scratch(init_layers(sizes["hidden"], CLASSES, torch.Generator()))
+    shape, classes = picture_of(sizes)
+    return Scratch(init_layers(math.prod(shape), sizes["hidden"], classes, torch.Generator()), shape, classes)
 
 
 def fit(
@@ -287,6 +302,7 @@ def fit(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     valid: tuple[np.ndarray, np.ndarray] | None = None,
+    classes: int = DIGIT_RECOGNIZER.class_count,
 ) -> Scratch:
     """Train a linear model or a net from scratch.
 
@@ -302,8 +318,13 @@ def fit(
         progress: called after every epoch with mini-batches done, mini-batches in all, and e.g. "epoch 2/12
             loss 0.13", with "  valid 0.9712" after it if there are digits to validate on.
         valid: pixels and labels to validate on after every epoch. They change nothing.
+        classes: number of classes.
 
     Raises:
         DivergedError: the loss is no longer finite.
     """
-    return Scratch(train(pixels, labels, recipe, seed=seed, device=device, progress=progress, valid=valid))
+    layers = train(
+        pixels, labels, recipe, seed=seed, device=device, progress=progress, valid=valid,
+        objective=Objective(classes, cross_entropy, most_likely),
+    )  # fmt: skip
+    return Scratch(layers, shape_of(pixels), classes)

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from mnist_core.inference import predict
-from mnist_core.models.augment import INK_SCALE, crop_through, lean, straightened
+from mnist_core.models.augment import INK_SCALE, crop_through, frame_of, lean, straightened, to_ink
 from mnist_core.models.convnet import PRESETS, _cpu
 from mnist_core.models.convnet import fit as training
 from mnist_core.models.convnet.net import ConvNet
 from mnist_core.training import fit
 from tests.core.models.patterns import noise, ten_kinds
 
+FRAME = frame_of((28, 28))
 CENTRE = torch.tensor([[24 / 28, 0, 0], [0, 24 / 28, 0]])
 """The map that neither rotates, scales, shears nor shifts."""
 
@@ -55,7 +56,7 @@ def test_an_upright_network_sees_the_straightened_digit():
     digits[:, :, 20:] = 0
     leans = lean(digits)
 
-    seen = crop_through(digits, straightened(CENTRE.expand(20, 2, 3), leans))
+    seen = crop_through(digits, straightened(CENTRE.expand(20, 2, 3), leans), FRAME)
 
     assert leans.abs().max() > 0.01
     torch.testing.assert_close(upright(digits), upright.logits(seen), rtol=1e-4, atol=1e-5)
@@ -84,7 +85,7 @@ def test_the_average_has_statistics_of_its_own():
     net = fit(digits, epochs=1)
 
     convolution, norm = net.layers[0][0], net.layers[0][1]
-    ink = torch.from_numpy(digits.pixels[:, None, 2:26, 2:26]) * INK_SCALE
+    ink = net.frame.narrow(to_ink(torch.from_numpy(digits.pixels)) * INK_SCALE)
     out = convolution(ink)
     torch.testing.assert_close(norm.running_mean, out.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(norm.running_var, out.var((0, 2, 3)), rtol=1e-3, atol=1e-4)
@@ -103,9 +104,9 @@ def test_a_pass_after_the_full_ones_takes_what_is_hard(monkeypatch, others, leas
     digits.labels[::10] = np.random.default_rng(0).integers(0, 10, 128)
     real = training.crop_through
 
-    def watched(pixels, maps):
+    def watched(pixels, maps, frame):
         seen.extend((pixels[:, 0, 0].int() * 256 + pixels[:, 0, 1]).tolist())
-        return real(pixels, maps)
+        return real(pixels, maps, frame)
 
     monkeypatch.setattr(training, "crop_through", watched)
     recipe = replace(PRESETS["fast"], full_epochs=4, epochs=5, batch_size=32, hard=0.1, others=others)
@@ -165,8 +166,8 @@ def test_each_network_of_a_training_sees_the_digits_in_its_own_way(monkeypatch):
     teachers = [ConvNet((4, 6, 8, 10), upright=upright).eval() for upright in (False, True)]
     read, drawn, seen = _cpu.logits_by_winograd, {}, []
 
-    def drawing(rows, maps):
-        ink = crop_through(rows, maps)
+    def drawing(rows, maps, frame):
+        ink = crop_through(rows, maps, frame)
         drawn[id(ink)] = rows
         return ink
 
@@ -188,5 +189,5 @@ def test_each_network_of_a_training_sees_the_digits_in_its_own_way(monkeypatch):
         leans, centre = lean(rows), CENTRE.expand(len(rows), 2, 3)
         assert leans.abs().min() > 0.1
         torch.testing.assert_close(
-            ink, crop_through(rows, straightened(centre, leans) if upright else centre)
+            ink, crop_through(rows, straightened(centre, leans) if upright else centre, FRAME)
         )

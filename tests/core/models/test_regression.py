@@ -86,7 +86,7 @@ def test_squared_error_is_torchs():
 
 def test_the_preset_is_the_original_net():
     """784-150-150-150-130-1, 40 epochs of plain SGD."""
-    net = regression.Regression(init_layers(ORIGINAL.hidden, 1, torch.Generator()))
+    net = regression.Regression(init_layers(784, ORIGINAL.hidden, 1, torch.Generator()))
 
     shapes = [tuple(weights.shape) for weights, _ in net.layers()]
     assert shapes == [(784, 150), (150, 150), (150, 150), (150, 130), (130, 1)]

@@ -189,9 +189,9 @@ def test_an_enlarged_picture_is_the_one_that_was_drawn():
 
     assert pictures.shape == (3, 3, 32, 32)
     ink = pixels[:, None].float() / 255
-    torch.testing.assert_close(pictures, draw(ink, centre, 32).expand(-1, 3, -1, -1))
+    torch.testing.assert_close(pictures, draw(ink, centre, (32, 32)).expand(-1, 3, -1, -1))
     torch.testing.assert_close(
-        draw(ink, centre, 24),
+        draw(ink, centre, (24, 24)),
         pixels[:, None, 2:26, 2:26] / 255,
         rtol=1e-4,
         atol=1e-4,

@@ -126,8 +126,8 @@ def test_a_batch_moves_as_one():
 def test_without_hidden_layers_the_net_is_the_linear_model():
     """Step 2 contains step 1: one layer gives ten weighted sums, more layers have a ReLU between them."""
     pixels = torch.from_numpy(ten_kinds(5).pixels)
-    [one] = scratch.init_layers([], 10, seeded())
-    first, last = scratch.init_layers([16], 10, seeded())
+    [one] = scratch.init_layers(784, [], 10, seeded())
+    first, last = scratch.init_layers(784, [16], 10, seeded())
 
     assert torch.equal(scratch.network(pixels, [one]), scratch.to_inputs(pixels) @ one[0] + one[1])
     inside = F.relu(scratch.to_inputs(pixels) @ first[0] + first[1])
@@ -140,7 +140,7 @@ def test_an_epoch_that_trains_lowers_the_loss_and_one_that_validates_changes_not
     pixels, labels = torch.from_numpy(digits.pixels), torch.from_numpy(digits.labels)
     layers = [
         (weights.requires_grad_(), bias.requires_grad_())
-        for weights, bias in scratch.init_layers([], 10, seeded())
+        for weights, bias in scratch.init_layers(784, [], 10, seeded())
     ]
     velocity = [torch.zeros_like(tensor) for layer in layers for tensor in layer]
     recipe = replace(PRESETS["linear"], batch_size=50)
