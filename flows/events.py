@@ -2,14 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from flows.ops.deployments import competition_of, own_name
 from flows.records import NightEntry
 
 if TYPE_CHECKING:
     from prefect.events import Event
 
 JOB = "mnist.nightly"
-"""Resource id of the nightly job: one for all namespaces, since it has one schedule. A night that posts
-elsewhere, or is trained on new data, is a night of the same job."""
+"""Resource id of the nightly job of a built-in competition: one for all namespaces, as it has one schedule.
+A night that posts elsewhere, or is trained on new data, is a night of the same job."""
 NIGHT_ENDED = "mnist.night.ended"
 SCHEDULE_APPLIED = "mnist.schedule.applied"
 DECISION = "mnist.decision"
@@ -20,6 +21,11 @@ NEWS = {
     "unbeaten": "Nobody beats champion",
 }
 """What the subject of a notification says before the champion, by the last part of the event's name."""
+
+
+def job_id(competition: str) -> str:
+    """Return the resource id of a competition's nightly job; one of MNIST_SPEC has its own."""
+    return own_name(JOB, competition)
 
 
 def emit_champion_event(event: str, namespace: str, version: str, reason: str) -> None:
@@ -56,7 +62,7 @@ def emit_night_event(namespace: str, ended: NightEntry, public_score: float | No
     emit_event(
         NIGHT_ENDED,
         resource={
-            "prefect.resource.id": JOB,
+            "prefect.resource.id": job_id(competition_of(namespace)),
             "prefect.resource.name": ended.version,
             "mnist.namespace": namespace,
             DECISION: ended.decision.value,
@@ -72,12 +78,12 @@ def emit_night_event(namespace: str, ended: NightEntry, public_score: float | No
     )
 
 
-def schedule_event() -> "Event":
+def schedule_event(competition: str) -> "Event":
     """Return the event of the schedule being put on a server, from which the first night is waited for."""
     from prefect.events import Event, Resource
 
     labels = {
-        "prefect.resource.id": JOB,
+        "prefect.resource.id": job_id(competition),
         DECISION: "none",  # a label that is missing matches nothing, not even "!failed"
     }
     return Event(event=SCHEDULE_APPLIED, resource=Resource(labels))

@@ -28,6 +28,7 @@ from flows.settings import Settings, SettingsError
 from flows.store.open import open_store
 from mnist_core.errors import MnistError
 from mnist_core.models.base import find
+from mnist_core.spec import SPECS
 
 log = logging.getLogger("mnist")
 
@@ -166,6 +167,8 @@ def run_name() -> str:
 def name_of(given: Mapping[str, Any], due: datetime | None = None) -> str:
     """Return the name of a Prefect run: night, model and preset, as `2026-11-23 convnet fast`.
 
+    Of a competition that is not built in its name follows: `2026-11-23 convnet fast of letters`.
+
     Args:
         given: the parameters of the run; that of a member is named `2026-11-23 ensemble best member 2 of 5`.
         due: the scheduled start of another run than this one.
@@ -177,6 +180,7 @@ def name_of(given: Mapping[str, Any], due: datetime | None = None) -> str:
     parameters = RunParameters.check(**known)
     settings = parameters.read_settings()
     name = f"{night_of(parameters.night, due)} {settings.model} {settings.preset}"
+    name += "" if settings.competition in SPECS else f" of {settings.competition}"
     if given.get("member") is None:
         return name
     return f"{name} member {given['member']} of {find(settings.model).members(settings.preset)}"

@@ -29,6 +29,8 @@ from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, parse_spec
 
 __all__ = ["PREFIX", "Settings", "SettingsError", "choices", "in_our_words", "read_settings"]
 DAY_S = 86400.0
+SERVER, DATASET = "competition", "dataset:"
+"""Sources of a competition's files: its server, or a data set on Kaggle; any other source is a path."""
 DEVICES = ("auto", "cpu", "cuda")
 TOKEN = re.compile(r"[A-Za-z0-9._~+/=:@-]+")
 """What a credential is made of that is sent in a header: a bearer token, a username, or a key."""
@@ -346,6 +348,14 @@ class Settings(BaseSettings):
     def kaggle_is_set(self) -> bool:
         """Whether somebody chose the server; a scheduled run does not start on the default."""
         return "kaggle" in self.model_fields_set
+
+    @property
+    def labelled(self) -> Path | None:
+        """The file of labelled rows that the practice server deals; None if a server has, or gets, them."""
+        source = self.competition_spec.source
+        if self.practice_data is not None or source == SERVER or source.startswith(DATASET):
+            return self.practice_data
+        return Path(source)
 
     @property
     def share_min_is_stated(self) -> bool:

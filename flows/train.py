@@ -12,6 +12,7 @@ from flows.ensemble import assemble, number_of, trained_keys
 from flows.explore import explore, share_of, values_of
 from flows.held_out import HeldOut
 from flows.ops.children import Limits, run_children
+from flows.ops.deployments import own_name
 from flows.parameters import RunParameters, TrainParameters, check_member, takes
 from flows.publish import publish, seed_of
 from flows.records import RunKey, RunResult
@@ -142,7 +143,8 @@ def _train_on_gpu_pool(run: RunContext, given: TrainParameters, todo: list[RunKe
     children = {training_name(given.to_json()): given for given in parameters}
     fallback = {"capacity_provider": settings.gpu_fallback} if settings.gpu_fallback else None
     limits = Limits(start_s=settings.gpu_start_s, cap_s=settings.train_cap_s)
-    run.seconds["start"] = run_children("train/gpu", children, limits, fallback)
+    pool = own_name("train/gpu", settings.competition)
+    run.seconds["start"] = run_children(pool, children, limits, fallback)
     for key in todo:
         version = run.registry.version(run.registry.version_of(key) or "")
         if version is None:

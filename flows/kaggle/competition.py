@@ -14,11 +14,11 @@ from flows.kaggle.address import LIVE, LIVE_URL, PRACTICE, server_name
 from flows.kaggle.client import Client
 from flows.kaggle.credentials import Credentials, log_ins
 from flows.kaggle.download import NAME_DIGITS, Data, Downloads
-from flows.kaggle.practice import COMPETITION, find_practice_server
+from flows.kaggle.practice import find_practice_server
 from flows.kaggle.session import Session
 from flows.kaggle.submissions import Turn
 from flows.records import Submission
-from flows.settings import Settings, SettingsError
+from flows.settings import SERVER, Settings, SettingsError
 from mnist_core.progress import Progress
 from mnist_core.spec import CompetitionSpec
 
@@ -109,7 +109,7 @@ def connect(settings: Settings) -> Competition:
         SettingsError: credentials are missing, or there is no practice server.
     """
     spec = settings.competition_spec
-    if settings.kaggle == LIVE and spec.source != COMPETITION:
+    if settings.kaggle == LIVE and spec.source != SERVER:
         raise SettingsError(
             f"{spec.name} is no competition on kaggle.com: its specification says that its source is "
             f"{spec.source}",

@@ -3,16 +3,12 @@
 `infra/practice` knows nothing of the flows: it is given a specification and labelled rows.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from flows.ops.practice import Practice
-
-COMPETITION = "competition"
-"""The source of a competition that has a server: its files come from there."""
 
 
 def find_practice_server(settings: Settings) -> "Practice":
@@ -33,7 +29,7 @@ def find_practice_server(settings: Settings) -> "Practice":
             "set MNIST_KAGGLE to `live`, or to a server's URL",
         ) from None
     own = None
-    if settings.spec is not None and (labelled := labelled_rows(settings)) is not None:
+    if settings.spec is not None and (labelled := settings.labelled) is not None:
         own = Own(settings.spec.text, labelled)
     return find_or_start(
         settings.home / "practice",
@@ -41,11 +37,3 @@ def find_practice_server(settings: Settings) -> "Practice":
         competition=settings.competition,
         own=own,
     )
-
-
-def labelled_rows(settings: Settings) -> Path | None:
-    """Return the file of labelled rows that the practice server deals; None if none is named."""
-    source = settings.competition_spec.source
-    if settings.practice_data is not None:
-        return settings.practice_data
-    return None if source == COMPETITION else Path(source)

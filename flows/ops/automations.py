@@ -1,16 +1,20 @@
 """What the Prefect server does by itself: mark dead runs as crashed, and send notifications."""
 
+import functools
 from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flows.events import DECISION, JOB, NEWS, NIGHT_ENDED, SCHEDULE_APPLIED, schedule_event
+from flows.events import DECISION, NEWS, NIGHT_ENDED, SCHEDULE_APPLIED, job_id, schedule_event
+from flows.ops.deployments import TAG
 from flows.records import Decision
 from flows.settings import Settings, SettingsError
+from mnist_core.spec import SPECS
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
 DEAD_S = 105
@@ -38,12 +42,12 @@ class Name(StrEnum):
     SILENT = "Notify: no successful nightly run"
 
 
-async def apply_automations(settings: Settings, deployments: Sequence[str]) -> None:
+async def apply_automations(settings: Settings) -> None:
     """Create, update or remove the automations on the server that PREFECT_API_URL names.
 
     Args:
-        settings: `notify` and `silence_s`.
-        deployments: names of those whose runs send heartbeats.
+        settings: `notify`, `silence_s`, and the competition, whose silence is its own: a night of another one
+            does not end it. The others' automations about that are left alone.
 
     Raises:
         SettingsError: the server has no block of the name in MNIST_NOTIFY.
@@ -62,9 +66,9 @@ async def apply_automations(settings: Settings, deployments: Sequence[str]) -> N
                     f"MNIST_NOTIFY: this server has no block {settings.notify}",
                     f"create it in the UI (Blocks → +) or with `prefect block create {kind}`",
                 ) from None
-        ids = [(await client.read_deployment_by_name(name)).id for name in deployments]
+        ids = await _deployments(client)
         wanted = {automation.name: automation for automation in automations(settings, block, ids)}
-        for name in Name:
+        for name in map(functools.partial(name_for, settings.competition), Name):
             found = await client.read_automations_by_name(name)
             if name not in wanted:
                 for automation in found:
@@ -74,8 +78,23 @@ async def apply_automations(settings: Settings, deployments: Sequence[str]) -> N
             elif definition(found[0]) != definition(wanted[name]):
                 # Only if it differs: an update makes the server forget which runs it is waiting for.
                 await client.update_automation(found[0].id, wanted[name])
-        if Name.SILENT in wanted:
-            await client.request("POST", "/events", json=[schedule_event().model_dump(mode="json")])
+        if settings.notify is not None:
+            event = schedule_event(settings.competition)
+            await client.request("POST", "/events", json=[event.model_dump(mode="json")])
+
+
+def name_for(competition: str, name: Name) -> str:
+    """Return what an automation is called for a competition: that about its silence has its name."""
+    shared = name is not Name.SILENT or competition in SPECS
+    return name.value if shared else f"{name} ({competition})"
+
+
+async def _deployments(client: "PrefectClient") -> list[UUID]:
+    """Return the ids of this job's deployments, of all competitions: their runs send heartbeats."""
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+    wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    return sorted(found.id for found in await client.read_deployments(deployment_filter=wanted))
 
 
 def definition(automation: Any) -> dict[str, Any]:
@@ -114,7 +133,7 @@ def automations(
         _failed_run(block),
         _cancelled_night(block),
         _new_champion(block),
-        _silence(block, settings.silence_s),
+        _silence(block, settings),
     ]
 
 
@@ -255,17 +274,20 @@ def _new_champion(block: UUID) -> "AutomationCore":
     )
 
 
-def _silence(block: UUID, silence_s: float) -> "AutomationCore":
+def _silence(block: UUID, settings: Settings) -> "AutomationCore":
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
+    silence_s, competition = settings.silence_s, settings.competition
     hours = f"{silence_s / 3600:.3g} h"
     return AutomationCore(
-        name=Name.SILENT,
+        name=name_for(competition, Name.SILENT),
         description=f"No night has ended well for {hours} (MNIST_SILENCE_S).",
         trigger=EventTrigger(
             posture=Posture.Proactive,
-            match=ResourceSpecification({"prefect.resource.id": JOB, DECISION: f"!{Decision.FAILED}"}),
+            match=ResourceSpecification(
+                {"prefect.resource.id": job_id(competition), DECISION: f"!{Decision.FAILED}"}
+            ),
             # One window, since the job has one id; a trigger without `for_each` would ignore `after`.
             for_each={"prefect.resource.id"},
             # With `after` the time runs from the end of the last night, or before that from `make ui`, and
@@ -278,7 +300,7 @@ def _silence(block: UUID, silence_s: float) -> "AutomationCore":
         ),
         actions=_notification(
             block,
-            f"No night has ended well for {hours}",
+            f"No night of {competition} has ended well for {hours}",
             "Check that the schedule is active and a worker online in each pool, and how the last run ended: "
             "`python -m flows doctor`.",
         ),

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -16,11 +17,11 @@ from typing import Annotated
 import typer
 
 from flows.ops.daemon import start_daemon, without_credentials
+from flows.ops.deployments import OF_A_DEPLOYMENT, SCHEDULED, own_name
 from flows.ops.pools import (
     POOLS,
     QUIET,
     ROOT,
-    SCHEDULED,
     DeploymentError,
     name_scheduled_nights,
     prepare,
@@ -35,7 +36,7 @@ from flows.ops.server_settings import (
     server_variables,
     ui_address,
 )
-from flows.settings import read_settings
+from flows.settings import Settings, read_settings
 from mnist_core._atomic import atomic_write
 
 START_S = 300
@@ -72,7 +73,7 @@ class LocalServer:
             folder=ROOT,
             # Workers hand their variables on to the runs that they start, which submit or download.
             environment=variables
-            | (without_credentials(os.environ) if name == "server" else dict(os.environ)),
+            | (without_credentials(os.environ) if name == "server" else _without_competition(os.environ)),
         )
         recorded = read_processes(self.home) | {name: Process.find(started.pid)}
         with atomic_write(process_file(self.home)) as file:
@@ -110,8 +111,8 @@ def start(
     os.environ |= {GIVEN: make_login(server.home), "PREFECT_UI_URL": ui_address(port)}
     _start_server(server, url, port)
     prepare()
-    paused = asyncio.run(_pause_schedule(not settings.kaggle_is_set, server.home / "schedule-paused"))
-    name_scheduled_nights()  # of a schedule that was resumed now
+    paused = asyncio.run(_pause_schedule(settings, server.home))
+    name_scheduled_nights(settings)  # of a schedule that was resumed now
     for pool in POOLS:
         if not server.is_alive(pool):
             server.start(pool, WORKER, "worker", "start", "--pool", pool, "--type", "process", "--name", pool)
@@ -171,6 +172,11 @@ def _start_server(server: LocalServer, url: str, port: int) -> None:
     server.url_file.write_text(url)
 
 
+def _without_competition(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a worker, whose runs may be of any competition: a deployment says of which."""
+    return {name: value for name, value in environment.items() if name not in OF_A_DEPLOYMENT}
+
+
 def asks_for(url: str, login: str) -> bool:
     """Return whether a server refuses to answer without this login, as far as it can say that now."""
     without, with_it = status_of(url), status_of(url, login)
@@ -179,20 +185,22 @@ def asks_for(url: str, login: str) -> bool:
     )
 
 
-async def _pause_schedule(pause: bool, marker: Path) -> bool:
+async def _pause_schedule(settings: Settings, home: Path) -> bool:
     """Pause the schedule, or resume it if this function paused it; a user's pause is left alone.
 
     Args:
-        pause: which of the two.
-        marker: a file that exists while this function's own pause lasts.
+        settings: it is paused unless they name a server.
+        home: has a file for each competition while this function's own pause lasts.
 
     Returns:
         Whether no schedule is active.
     """
     from prefect.client.orchestration import get_client
 
+    pause, competition = not settings.kaggle_is_set, settings.competition
+    marker = home / own_name("schedule-paused", competition)
     async with get_client() as client:
-        deployment = await client.read_deployment_by_name(SCHEDULED)
+        deployment = await client.read_deployment_by_name(own_name(SCHEDULED, competition))
         active = any(schedule.active for schedule in deployment.schedules)
         if active == pause and (pause or marker.exists()):
             if pause:

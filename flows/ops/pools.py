@@ -8,15 +8,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.ops.daemon import without_credentials
+from flows.ops.deployments import SCHEDULED, definitions_of, own_name
 from flows.ops.prefect_home import chosen_api, running_server
 from flows.ops.server_settings import offer_login
-from flows.settings import read_settings
+from flows.scratch import scratch_folder
+from flows.settings import Settings, read_settings
 from mnist_core.errors import MnistError
 from mnist_core.terminal import print_anywhere
 
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 POOLS = {"gpu": "trains: one run at a time", "cpu": "nightly runs and submissions"}
-SCHEDULED = "nightly/nightly"
-"""The deployment that has a schedule."""
-DEPLOYMENTS = (SCHEDULED, "nightly/smoke", "train/gpu", "submit/cpu")
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -75,22 +75,38 @@ def prepare(
             "set PREFECT_API_URL to your server's API, as http://HOST:4200/api, or start `make ui`",
         )
     asyncio.run(_create_pools(templates, pool_type))
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    with _prefect_file(settings) as file:
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file]
+        done = subprocess.run(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         env=without_credentials(os.environ),
     )  # fmt: skip
     if done.returncode:
         raise DeploymentError(f"prefect deploy --all: {(done.stderr + done.stdout).strip()[-2000:]}")
-    asyncio.run(apply_automations(settings, DEPLOYMENTS))
-    name_scheduled_nights()
+    asyncio.run(apply_automations(settings))
+    name_scheduled_nights(settings)
 
 
-def name_scheduled_nights() -> None:
+@contextlib.contextmanager
+def _prefect_file(settings: Settings) -> Iterator[str]:
+    """Yield the path of prefect.yaml, or of a copy for a competition that is not built in."""
+    import yaml
+
+    original = ROOT / "prefect.yaml"
+    if settings.spec is None:
+        yield str(original)
+        return
+    with scratch_folder(settings.home) as folder:
+        made = folder / "prefect.yaml"
+        made.write_text(yaml.safe_dump(definitions_of(yaml.safe_load(original.read_text()), settings)))
+        yield str(made)
+
+
+def name_scheduled_nights(settings: Settings) -> None:
     """Name the nights that the schedule will start, on the server that PREFECT_API_URL names."""
     from flows.ops.schedule import name_scheduled_runs  # Prefect reads its variables when it is imported
 
-    name_scheduled_runs(SCHEDULED)
+    name_scheduled_runs(own_name(SCHEDULED, settings.competition))
 
 
 async def _create_pools(templates: Path | None, pool_type: str) -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from flows.ops.deployments import competition_of, own_name
 from flows.records import Decision
 from flows.report import history
 from flows.report.history import Entry
@@ -45,7 +46,7 @@ def put_scorecard(card: Scorecard, pictures: Mapping[str, bytes]) -> str | None:
     with best_effort("scorecard"):
         made = create_markdown_artifact(
             card.markdown(embedded),
-            key="scorecard",
+            key=own_name("scorecard", competition_of(card.namespace)),
             description=f"{card.result.night}: {card.result.decision}",
         )
         ui = PREFECT_UI_URL.value()
@@ -63,7 +64,7 @@ def put_history(entries: list[Entry], namespace: str) -> None:
     with best_effort("history"):
         create_markdown_artifact(
             history.markdown(entries, namespace),
-            key="history",
+            key=own_name("history", competition_of(namespace)),
             description=f"{history.count_of(entries)}, the last {entries[-1].night} {entries[-1].decision}",
         )
 

@@ -3,14 +3,14 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from flows.ops.deployments import deployments_of
 from flows.ops.doctor.finding import Finding, Findings, State
-from flows.ops.pools import DEPLOYMENTS
 from flows.ops.prefect_home import running_server
 from flows.ops.server_settings import GIVEN, offer_login
 from flows.ops.status import NIGHTS, open_registry
@@ -67,13 +67,13 @@ def check_pool(pool: str, settings: Settings) -> Findings:
 def check_deployments(settings: Settings) -> Findings:
     """Check that the deployments exist."""
     if url := _api_url(settings):
-        yield _answered(_check_deployments, url)
+        yield _answered(_check_deployments, url, deployments_of(settings.competition))
 
 
 def check_schedule(settings: Settings) -> Findings:
     """Check that the schedule of the nightly run is active."""
     if url := _api_url(settings):
-        yield _answered(_check_schedule, url)
+        yield _answered(_check_schedule, url, deployments_of(settings.competition)[0])
 
 
 def check_runs(settings: Settings) -> Findings:
@@ -96,29 +96,29 @@ def check_last_night(settings: Settings) -> Findings:
         yield Finding.ok(check, f"the last one that ended well did so {silent_s / 3600:.1f} hours ago")
         return
     found = f"none has ended well for {silent_s / 3600:.1f} hours"
-    if not _is_scheduled(_api_url(settings)):
+    if not _is_scheduled(_api_url(settings), settings.competition):
         yield Finding.ok(check, f"{found}; no schedule is active")
         return
     remedy = "check schedule, pools and workers above, and in the UI how the last run ended"
     yield Finding.failed(check, f"{found} (MNIST_SILENCE_S={settings.silence_s:.0f})", remedy)
 
 
-def _is_scheduled(url: str | None) -> bool:
+def _is_scheduled(url: str | None, competition: str) -> bool:
     """Return whether nights start by themselves; they should, if there is an API that cannot say."""
     if url is None:
         return False
     try:
-        return asyncio.run(_has_schedule(url))
+        return asyncio.run(_has_schedule(url, deployments_of(competition)[0]))
     except MnistError:
         return True
 
 
-async def _has_schedule(url: str) -> bool:
+async def _has_schedule(url: str, name: str) -> bool:
     from prefect.exceptions import ObjectNotFound
 
     async with _connect(url) as client:
         try:
-            deployment = await client.read_deployment_by_name(DEPLOYMENTS[0])
+            deployment = await client.read_deployment_by_name(name)
         except ObjectNotFound:
             return False
     return not deployment.paused and any(schedule.active for schedule in deployment.schedules)
@@ -242,12 +242,12 @@ async def _check_pool(url: str, pool: str) -> Finding:
     return Finding.failed(name, f"no worker is online{offline}", remedy)
 
 
-async def _check_deployments(url: str) -> Finding:
+async def _check_deployments(url: str, names: Sequence[str]) -> Finding:
     from prefect.exceptions import ObjectNotFound
 
     missing = []
     async with _connect(url) as client:
-        for name in DEPLOYMENTS:
+        for name in names:
             try:
                 await client.read_deployment_by_name(name)
             except ObjectNotFound:
@@ -255,13 +255,13 @@ async def _check_deployments(url: str) -> Finding:
     if missing:
         found = f"missing: {', '.join(missing)}"
         return Finding.failed("deployments", found, "create them with `make deployments`")
-    return Finding.ok("deployments", ", ".join(DEPLOYMENTS))
+    return Finding.ok("deployments", ", ".join(names))
 
 
-async def _check_schedule(url: str) -> Finding:
+async def _check_schedule(url: str, name: str) -> Finding:
     from prefect.exceptions import ObjectNotFound
 
-    name, check = DEPLOYMENTS[0], "schedule"
+    check = "schedule"
     async with _connect(url) as client:
         try:
             deployment = await client.read_deployment_by_name(name)
@@ -289,7 +289,7 @@ async def _check_runs(url: str, settings: Settings) -> Finding:
 
     check, running = "runs", 0
     async with _connect(url) as client:
-        for name in DEPLOYMENTS:
+        for name in deployments_of(settings.competition):
             try:
                 deployment = await client.read_deployment_by_name(name)
             except ObjectNotFound:

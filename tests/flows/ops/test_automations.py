@@ -27,6 +27,13 @@ from flows.settings import read_settings
 from tests.prefect_api import ask
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
+LETTERS = """
+name = "letters"
+classes = ["a", "b"]
+shape = [8, 8, 1]
+columns.label = "label"
+submission.header = ["id", "label"]
+"""
 
 
 def automation(name: Name) -> AutomationCore:
@@ -119,7 +126,7 @@ def test_a_scheduled_night_that_is_cancelled_is_notified(cancelled, name, schedu
     assert not trigger(Name.FAILED).expects("prefect.flow-run.Cancelled")
 
 
-def ended(decision: str) -> ReceivedEvent:
+def ended(decision: str, competition: str = "digits-mini") -> ReceivedEvent:
     """The event of a night that ended, as the server gets it."""
     run = RunKey(night="2026-11-23", model="convnet", preset="fast")
     night = NightEntry(run=run, version="v", decision=Decision(decision), reason="")
@@ -128,7 +135,7 @@ def ended(decision: str) -> ReceivedEvent:
         patch.setattr(
             prefect.events, "emit_event", lambda event, **facts: sent.append({"event": event} | facts)
         )
-        emit_night_event("127.0.0.1_9/digits-mini/0123", night, None)
+        emit_night_event(f"127.0.0.1_9/{competition}/0123", night, None)
     return ReceivedEvent.model_validate(sent[0] | {"occurred": datetime.now(UTC), "id": uuid4()})
 
 
@@ -149,12 +156,26 @@ def test_silence_is_counted_from_the_last_good_nights_end():
 def test_silence_is_counted_before_the_first_night_too():
     """`make ui` begins a window, which is the one that a night's end closes; it does not close one itself."""
     silence = trigger(Name.SILENT)
-    applied = ReceivedEvent.model_validate(schedule_event().model_dump(mode="json"))
+    applied = ReceivedEvent.model_validate(schedule_event("digits-mini").model_dump(mode="json"))
 
     assert silence.covers(applied)
     assert silence.starts_after(applied.event)
     assert not silence.expects(applied.event)
     assert silence.bucketing_key(applied) == silence.bucketing_key(ended("promoted")) != ()
+
+
+def test_the_silence_of_one_competition_is_not_ended_by_another(monkeypatch):
+    """Each competition that is not built in has its own automation, which its own nights open and close."""
+    built_in = trigger(Name.SILENT)
+    monkeypatch.setenv("MNIST_SPEC", LETTERS)
+    wanted = automations(read_settings(), uuid4(), [uuid4()])
+    (own,) = [found for found in wanted if found.name.startswith(Name.SILENT)]
+    silence = ServerTrigger.model_validate(own.trigger.model_dump(mode="json"))
+
+    assert own.name == f"{Name.SILENT} (letters)"
+    assert not silence.covers(ended("promoted"))
+    assert silence.covers(ended("promoted", "letters"))
+    assert not built_in.covers(ended("promoted", "letters"))
 
 
 def events_of(prefect_api: str, name: str) -> list[Any]:
@@ -186,12 +207,12 @@ def test_a_server_without_any_night_notifies_of_silence(prefect_api, monkeypatch
         return "custom-webhook/silent"
 
     monkeypatch.setenv("MNIST_NOTIFY", asyncio.run(block()))
-    asyncio.run(apply_automations(read_settings(), []))
+    asyncio.run(apply_automations(read_settings()))
     try:
         assert wait_for(prefect_api, "prefect.automation.triggered", Name.SILENT)
     finally:
         monkeypatch.delenv("MNIST_NOTIFY")
-        asyncio.run(apply_automations(read_settings(), []))
+        asyncio.run(apply_automations(read_settings()))
 
 
 def test_a_run_that_was_asked_to_stop_is_crashed_though_it_sent_another_heartbeat():

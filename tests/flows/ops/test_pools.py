@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from flows.ops import pools
-from flows.ops.pools import DEPLOYMENTS, POOLS, DeploymentError
+from flows.ops.deployments import DEPLOYMENTS
+from flows.ops.pools import POOLS, DeploymentError
 
 ROOT = Path(__file__).parents[3]
 DEPLOYED = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]

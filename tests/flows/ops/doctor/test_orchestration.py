@@ -16,6 +16,7 @@ from pathlib import Path
 import prefect
 import pytest
 
+from flows.ops.deployments import DEPLOYMENTS
 from flows.ops.doctor import orchestration
 from flows.ops.doctor.finding import State
 from flows.ops.doctor.orchestration import (
@@ -26,7 +27,7 @@ from flows.ops.doctor.orchestration import (
     check_runs,
     check_schedule,
 )
-from flows.ops.pools import DEPLOYMENTS, POOLS
+from flows.ops.pools import POOLS
 from flows.ops.status import status
 from flows.settings import Settings
 from mnist_core.errors import MnistError
@@ -143,7 +144,7 @@ def test_a_server_with_everything_on_it(worked, run):
 def test_what_a_server_does_not_have_is_created_by_a_command(prefect_api, run, monkeypatch):
     """A pool and deployments that are missing have the command as their remedy."""
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
-    monkeypatch.setattr(orchestration, "DEPLOYMENTS", ("nightly/missing", "train/missing"))
+    monkeypatch.setattr(orchestration, "deployments_of", lambda _: ("nightly/missing", "train/missing"))
 
     pool = run(partial(check_pool, "missing"))["pool missing"]
     deployments = run(check_deployments)["deployments"]
