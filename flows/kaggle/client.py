@@ -75,6 +75,12 @@ class Client:
         with self._session.log_in(f"read the page of {self.competition}") as sdk:
             return bool(_calls(sdk).get_competition(request).user_has_entered)
 
+    def takes_files(self) -> bool:
+        """Return whether files may be submitted; some competitions take submissions from notebooks only."""
+        request = self._named(_kaggle_types().ApiGetCompetitionRequest())
+        with self._session.log_in(f"read the page of {self.competition}") as sdk:
+            return not _calls(sdk).get_competition(request).is_kernels_submissions_only
+
     def quota(self) -> int:
         """Return how many submissions the server accepts now."""
         request = self._named(_kaggle_types().ApiGetSubmissionLimitsRequest())
@@ -102,11 +108,25 @@ class Client:
         Returns:
             The zip.
         """
-        archive = folder / f"{self.competition}.zip"
         request = self._named(_kaggle_types().ApiDownloadDataFilesRequest())
+        archive = folder / f"{self.competition}.zip"
+        return self._fetch(lambda sdk: _calls(sdk).download_data_files(request), archive, progress)
+
+    def download_dataset(self, dataset: str, folder: Path, progress: Progress | None = None) -> Path:
+        """Download the zip of a data set, `owner/slug`, in the same way as the competition's."""
+        from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
+
+        request = ApiDownloadDatasetRequest()
+        request.owner_slug, request.dataset_slug = dataset.split("/")
+        archive = folder / f"{request.dataset_slug}.zip"
+        return self._fetch(
+            lambda sdk: sdk.datasets.dataset_api_client.download_dataset(request), archive, progress
+        )
+
+    def _fetch(self, ask: Callable[[Any], Any], archive: Path, progress: Progress | None) -> Path:
         kaggle = _import_kaggle().KaggleApi()
         with self._session.log_in(f"download {archive.name}") as sdk:
-            response = _calls(sdk).download_data_files(request)
+            response = ask(sdk)
             if kaggle.download_needed(response, str(archive)):
                 if progress is not None:
                     _report_progress(response, progress)

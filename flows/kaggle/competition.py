@@ -65,6 +65,10 @@ class Competition:
         """Return whether the account takes part, which means that it has accepted the rules."""
         return self.client.has_entered()
 
+    def takes_files(self) -> bool:
+        """Return whether files may be submitted, and not notebooks only."""
+        return self.client.takes_files()
+
     def check_log_in(self) -> Credentials:
         """Return the credentials that the server accepts, with the end of their token if it states one."""
         return self.client.check_log_in()

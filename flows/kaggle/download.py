@@ -130,7 +130,14 @@ class Downloads:
         kept = self._kept(listed)
         if kept is not None:
             return kept
-        with _disk_explained(self.folder):
+        if not self._client.takes_files():
+            raise CompetitionError(
+                f"{self._client.server}: {self._spec.name} takes submissions from notebooks only, no file",
+                "enter another competition, or practise on its data: give its labelled rows as "
+                "MNIST_PRACTICE_DATA and set MNIST_KAGGLE to practice",
+                answered=True,
+            )
+        with disk_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / "lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # one download at a time; the next process finds its files
@@ -189,7 +196,7 @@ class Downloads:
         """Move the files of a zip to the folder that their digest names; remove a zip that is bad."""
         unpacked = Path(tempfile.mkdtemp(dir=self.folder, prefix="unpack-"))
         try:
-            _unzip(archive, unpacked, {name: sizes[name] for name in self._spec.files})
+            unzip(archive, unpacked, {name: sizes[name] for name in self._spec.files})
             digest = data_digest(unpacked, self._spec)
             folder = self._data_folder(digest)
             shutil.rmtree(folder, ignore_errors=True)  # files that were changed, or they would have been kept
@@ -205,7 +212,7 @@ class Downloads:
         return self.folder / digest[:NAME_DIGITS]
 
 
-def _unzip(archive: Path, folder: Path, sizes: Mapping[str, int]) -> None:
+def unzip(archive: Path, folder: Path, sizes: Mapping[str, int]) -> None:
     """Unpack some files from a zip that has all of them and no path that leaves its folder.
 
     Args:
@@ -252,7 +259,8 @@ def _bad_zip(archive: Path, fault: str) -> CompetitionError:
 
 
 @contextlib.contextmanager
-def _disk_explained(folder: Path) -> Iterator[None]:
+def disk_explained(folder: Path) -> Iterator[None]:
+    """Make an error of the disk one that names what helps."""
     try:
         yield
     except OSError as error:

@@ -3,9 +3,10 @@
 `infra/practice` knows nothing of the flows: it is given a specification and labelled rows.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.settings import Settings, SettingsError
+from flows.settings import DATASET, Settings, SettingsError
 
 if TYPE_CHECKING:
     from flows.ops.practice import Practice
@@ -29,7 +30,7 @@ def find_practice_server(settings: Settings) -> "Practice":
             "set MNIST_KAGGLE to `live`, or to a server's URL",
         ) from None
     own = None
-    if settings.spec is not None and (labelled := settings.labelled) is not None:
+    if settings.spec is not None and (labelled := _labelled(settings)) is not None:
         own = Own(settings.spec.text, labelled)
     return find_or_start(
         settings.home / "practice",
@@ -37,3 +38,12 @@ def find_practice_server(settings: Settings) -> "Practice":
         competition=settings.competition,
         own=own,
     )
+
+
+def _labelled(settings: Settings) -> Path | None:
+    """Return the file of labelled rows, that of a data set downloaded first; None if none is named."""
+    if settings.labelled is None and settings.competition_spec.source.startswith(DATASET):
+        from flows.kaggle.datasets import labelled_file
+
+        return labelled_file(settings)
+    return settings.labelled

@@ -8,11 +8,11 @@ from dataclasses import asdict
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.practice import catalog, data, ledger
+from infra.practice import catalog, data, datasets, ledger
 from infra.practice.competition import Credentials, Server
 from infra.practice.errors import PracticeError
 from infra.practice.faults import flat_error, make_fault, with_faults
@@ -23,6 +23,8 @@ def build_app(server: Server) -> ASGIApp:
     """Return the app of a server."""
     routes = [
         Route("/v1/competitions.CompetitionApiService/{rpc}", call, methods=["POST"]),
+        Route("/v1/datasets.DatasetApiService/DownloadDataset", download_dataset, methods=["POST"]),
+        Route("/datasets/{owner}/{slug}", send_dataset, methods=["GET", "HEAD"]),
         Route("/v1/security.OAuthService/{rpc}", call, methods=["POST"]),
         Route("/upload/{token}", upload, methods=["PUT"]),
         Route("/files/{competition}/{name}", download, methods=["GET", "HEAD"]),
@@ -82,11 +84,33 @@ async def download(request: Request) -> Response:
     """Send the zip or one of its files, to whoever has the signed address."""
     server, name = _server(request), request.path_params["name"]
     at = await server.find(request.path_params["competition"])
-    if at is None or not same(request.query_params.get("sig", ""), sign(server, at, name)):
+    if at is None or not same(request.query_params.get("sig", ""), sign(server, f"{at.spec.name}/{name}")):
         return Response("the signature of this address is wrong", status_code=403)
     if name == at.archive.name:
         return FileResponse(at.archive)
     return FileResponse(await asyncio.to_thread(data.unpack, at.archive, name))
+
+
+async def download_dataset(request: Request) -> Response:
+    """Redirect to the zip of a data set."""
+    try:
+        asked = await _read_json(request)
+        owner, slug = str(asked.get("ownerSlug")), str(asked.get("datasetSlug"))
+        if datasets.find(_server(request).home, owner, slug) is None:
+            raise Refusal(404, f"Dataset not found: {owner}/{slug}")
+    except Refusal as refusal:
+        return flat_error(refusal.code, refusal.message)
+    signature = sign(_server(request), f"{owner}/{slug}")
+    return RedirectResponse(f"/datasets/{owner}/{slug}?sig={signature}", status_code=302)
+
+
+async def send_dataset(request: Request) -> Response:
+    """Send the zip of a data set, to whoever has the signed address."""
+    server, owner, slug = _server(request), request.path_params["owner"], request.path_params["slug"]
+    folder = datasets.find(server.home, owner, slug)
+    if folder is None or not same(request.query_params.get("sig", ""), sign(server, f"{owner}/{slug}")):
+        return Response("the signature of this address is wrong", status_code=403)
+    return FileResponse(await asyncio.to_thread(datasets.pack, folder))
 
 
 async def describe(request: Request) -> Response:

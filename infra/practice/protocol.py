@@ -217,9 +217,9 @@ COMPETITION_CALLS: dict[str, CompetitionCall] = {
 }
 
 
-def sign(server: Server, at: Competition, name: str) -> str:
+def sign(server: Server, path: str) -> str:
     """Return the signature of a file's address; it holds after a restart, so a download can be resumed."""
-    text = f"{server.options.split_seed}/{at.spec.name}/{name}".encode()
+    text = f"{server.options.split_seed}/{path}".encode()
     return hmac.new(server.credentials.key.encode(), text, hashlib.sha256).hexdigest()
 
 
@@ -229,7 +229,7 @@ def same(given: str, expected: str) -> bool:
 
 
 def _redirect(server: Server, at: Competition, name: str, base: str) -> Response:
-    url = f"{base}/files/{at.spec.name}/{name}?sig={sign(server, at, name)}"
+    url = f"{base}/files/{at.spec.name}/{name}?sig={sign(server, f'{at.spec.name}/{name}')}"
     return RedirectResponse(url, status_code=302)
 
 

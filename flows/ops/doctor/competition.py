@@ -44,8 +44,11 @@ def _name(settings: Settings, credentials: Credentials) -> str:
 
 
 def check_rules(settings: Settings) -> Findings:
-    """Check that the account has accepted the rules of the competition."""
-    if connect(_impatient(settings)).has_entered():
+    """Check that the account has accepted the competition's rules, and that these allow files."""
+    competition = connect(_impatient(settings))
+    if not competition.takes_files():
+        yield Finding.failed("rules", "submissions from notebooks only", "enter another competition")
+    elif competition.has_entered():
         yield Finding.ok("rules", f"accepted for {settings.competition}")
     else:
         rules = f"https://www.kaggle.com/competitions/{settings.competition}/rules"

@@ -219,3 +219,17 @@ def test_two_downloads_at_once_do_not_disturb_each_other(job):
     assert data_digest(first.folder, first.spec) == first.digest
     names = {path.name for path in folder.iterdir()}
     assert names == {first.folder.name, "partial", "current.json", "lock"}
+
+
+def test_a_competition_of_notebooks_is_recognised_before_anything_is_downloaded(job):
+    """Hours of training would end in a refusal: the page of the competition says it first."""
+    started = job()
+    started.server.fault("notebooks", -1)
+
+    with pytest.raises(
+        CompetitionError, match=r"digits-mini takes submissions from notebooks only.*MNIST_PRAC"
+    ):
+        started.competition.download()
+
+    started.server.clear_faults()
+    assert started.competition.download()
