@@ -11,6 +11,7 @@ from flows.report.ending import score_name
 from flows.run import RunContext
 from flows.submit import read_scores
 from mnist_core import submission
+from mnist_core.metric import Metric
 
 log = logging.getLogger("mnist")
 
@@ -83,8 +84,11 @@ def check_score(run: RunContext, version: str) -> Alarm | None:
 def _find_alarm(run: RunContext, entry: ChampionEntry | None, version: str) -> Alarm | None:
     """Compare a champion's score with that of the last champion before it that has one.
 
-    If none has, it is compared with the champion's own held-out accuracy.
+    If none has, it is compared with the champion's own held-out accuracy. Both rest on counts of right rows:
+    of a competition with another metric no score raises an alarm.
     """
+    if run.data.spec.metric is not Metric.ACCURACY:
+        return None
     if entry is None or version not in champions.recent(entry):
         return None
     scored = _scored(run, version)
@@ -111,4 +115,5 @@ def _scored(run: RunContext, version: str) -> alarm.Scored | None:
     if csv is None:
         return None
     labels = submission.read_csv(csv, run.data.spec)
-    return alarm.Scored(version, score.public_score, labels, score_name(run.registry.namespace))
+    called = score_name(run.registry.namespace)
+    return alarm.Scored(version, score.public_score, labels, called, run.data.spec.scored_rows)

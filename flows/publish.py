@@ -19,6 +19,7 @@ from flows.records import RunKey
 from flows.report.progress import progress
 from flows.run import RunContext
 from flows.scratch import scratch_folder
+from mnist_core.metric import Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,6 +77,8 @@ def publish(
             "confusion": evaluation.confusion.tolist(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        if (metric := run.data.spec.metric) is not Metric.ACCURACY:
+            known |= {"metric": metric.value, "valid_score": metric.of(probabilities, labels)}
         templates = run.settings.home / "templates"
         manifest = export(
             net, folder, {**known, **facts}, learner=learner, templates=templates, spec=run.data.spec

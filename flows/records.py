@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mnist_core.errors import MnistError
 from mnist_core.manifest import BundleFile
+from mnist_core.metric import Metric
 from mnist_core.recipes import Value
 
 VERSION = r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[a-z0-9-]+-[0-9a-f]{8}"
@@ -150,6 +151,8 @@ class VersionEntry(Record):
         members: the versions that an ensemble is made of; empty for a single network.
         base: of an ensemble, the champion that it grew from.
         agreement: of an ensemble, the share of rows held out by several members on which these agree.
+        metric: by which the competition scores.
+        valid_score: by that metric, on the held-out rows; None if it is the accuracy.
         seconds: what reading, training and publishing took.
         recipe: the fields in which a single network's recipe differs from its preset's.
     """
@@ -172,6 +175,8 @@ class VersionEntry(Record):
     members: tuple[str, ...] = ()
     base: str | None = None
     agreement: float | None = None
+    metric: Metric = Metric.ACCURACY
+    valid_score: float | None = None
     seconds: dict[str, float] = {}
     recipe: dict[str, Value] = {}
 
@@ -209,7 +214,7 @@ class Submission(Record):
     Attributes:
         ref: the server's number of it.
         message: its description, which carries the content's token.
-        public_score: share of rows that are right, 0..1, cut to five decimals; None while unknown.
+        public_score: by the competition's metric, such as the share of right rows; None while unknown.
         error: why the server refused the file.
         at: when it was posted by the server's clock, UTC, ISO 8601; empty if it does not say so.
         posted: whether this call made it, rather than finding it.

@@ -18,6 +18,7 @@ from flows.kaggle.credentials import Credentials
 from flows.kaggle.errors import CompetitionError
 from flows.kaggle.session import Session, one_line
 from flows.records import Record, Status, Submission
+from mnist_core.metric import Metric
 from mnist_core.progress import Progress
 
 log = logging.getLogger("mnist")
@@ -45,10 +46,12 @@ class Client:
 
     Args:
         session: how that is reached.
+        metric: by which the competition scores.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, metric: Metric = Metric.ACCURACY) -> None:
         self._session = session
+        self._metric = metric
 
     @property
     def url(self) -> str:
@@ -150,7 +153,7 @@ class Client:
             # Not the client's own call: it reads all entries or none, and one may have a status of tomorrow.
             service, name = "competitions.CompetitionApiService", "ListSubmissions"
             answer = sdk.http_client().call(service, name, request, _Json)
-            entries = [_listed_submission(entry) for entry in answer.get("submissions") or ()]
+            entries = [_listed_submission(entry, self._metric) for entry in answer.get("submissions") or ()]
             if None in entries:
                 log.warning("%s lists a submission without number and description: ignored", self.server)
             return [entry for entry in entries if entry], str(answer.get("nextPageToken") or "")
@@ -164,7 +167,7 @@ class Client:
         request = _kaggle_types().ApiGetSubmissionRequest()
         request.ref = ref
         with self._session.log_in(f"read submission {ref} of {self.competition}") as sdk:
-            return _submission(_calls(sdk).get_submission(request))
+            return _submission(_calls(sdk).get_submission(request), self._metric)
 
     def leaderboard_page(self, token: str) -> tuple[list[tuple[str, float | None]], str]:
         """Return one page of the leaderboard, team and score, the best first, and the token of the next page.
@@ -179,7 +182,7 @@ class Client:
         with self._session.log_in(f"read the leaderboard of {self.competition}") as sdk:
             answer = _calls(sdk).get_leaderboard(request)
             entries = [entry for entry in answer.submissions or () if entry is not None]
-            page = [(str(entry.team_name or ""), _score(entry.score)) for entry in entries]
+            page = [(str(entry.team_name or ""), _score(entry.score, self._metric)) for entry in entries]
             return page, str(answer.next_page_token or "")
 
     def upload(self, csv: Path) -> str:
@@ -301,7 +304,7 @@ class _Json:
         return answer
 
 
-def _listed_submission(entry: Any) -> Submission | None:
+def _listed_submission(entry: Any, metric: Metric) -> Submission | None:
     """Return an entry of the list; of one that cannot be read whole, its number and its description.
 
     Returns:
@@ -321,26 +324,26 @@ def _listed_submission(entry: Any) -> Submission | None:
     if not ref:
         return None
     try:
-        return _submission(_kaggle_types().ApiSubmission.from_dict(entry))
+        return _submission(_kaggle_types().ApiSubmission.from_dict(entry), metric)
     except (KeyError, ValueError, TypeError, AttributeError):
         return Submission(ref=ref, message=message, status=Status.UNKNOWN)
 
 
-def _score(raw: Any) -> float | None:
-    """Return a public score; None for what is no share of rows, such as NaN: a score is stored for good."""
+def _score(raw: Any, metric: Metric) -> float | None:
+    """Return a public score; None for what cannot be one, such as NaN: a score is stored for good."""
     try:
         score = float(raw)
     except (ValueError, TypeError):
         return None
-    return score if 0 <= score <= 1 else None
+    return score if metric.is_possible(score) else None
 
 
-def _submission(raw: Any) -> Submission:
+def _submission(raw: Any, metric: Metric) -> Submission:
     return Submission(
         ref=int(raw.ref),
         message=raw.description or "",
         status=Status(str(getattr(raw.status, "name", raw.status)).upper().rpartition(".")[2]),
-        public_score=_score(raw.public_score),
+        public_score=_score(raw.public_score, metric),
         error=one_line(raw.error_description or ""),
         at=raw.date.isoformat() if raw.date else "",
         team=raw.team_name or "",

@@ -129,7 +129,7 @@ def connect(settings: Settings) -> Competition:
     first, *others = credentials
     name = server_name(settings.kaggle)
     session = Session(url, name, spec.name, first, settings.timeout_s, others=others)
-    return Competition(Client(session), spec, settings.home)
+    return Competition(Client(session, spec.metric), spec, settings.home)
 
 
 def namespace_prefix(settings: Settings) -> str:

@@ -30,6 +30,7 @@ class Scored:
     Attributes:
         public_score: share of the test rows that are right, 0..1.
         labels: int64 (rows of the test file,), its predictions.
+        rows: of the test file that the score is about; None: all.
         called: what the score is called: `practice score` if it is not kaggle.com's.
     """
 
@@ -37,6 +38,12 @@ class Scored:
     public_score: float
     labels: NDArray[np.int64]
     called: str = "public score"
+    rows: int | None = None
+
+    @property
+    def scored_rows(self) -> int:
+        """Rows behind the score."""
+        return len(self.labels) if self.rows is None else self.rows
 
 
 @dataclass(frozen=True)
@@ -68,9 +75,10 @@ def recorded_alarm(version: str, demotion: ChampionEntry | None) -> Alarm | None
 
 def find_alarm(champion: Scored, before: Scored) -> Alarm | None:
     """Compare a champion's public score with that of an earlier champion; None if it is not too low."""
-    rows = len(champion.labels)
+    rows = champion.scored_rows
     differ = int((champion.labels != before.labels).sum())
-    bound = DEVIATIONS * math.sqrt(differ) / rows
+    # Of the rows that differ, as many are expected behind the score as it has of all rows.
+    bound = DEVIATIONS * math.sqrt(differ * rows / len(champion.labels)) / rows
     if not champion.public_score < before.public_score - bound:
         return None
     return Alarm(
@@ -94,7 +102,7 @@ def find_held_out_alarm(
         current: who is champion now, itself or a later one; None if nobody is.
         fallback: the champion before it; None if it is the first one.
     """
-    tested = len(champion.labels)
+    tested = champion.scored_rows
     error = (round((1 - accuracy) * rows) + 2) / (rows + 4)  # so that no error at all is not taken as certain
     deviation = math.sqrt(error * (1 - error) * (1 / tested + 1 / rows))
     bound = max(DEVIATIONS * deviation, ROWS_MIN / tested)

@@ -9,6 +9,7 @@ from flows.kaggle.address import described
 from flows.policy.cost import in_words
 from flows.records import Decision
 from flows.report.ending import score_name
+from mnist_core.metric import Metric
 
 LAST = 90
 """Nights that are drawn."""
@@ -39,6 +40,7 @@ class Entry:
         demoted: whether it lost that status, for its score or by a person.
         cost: in US dollars; None if no price is known.
         rank: the team's place on the leaderboard when it ended; None if it is not known.
+        metric: by which the competition scores.
     """
 
     night: str
@@ -50,6 +52,12 @@ class Entry:
     demoted: bool
     cost: float | None = None
     rank: int | None = None
+    metric: Metric = Metric.ACCURACY
+
+    @property
+    def drawn(self) -> Interval | None:
+        """The public score, if it is on the scale of an accuracy."""
+        return self.public if self.metric.higher_is_better else None
 
 
 def markdown(entries: Sequence[Entry], namespace: str) -> str:
@@ -72,7 +80,7 @@ def markdown(entries: Sequence[Entry], namespace: str) -> str:
             "",
             f"![history](data:image/svg+xml;base64,{picture})",
             "",
-            f"| night | version | validation accuracy (95 %) | {score} (95 %) | place | end |"
+            f"| night | version | validation accuracy (95 %) | {_scored(entries, score)} | place | end |"
             + (" cost |" if priced else ""),
             "|---|---|---|---|---:|---|" + ("---:|" if priced else ""),
             *rows,
@@ -89,7 +97,16 @@ def _text_of(value: Interval | None, digits: int) -> str:
     if value is None:
         return "–"
     middle, low, high = (f"{number:.{digits}f}" for number in value)
+    if low == high:  # of a score that is no share of rows
+        return middle
     return f"{middle} ({low}\u00a0to\u00a0{high})"  # it breaks before the interval, not in it
+
+
+def _scored(entries: Sequence[Entry], score: str) -> str:
+    metric = entries[-1].metric
+    if metric is Metric.ACCURACY:
+        return f"{score} (95 %)"
+    return f"{score} ({metric.words}{'' if metric.higher_is_better else ', lower is better'})"
 
 
 def _unbroken(date: str) -> str:
@@ -126,7 +143,7 @@ def draw(entries: Sequence[Entry], width: int = WIDTH, score: str = "public scor
         *_draw_legend(width, score),
         *_draw_grid(entries, scale),
         *_draw_curve([entry.valid for entry in entries], scale, BLUE, -2),
-        *_draw_curve([entry.public for entry in entries], scale, ORANGE, 2),
+        *_draw_curve([entry.drawn for entry in entries], scale, ORANGE, 2),
         *_draw_marks(entries, scale),
     ]
     return "".join([*parts, "</svg>"])
@@ -153,7 +170,7 @@ class _Scale:
 
         One that went badly wrong is cut off at the edge, so that the others stay apart.
         """
-        known = [value for entry in entries for value in (entry.valid, entry.public) if value is not None]
+        known = [value for entry in entries for value in (entry.valid, entry.drawn) if value is not None]
         lows = sorted(low for _, low, _ in known) or [0.0]
         return cls(
             width=width,
@@ -224,7 +241,7 @@ def _draw_curve(values: Sequence[Interval | None], scale: _Scale, colour: str, s
 def _draw_marks(entries: Sequence[Entry], scale: _Scale) -> list[str]:
     parts = []
     for number, entry in enumerate(entries):
-        shown = entry.public or entry.valid
+        shown = entry.drawn or entry.valid
         if shown is not None and (entry.champion or entry.demoted):
             sign, colour = ("✕", RED) if entry.demoted else ("★", GREY)
             parts.append(_text(scale.x(number), scale.y(shown[2]) - 5, sign, colour, "middle"))

@@ -163,6 +163,7 @@ def history_of(registry: Registry, nights: Sequence[NightEntry], prices: Prices 
                 demoted=champion is not None and night.version in champion.demotions,
                 cost=night_cost(night.seconds, prices),
                 rank=night.rank,
+                metric=registry.spec.metric,
             )
         )
     return entries

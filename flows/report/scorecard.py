@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from flows.policy.cost import in_words
 from flows.records import RunResult, VersionEntry
 from flows.report.ending import score_name
+from mnist_core.metric import Metric
 from mnist_core.recipes import in_line, recipe_name
 
 PICTURES = {
@@ -93,6 +94,8 @@ class Scorecard:
             rows.append(("members agree on", share))
         accuracy = f"{version.valid_accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f}"
         rows.append(("validation accuracy", f"{accuracy} ({version.valid_rows:,} held-out rows)"))
+        if version.valid_score is not None:
+            rows.append((f"held-out {version.metric.words}", self._compared(version.valid_score)))
         rows.append((score_name(self.namespace), self._score()))
         if self.rank is not None:
             rows.append(("leaderboard", f"place {self.rank:,}"))
@@ -126,9 +129,14 @@ class Scorecard:
         if made is None:  # why not is its decision's reason, if it has one
             return "not submitted" if self.result.decision else f"not submitted: {self.result.reason}"
         score = "not known yet" if made.public_score is None else f"{made.public_score:.5f}"
+        score += _of(self.version.metric)
         if not self.namespace.startswith("kaggle/"):
             score += "; not submitted to kaggle.com"
         return f"{score} (submission {made.ref}, {'posted now' if made.posted else 'posted before'})"
+
+    def _compared(self, score: float) -> str:
+        alarms = "no alarm compares it with the public score, as it would an accuracy"
+        return f"{score:.5f}{_of(self.version.metric)}; the gate compares accuracies, {alarms}"
 
     def _champion(self) -> str:
         champion = self.result.champion
@@ -140,7 +148,7 @@ class Scorecard:
             else f"validation accuracy {champion.valid_accuracy:.4f}",
             f"no {score_name(self.namespace)}"
             if champion.public_score is None
-            else f"{score_name(self.namespace)} {champion.public_score:.5f}",
+            else f"{score_name(self.namespace)} {champion.public_score:.5f}{_of(self.version.metric)}",
         ]
         return f"{champion.version} ({', '.join(facts)})"
 
@@ -175,6 +183,13 @@ class Scorecard:
                 "To use this version:", "", "```", *self.commands(), "```", "",
             ]
         )  # fmt: skip
+
+
+def _of(metric: Metric) -> str:
+    """Return what is said of a score that is not an accuracy."""
+    if metric is Metric.ACCURACY:
+        return ""
+    return f" ({metric.words}{'' if metric.higher_is_better else ', lower is better'})"
 
 
 def _escaped(value: str) -> str:
