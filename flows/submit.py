@@ -137,9 +137,10 @@ def predict_version(workspace: Workspace, version: VersionEntry) -> None:
         registry.fetch(version.version, scratch, "manifest.json", BACKENDS[backend])
         model = open_model(scratch, backend)
     with progress(f"predict {len(digits):,} digits") as advance:
-        labels = model.predict(digits.pixels, progress=advance).argmax(1)
+        probabilities = model.predict(digits.pixels, progress=advance)
     log.info("predicted %s digits of %s with %s", f"{len(digits):,}", version.version, backend)
-    registry.put_predictions(version.version, submission.to_csv(labels, data.spec, ids=digits.ids))
+    predicted = probabilities if data.spec.metric.of_probabilities else probabilities.argmax(1)
+    registry.put_predictions(version.version, submission.to_csv(predicted, data.spec, ids=digits.ids))
 
 
 def post_and_score(workspace: Workspace, version: str, day: date | None = None) -> Submission:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from mnist_core.errors import SubmissionError
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 from mnist_core.spec_csv import quoted
+
+DECIMALS = 6
+"""Digits behind the point of a probability."""
 
 
 def to_csv(
@@ -30,7 +34,7 @@ def to_csv(
 
     Args:
         labels: (rows,), each the number of a class, 0..9, in the order of the test file; integers, or floats
-            that are whole.
+            that are whole. For a metric of probabilities these, (rows, classes).
         spec: header, ids, classes and rows of the competition.
         rows: how many labels are expected, if not `spec.test_rows`.
         ids: of the test file's rows, if it has a column of them (`Digits.ids`); None counts the rows.
@@ -44,6 +48,9 @@ def to_csv(
         SubmissionError: the number of labels differs, or a label is not a class; the message names the id.
     """
     labels = np.asarray(labels)
+    if spec.metric.of_probabilities:
+        rows = _first_known(rows, spec.test_rows, len(labels))
+        return _text(_probabilities(labels, rows, spec), rows, ids, spec)
     rows = _first_known(rows, spec.test_rows, labels.size)
     if labels.ndim != 1 or labels.dtype.kind not in "iuf":
         raise SubmissionError(
@@ -67,15 +74,32 @@ def to_csv(
             if whole[wrong].all()
             else "predict classes; a regression's numbers must be rounded first",
         )
+    classes = [quoted(name) for name in spec.classes]
+    return _text([classes[label] for label in labels.astype(int)], rows, ids, spec)
+
+
+def _text(values: Sequence[str], rows: int, ids: Sequence[str] | None, spec: CompetitionSpec) -> bytes:
+    """Return the file whose rows have these values behind their ids."""
     if spec.id_column is not None and (ids is None or len(ids) != rows):
         raise SubmissionError(
             f"{rows:,} labels without the ids of {spec.test_file}, column {spec.id_column}",
             "pass the ids of its digits",
         )
     named = map(str, range(spec.first_id, spec.first_id + rows)) if ids is None else map(quoted, ids)
-    classes = [quoted(name) for name in spec.classes]
-    lines = [f"{name},{classes[label]}\n" for name, label in zip(named, labels.astype(int), strict=True)]
+    lines = [f"{name},{value}\n" for name, value in zip(named, values, strict=True)]
     return "".join([",".join(map(quoted, spec.submission_header)), "\n", *lines]).encode()
+
+
+def _probabilities(found: NDArray[Any], rows: int, spec: CompetitionSpec) -> list[str]:
+    """Return the probabilities of each row as text."""
+    if found.shape != (rows, spec.class_count):
+        raise SubmissionError(
+            f"probabilities with shape {found.shape}, expected ({rows}, {spec.class_count})",
+            "predict a probability for each class",
+        )
+    if not np.isfinite(found).all() or found.min(initial=0) < 0 or found.max(initial=0) > 1 + 1e-4:
+        raise SubmissionError("a probability is not between 0 and 1", "train the version again with --fresh")
+    return [",".join(f"{min(value, 1.0):.{DECIMALS}f}" for value in row) for row in found.tolist()]
 
 
 def read_csv(
@@ -120,12 +144,16 @@ def read_csv(
     labels = np.empty(max(rows, 0), np.int64)
     for row, line in enumerate(lines[1 : rows + 1]):
         where, fields = f"{name}, line {row + 2}", _fields(line)
-        if len(fields) != 2:
+        if len(fields) != len(spec.submission_header):
+            count = "two" if len(spec.submission_header) == 2 else len(spec.submission_header)
             raise SubmissionError(
-                f"{where}: {_shown(line)}, expected two columns: {','.join(spec.submission_header)}"
+                f"{where}: {_shown(line)}, expected {count} columns: {','.join(spec.submission_header)}"
             )
         _check_id(where, fields[0], b"%d" % (row + spec.first_id), seen, spec)
-        labels[row] = _label(where, fields[1], number_of, spec)
+        if spec.metric.of_probabilities:
+            labels[row] = _most_probable(where, fields[1:])
+        else:
+            labels[row] = _label(where, fields[1], number_of, spec)
     if len(lines) - 1 != rows:
         raise SubmissionError(
             f"{name}, line {min(len(lines), rows + 1) + 1}, column {spec.submission_header[0]}: "
@@ -158,6 +186,17 @@ def _check_id(where: str, found: bytes, counted: bytes, seen: set[bytes], spec: 
             f"repeat the ids of {spec.test_file}",
         )
     seen.add(found)
+
+
+def _most_probable(where: str, found: list[bytes]) -> int:
+    """Return the number of the class with the highest probability of a line."""
+    try:
+        shares = np.array([float(field) for field in found])
+    except ValueError:
+        shares = np.array([np.nan])
+    if not ((shares >= 0) & (shares <= 1)).all():
+        raise SubmissionError(f"{where}: {_shown(b','.join(found))} are not probabilities")
+    return int(shares.argmax())
 
 
 def _label(where: str, found: bytes, number_of: dict[bytes, int], spec: CompetitionSpec) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mnist_core.errors import SubmissionError
+from mnist_core.metric import Metric
 from mnist_core.spec import DIGITS_MINI
 from mnist_core.submission import read_csv, to_csv
 
@@ -167,3 +168,23 @@ def test_a_missing_file_is_refused(tmp_path):
     """A missing file is a SubmissionError with its path."""
     with pytest.raises(SubmissionError, match=r"gone.csv: cannot be read: No such file"):
         read_csv(tmp_path / "gone.csv")
+
+
+def test_probabilities_are_a_table():
+    """A metric of probabilities takes a column for each class; read again, the most probable class counts."""
+    spec = replace(
+        DIGITS_MINI,
+        classes=("a", "b", "c"),
+        test_rows=None,
+        metric=Metric.LOG_LOSS,
+        submission_header=("id", "a", "b", "c"),
+    )
+
+    text = to_csv(np.array([[0.25, 0.5, 0.25], [1 + 1e-7, 0, 0]], np.float32), spec)
+
+    assert text == b"id,a,b,c\n1,0.250000,0.500000,0.250000\n2,1.000000,0.000000,0.000000\n"
+    assert read_csv(text, spec).tolist() == [1, 0]
+    with pytest.raises(SubmissionError, match="not between 0 and 1"):
+        to_csv(np.array([[np.nan, 0, 0]]), spec)
+    with pytest.raises(SubmissionError, match=r"line 2: .* are not probabilities"):
+        read_csv(text.replace(b"0.25", b"1.25"), spec)
