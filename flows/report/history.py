@@ -103,7 +103,7 @@ def _text_of(value: Interval | None, digits: int) -> str:
 
 
 def _scored(entries: Sequence[Entry], score: str) -> str:
-    metric = entries[-1].metric
+    metric = entries[-1].metric if entries else Metric.ACCURACY
     if metric is Metric.ACCURACY:
         return f"{score} (95 %)"
     return f"{score} ({metric.words}{'' if metric.higher_is_better else ', lower is better'})"

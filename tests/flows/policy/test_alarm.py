@@ -1,5 +1,7 @@
 """The alarm as tables of cases: the bound from both sides, ties, NaN, and who is champion after it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,19 @@ def test_an_alarm_says_who_is_champion_after_it(current, fallback, words):
 def test_a_later_champion_stays_after_an_alarm(current, champion):
     """If the bad version is champion, the one before it takes over; a list without a champion stays so."""
     assert champion_after(Alarm("bad", "before", ""), current) == champion
+
+
+@pytest.mark.parametrize(("rows", "alarm"), [(None, True), (2_500, False), (100, False)])
+def test_a_score_of_a_part_of_the_test_rows_has_wider_bounds(rows, alarm):
+    """With fewer rows behind the public score chance does more: the same difference is no alarm."""
+    bad, good = scored("bad", 0.985, differing=100), scored("good", 0.99)
+
+    assert (find_alarm(replace(bad, rows=rows), replace(good, rows=rows)) is not None) is alarm
+
+
+@pytest.mark.parametrize(("rows", "alarm"), [(None, True), (500, False)])
+def test_a_held_out_accuracy_is_compared_with_the_rows_that_were_scored(rows, alarm):
+    """The rows behind the public score count, not all of the test file."""
+    found = find_held_out_alarm(replace(scored("bad", 0.980), rows=rows), 0.99, 8_400, "bad")
+
+    assert (found is not None) is alarm

@@ -8,6 +8,7 @@ import pytest
 
 from flows.records import Decision
 from flows.report.history import ROWS, Entry, count_of, draw, markdown, ticks
+from mnist_core.metric import Metric
 
 
 def entry(number, valid=0.99, public=0.991, champion=False, demoted=False):
@@ -123,3 +124,14 @@ def test_the_page_stays_small():
 
     assert page.count("\n| 2026") == ROWS
     assert len(page) < 100_000
+
+
+def test_a_log_loss_is_told_and_not_drawn_beside_accuracies():
+    """It may be above 1, the lower the better, and has no interval of right rows."""
+    night = replace(entry(1), metric=Metric.LOG_LOSS, public=(1.25, 1.25, 1.25))
+
+    page = markdown([night], "practice/letters/abc")
+
+    assert '<polyline points="" fill="none" stroke="#d9822b"' in draw([night])
+    assert "practice score (log loss, lower is better)" in page
+    assert "| 1.25000 |" in page

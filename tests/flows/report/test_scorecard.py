@@ -161,3 +161,14 @@ def test_the_last_lines_are_commands_that_use_the_version(capsys):
     assert promoted.commands()[1] == "python -m mnist_core predict champion my-digit.png"
     assert capsys.readouterr().err.endswith(" -m mnist_core predict v my-digit.png\n")
     assert promoted.markdown({}).endswith("predict champion my-digit.png\n```\n")
+
+
+def test_another_metric_is_shown_with_what_is_compared():
+    """The version's own value on the held-out rows stands beside the public score, with the direction."""
+    made = SubmissionResult(ref=7, status=Status.COMPLETE, public_score=0.03125, posted=True)
+    rows = dict(card(submission=made, metric="log_loss", valid_score=0.03).rows())
+
+    assert rows["held-out log loss"].startswith("0.03000 (log loss, lower is better); the gate compares acc")
+    assert rows["public score"].startswith("0.03125 (log loss, lower is better) (submission 7")
+    assert rows["validation accuracy"].startswith("0.9912")
+    assert "held-out accuracy" not in dict(card().rows())
