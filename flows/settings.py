@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +21,11 @@ from flows.environment import (
 )
 from flows.kaggle.address import canonical_server
 from flows.policy.cost import Prices
+from flows.spec_text import SpecText
 from flows.store.open import ADDRESSES, check_address
 from mnist_core.errors import DataError
 from mnist_core.models import base as models
-from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, parse_spec
+from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
 
 __all__ = ["PREFIX", "Settings", "SettingsError", "choices", "in_our_words", "read_settings"]
 DAY_S = 86400.0
@@ -36,30 +36,6 @@ TOKEN = re.compile(r"[A-Za-z0-9._~+/=:@-]+")
 """What a credential is made of that is sent in a header: a bearer token, a username, or a key."""
 IN_HEADERS = ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "PREFECT_API_KEY")
 """Variables of other programs that put them into a header; of a wrong one their error quotes the value."""
-
-
-@dataclass(frozen=True)
-class SpecText:
-    """The specification of a competition as text, which is the same wherever a process runs."""
-
-    text: str = field(repr=False)
-    spec: CompetitionSpec
-
-    @classmethod
-    def read(cls, value: str) -> "SpecText":
-        """Return the specification of a setting: the path of its file, or if it has lines the text itself.
-
-        Raises:
-            DataError: the file cannot be read, or the specification is wrong.
-        """
-        if "\n" in value:
-            return cls(value, parse_spec(value, "its text"))
-        file = Path(value).expanduser()
-        try:
-            text = file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{value}: cannot be read ({error})", "name a TOML file") from error
-        return cls(text, parse_spec(text, value, file.parent))
 
 
 def choices(name: str) -> tuple[str, ...]:
