@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SMALLEST = 1e-15
 """What a probability of 0 counts as in a log loss: one row must not decide it all."""
@@ -44,6 +46,8 @@ class Metric(StrEnum):
             probabilities: (N, classes), for each row.
             labels: int64 (N,), the true classes.
         """
+        import numpy as np
+
         predicted = probabilities.argmax(1)
         if self is Metric.ACCURACY:
             return float((predicted == labels).mean())
