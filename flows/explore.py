@@ -122,10 +122,11 @@ def _try(run: RunContext, digits: "Digits", plan: Plan, known: SearchLog) -> Tri
 def _suggested(run: RunContext, known: SearchLog) -> dict[str, Value]:
     from mnist_core.training import recipe_of
 
-    kind, recipe = recipe_of(run.key.model, run.key.preset, member=first_member(run.key.model))
+    key = run.key
+    kind, recipe = recipe_of(key.model, key.preset, member=first_member(key.model), spec=run.data.spec)
     space = kind.space_of(recipe)
     base: Mapping[str, Value] = {name: getattr(recipe, name) for name in space}
-    return suggest(known, scope_of(run.key.model, run.key.preset), space, base)
+    return suggest(known, scope_of(key.model, key.preset), space, base)
 
 
 def _read(run: RunContext) -> "Digits":
@@ -150,7 +151,7 @@ def values_of(run: RunContext) -> dict[str, Value]:
     key = run.key
     values = recipe_values(run.registry, scope_of(key.model, key.preset), key.recipe)
     try:
-        recipe_of(key.model, key.preset, member=first_member(key.model), values=values)
+        recipe_of(key.model, key.preset, member=first_member(key.model), values=values, spec=run.data.spec)
     except ModelError as error:
         if key.recipe is not None:
             raise

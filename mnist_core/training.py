@@ -14,7 +14,7 @@ from mnist_core.models.base import Adapted, ModelKind, Recipe, find, kinds
 from mnist_core.models.network import Network
 from mnist_core.progress import Progress
 from mnist_core.recipes import Values, apply, at_effort
-from mnist_core.spec import CompetitionSpec
+from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 
 def fit(
@@ -65,8 +65,9 @@ def fit(
             fetched or opened; the teacher cannot teach this model; training diverged.
     """
     limit_torch()
-    kind, recipe = recipe_of(model, preset, epochs=epochs, member=member, values=values, effort=effort)
-    recipe = _adapted(recipe, digits.spec, chosen=epochs is not None)
+    kind, recipe = recipe_of(
+        model, preset, epochs=epochs, member=member, values=values, effort=effort, spec=digits.spec
+    )
     if pretrained:
         recipe = _pretrained(kind, recipe)
     teachers = [] if teacher is None else _teachers(teacher, kind)
@@ -87,10 +88,15 @@ def recipe_of(
     member: int | None = None,
     values: Values | None = None,
     effort: float = 1.0,
+    spec: CompetitionSpec = DIGIT_RECOGNIZER,
 ) -> tuple[ModelKind, Recipe]:
-    """Return the model and the recipe of the network that `fit` trains; the arguments are those of `fit`."""
+    """Return the model and the recipe of the network that `fit` trains; the arguments are those of `fit`.
+
+    Values count more than what the competition says of mirroring and the strength of augmentation.
+    """
     kind = find(model)
     kind, recipe = kind.network(kind.recipe(preset, epochs), member)
+    recipe = _adapted(recipe, spec, chosen=epochs is not None)
     recipe = apply(recipe, values or {}, kind.space_of(recipe), f"recipe of {kind.name} {preset}")
     return kind, at_effort(recipe, effort)
 

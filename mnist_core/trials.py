@@ -71,7 +71,9 @@ def run_trial(
     from mnist_core.inference import predict
     from mnist_core.training import fit, recipe_of
 
-    recipe = recipe_of(model, preset, epochs=epochs, member=member, values=values, effort=effort)[1]
+    recipe = recipe_of(
+        model, preset, epochs=epochs, member=member, values=values, effort=effort, spec=digits.spec
+    )[1]
     started = time.perf_counter()
     rows, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     labels = digits.true_labels[held_out]

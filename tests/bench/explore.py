@@ -24,9 +24,9 @@ from flows.policy.search import expected_s, next_change, next_plan, night_recipe
 from flows.suggest import suggest
 from flows.trial_records import SearchLog, Trial
 from mnist_core import Digits, assign_folds, fit, predict, read_train
-from mnist_core.models.base import find
 from mnist_core.recipes import Choice, Range, Space, Value, recipe_name, rounded
 from mnist_core.spec import read_spec
+from mnist_core.training import recipe_of
 from mnist_core.trials import run_trial
 from tests.bench.record import RECORDS
 from tests.bench.scores import machine, tell
@@ -84,8 +84,7 @@ class Nights:
         """Spend what the nights earned, as `flows.explore` does."""
         run = f"night {number}"
         self.log = self.log.with_training(run, self.share * training_s)
-        kind = find(self.model)
-        recipe = kind.recipe(self.preset)
+        kind, recipe = recipe_of(self.model, self.preset, spec=self.train.spec)
         space = kind.space_of(recipe)
         base = {name: getattr(recipe, name) for name in space}
         while True:

@@ -89,6 +89,8 @@ def space(recipe: Recipe) -> Space:
         "weight_decay": Range(3e-3, 0.5, "per step and learning rate", log=True),
         "label_smoothing": Range(0.0, 0.15, "probability shared by all classes"),
         "ema_decay": Range(0.9, 0.995, "per step"),
+        "amount": Range(0.0, 2.0, "strength of augmentation, as a part of the preset's"),
+        "mirror": Choice((False, True)),
         "batch_size": Choice((64, 128, 256)),
         "upright": Choice((False, True)),
     }
