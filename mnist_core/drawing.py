@@ -33,7 +33,7 @@ def sheet(
     """Draw many digits in one picture, row by row, with a caption under each if there are captions.
 
     Args:
-        pixels: uint8 (N, height, width), N ≥ 1, 0 = background, 255 = full ink.
+        pixels: uint8 (N, height, width), or (N, height, width, 3) in colour, N ≥ 1.
         columns: digits side by side.
         scale: edge of a digit's pixel in the picture, pixels; no smoothing.
         captions: N short texts, such as those of `error_captions`.
@@ -43,7 +43,7 @@ def sheet(
         DataError: there are no digits, pixels have another type or shape, or there are not N captions.
         ValueError: columns or scale is below 1, or gap below 0.
     """
-    check_array("pixels", pixels, np.uint8, 3)
+    check_array("pixels", pixels, np.uint8, 4 if np.ndim(pixels) == 4 else 3)
     if not len(pixels):
         raise DataError("a sheet needs at least one digit")
     if captions is not None and len(captions) != len(pixels):
@@ -52,7 +52,7 @@ def sheet(
         raise ValueError(f"columns {columns} and scale {scale} must be 1 or more, gap {gap} 0 or more")
     columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
-    high, wide = (edge * scale for edge in pixels.shape[1:])
+    high, wide = (edge * scale for edge in pixels.shape[1:3])
 
     line = max(10, min(14, 5 * scale))
     font = _font(line)

@@ -129,3 +129,14 @@ def test_rows_are_picked_by_class():
     assert pick_by_class(labels, 5).tolist() == [4, 2, 5, 0, 1]
     assert pick_by_class(labels, 2).tolist() == [4, 2]
     assert sorted(pick_by_class(labels, 99)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_sheet_of_colour_pictures_keeps_their_colours():
+    """Pictures in colour stand on a sheet as they are, so that a night of them has its scorecard."""
+    pixels = np.zeros((2, 8, 9, 3), np.uint8)
+    pixels[1, :, :, 0] = 200
+
+    drawn = np.asarray(sheet(pixels, columns=2, scale=1, gap=0))
+
+    assert drawn.shape == (8, 18, 3)
+    assert np.array_equal(drawn[:, 9:], pixels[1])
