@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flows import environment
-from infra.practice import data
+from infra.practice import data, labelled
 from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI, SPECS, CompetitionSpec
 from tests.practice_server import Forks, PracticeServer, start_server
 from tests.s3_server import S3Server, moto
@@ -27,6 +27,21 @@ LONGEST = (
     {"models", "test_parity", "test_inference", "test_pools", "test_orchestration", "test_guide"},
 )
 """Folders and files whose tests take longest; each set is begun by a process of its own."""
+
+
+EIGHT_BY_EIGHT = """
+name = "eight-by-eight"
+source = "labelled.csv"
+classes = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+shape = [8, 8, 1]
+value_range = [0, 16]
+
+[columns]
+label = "label"
+
+[submission]
+header = ["id", "label"]
+"""
 
 
 @pytest.hookimpl(trylast=True)  # after tests are deselected
@@ -87,7 +102,8 @@ def practice_zip(make_once: Callable[..., Path]) -> Callable[[CompetitionSpec], 
     """Return a competition's zip of split 0, made once for the session: `practice_zip(DIGITS_MINI)`."""
 
     def zip_of(spec: CompetitionSpec) -> Path:
-        folder = make_once(f"zip-{spec.name}", lambda part: data.make_zip(part, 0, spec))
+        rows = None if spec.name in SPECS else labelled.read(Path(spec.source), spec)
+        folder = make_once(f"zip-{spec.name}", lambda part: data.make_zip(part, 0, spec, rows))
         return folder / data.zip_name(spec)
 
     return zip_of
@@ -105,6 +121,25 @@ def unpack(make_once: Callable[..., Path], practice_zip: Callable[..., Path]) ->
         return make_once(f"unpacked-{spec.name}", fill)
 
     return folder_of
+
+
+@pytest.fixture(scope="session")
+def eight_by_eight(make_once: Callable[..., Path]) -> Path:
+    """The specification of a competition of 8 × 8 digits, which is not built in; its rows lie beside it."""
+
+    def fill(folder: Path) -> None:
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        header = ",".join(["label", *(f"pixel{number}" for number in range(64))])
+        rows = [
+            ",".join(map(str, [label, *pixels]))
+            for label, pixels in zip(found.target, found.data.astype(int), strict=True)
+        ]
+        (folder / "labelled.csv").write_text("\n".join([header, *rows, ""]))
+        (folder / "spec.toml").write_text(EIGHT_BY_EIGHT)
+
+    return make_once("eight-by-eight", fill) / "spec.toml"
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +173,8 @@ def start_practice(
     """Start practice servers: `start_practice(home=…, competition=…, daily_limit=…, faults=("slow:1",))`.
 
     All options of `python -m infra.practice`, with underscores. Unless given: a fresh home, the small
-    competition, a score after 0.2 s. `forked=False` runs the command itself. They end with the test.
+    competition, a score after 0.2 s. `spec=PATH` is a competition that is not built in. `forked=False` runs
+    the command itself. They end with the test.
     """
     started: list[PracticeServer] = []
 
@@ -146,11 +182,15 @@ def start_practice(
         home: Path | None = None,
         *,
         competition: str = DIGITS_MINI.name,
+        spec: Path | None = None,
         forked: bool = True,
         **options: Any,
     ) -> PracticeServer:
-        home = seed_practice_home(home or tmp_path_factory.mktemp("practice"), competition)
-        started.append(start_server(_forks if forked else None, home, competition=competition, **options))
+        home = home or tmp_path_factory.mktemp("practice")
+        if spec is None:
+            seed_practice_home(home, competition)
+        forks = _forks if forked else None
+        started.append(start_server(forks, home, competition=competition, spec=spec, **options))
         return started[-1]
 
     yield start

@@ -20,7 +20,7 @@ import requests
 
 from flows.ops.practice import read_record
 from infra.practice import data
-from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec
+from mnist_core.spec import DIGIT_RECOGNIZER, SPECS, CompetitionSpec, read_spec
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +39,7 @@ class PracticeServer:
     key: str = field(repr=False)
     token: str = field(repr=False)
     spec: CompetitionSpec = DIGIT_RECOGNIZER
+    spec_file: Path | None = None
 
     @property
     def pid(self) -> int:
@@ -177,12 +178,17 @@ def start_server(
     home: Path,
     *,
     competition: str,
+    spec: Path | None = None,
     port: int = 0,
     faults: Sequence[str] = (),
     **options: float,
 ) -> PracticeServer:
-    """Start a practice server in a home, forked or as a command of its own, and wait until it answers."""
-    arguments = ["--home", str(home), "--port", str(port), "--competition", competition]
+    """Start a practice server in a home, forked or as a command of its own, and wait until it answers.
+
+    It is about a built-in competition, or about one with a specification, whose source is a labelled file.
+    """
+    arguments = ["--home", str(home), "--port", str(port)]
+    arguments += ["--competition", competition] if spec is None else ["--spec", str(spec)]
     for name, value in ({"score_seconds": 0.2} | options).items():
         arguments += [f"--{name.replace('_', '-')}", str(value)]
     for fault in faults:
@@ -201,7 +207,8 @@ def start_server(
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
     account = json.loads((home / "credentials.json").read_text())
-    return PracticeServer(home, process, record.url, **account, spec=SPECS[competition])
+    known = SPECS[competition] if spec is None else read_spec(spec)
+    return PracticeServer(home, process, record.url, **account, spec=known, spec_file=spec)
 
 
 def _fork_on_request() -> None:

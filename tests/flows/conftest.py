@@ -1,5 +1,6 @@
 """A job's surroundings: a home, a practice server, and a trained bundle."""
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ def make_bundle(make_once: Callable[..., Path], unpack: Callable[..., Path]) -> 
     """Return a bundle trained on a competition's rows for a few seconds, with all that a version has."""
 
     def bundle_of(spec: CompetitionSpec) -> Path:
-        epochs = 16 if spec == DIGITS_MINI else 1
+        epochs = {DIGITS_MINI.name: 16, "eight-by-eight": 60}.get(spec.name, 1)
         return make_once(f"bundle-{spec.name}", lambda folder: _train(folder, unpack(spec), spec, epochs))
 
     return bundle_of
@@ -49,7 +50,7 @@ def _train(folder: Path, unpacked: Path, spec: CompetitionSpec, epochs: int) -> 
     held_out = np.flatnonzero(fold == 0)
     net = fit(digits, "convnet", "fast", rows=np.flatnonzero(fold != 0), seed=1, epochs=epochs)
     probabilities = predict(net, digits.pixels[held_out])
-    evaluation = evaluate(probabilities, digits.true_labels[held_out])
+    evaluation = evaluate(probabilities, digits.true_labels[held_out], spec)
     HeldOut(held_out, digits.true_labels[held_out], probabilities).save(folder)
     for name in ("hardest.png", "confusion.png"):
         (folder / name).write_bytes(b"a picture")
@@ -60,6 +61,7 @@ def _train(folder: Path, unpacked: Path, spec: CompetitionSpec, epochs: int) -> 
             "night": NIGHT, "seed": 1, "preset": "fast", "valid_rows": evaluation.n,
             "valid_accuracy": evaluation.accuracy, "valid_interval": list(evaluation.interval), "seconds": {},
         },
+        spec=spec,
     )  # fmt: skip
 
 
@@ -100,7 +102,8 @@ class Job:
     def registry(self) -> Registry:
         """The registry of this job's namespace; its data are downloaded for it."""
         competition = self.competition
-        return Registry(open_store(self.settings.store), competition.namespace(competition.download()))
+        data = competition.download()
+        return Registry(open_store(self.settings.store), competition.namespace(data), data.spec)
 
     @property
     def bundle(self) -> Path:
@@ -129,9 +132,10 @@ class Job:
 
     def change_predictions(self, version: str, like: str, rows: int) -> None:
         """Give a version the test predictions of another one, with this number of rows changed."""
-        registry, spec = self.registry, self.server.spec
+        registry = self.registry
+        spec = registry.spec
         labels = read_csv(registry.need_predictions(like), spec)
-        changed = np.linspace(0, spec.test_rows - 1, rows).astype(int)
+        changed = np.linspace(0, len(labels) - 1, rows).astype(int)
         labels[changed] = (labels[changed] + 1) % spec.class_count
         registry.put_predictions(version, to_csv(labels, spec))
 
@@ -140,7 +144,11 @@ class Job:
         port = int(self.server.url.rpartition(":")[2])
         self.server.stop()
         self.server = self.request.getfixturevalue("start_practice")(
-            self.server.home, port=port, competition=self.server.spec.name, **options
+            self.server.home,
+            port=port,
+            competition=self.server.spec.name,
+            spec=self.server.spec_file,
+            **options,
         )
 
     def publish_member(self, run: RunKey, fold: int, *, seed: int, errors: int) -> str:
@@ -175,7 +183,7 @@ class Job:
             "valid_accuracy": 1 - errors / len(rows), "valid_interval": [0.9, 1.0],
             "seconds": {"read": 0.0, "train": 0.0},
         }  # fmt: skip
-        return self.registry.publish(run, export(net, folder, facts, learner=False), folder)
+        return self.registry.publish(run, export(net, folder, facts, learner=False, spec=data.spec), folder)
 
 
 @pytest.fixture
@@ -187,7 +195,8 @@ def job(
 ) -> Callable[..., Job]:
     """Start a practice server with these options and point the settings at it: `job(daily_limit=0)`.
 
-    It is about the small competition, unless another one is named: `job(competition="digit-recognizer")`.
+    It is about the small competition, unless another one is named: `job(competition="digit-recognizer")`, or
+    one that is not built in, by the file of its specification: `job(spec=PATH)`.
     """
     for name in list(os.environ):
         if name.startswith(("MNIST_", "KAGGLE_")):
@@ -203,6 +212,7 @@ def job(
             "MNIST_HOME": str(tmp_path / "home"),
             "MNIST_KAGGLE": server.url,
             "MNIST_COMPETITION": server.spec.name,
+            "MNIST_SPEC": str(server.spec_file or ""),
             "MNIST_KAGGLE_TOKEN": server.token,
             "MNIST_FLOOR": "0.5",
             "MNIST_RETRY_WAITS_S": "[]",
@@ -212,6 +222,15 @@ def job(
         return Job(tmp_path, server, request)
 
     return start
+
+
+@pytest.fixture(params=[DIGITS_MINI.name, "eight-by-eight"])
+def any_job(
+    request: pytest.FixtureRequest, job: Callable[..., Job], eight_by_eight: Path
+) -> Callable[..., Job]:
+    """Start a job as `job` does: of the small competition, and of one that a specification describes."""
+    chosen = {"spec": eight_by_eight} if request.param == "eight-by-eight" else {}
+    return functools.partial(job, **chosen)
 
 
 @pytest.fixture

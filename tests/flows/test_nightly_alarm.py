@@ -28,9 +28,9 @@ def publish_bad(started, night, like):
     return version
 
 
-def test_a_score_far_below_the_champions_demotes_the_version(job):
+def test_a_score_far_below_the_champions_demotes_the_version(any_job):
     """The alarm fails the night each time it is run; the old champion is back, and the next night runs."""
-    started = job()
+    started = any_job()
     started.publish()
     good = nightly(NIGHT)
     bad = publish_bad(started, "2026-11-24", good.version)
@@ -137,12 +137,12 @@ def test_a_low_score_of_an_earlier_champion_is_reported_and_no_rollback_goes_bac
     assert registry.fallback() == good
 
 
-def test_a_first_champion_far_below_its_held_out_accuracy_is_demoted(job):
+def test_a_first_champion_far_below_its_held_out_accuracy_is_demoted(any_job):
     """There is nobody to go back to: the namespace has no champion, and the next night is not locked out."""
-    started = job()
+    started = any_job()
     bad = started.publish()
-    labels = np.arange(started.server.spec.test_rows) % started.server.spec.class_count
-    started.registry.put_predictions(bad, to_csv(labels, started.server.spec))
+    labels = np.arange(started.registry.spec.test_rows) % started.registry.spec.class_count
+    started.registry.put_predictions(bad, to_csv(labels, started.registry.spec))
 
     with pytest.raises(AlarmError, match=f"of {bad} is more than .* held-out rows") as caught:
         nightly(NIGHT)

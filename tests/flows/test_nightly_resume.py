@@ -9,9 +9,9 @@ NIGHT = "2026-11-23"
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
-def test_a_finished_night_run_again_does_nothing_and_returns_the_first_result(job):
+def test_a_finished_night_run_again_does_nothing_and_returns_the_first_result(any_job):
     """The same night again reuses everything, posts nothing, and gives its first decision."""
-    started = job()
+    started = any_job()
     started.publish()
     first = nightly(NIGHT)
 

@@ -22,9 +22,9 @@ def look_again_once(monkeypatch):
     monkeypatch.setattr("flows.kaggle.competition.Competition.look_again_s", (0.1,))
 
 
-def test_without_quota_the_night_is_deferred_and_keeps_its_version(job):
+def test_without_quota_the_night_is_deferred_and_keeps_its_version(any_job):
     """Quota 0 is not an error: nothing is posted, the version is champion, and the same night posts later."""
-    started = job(daily_limit=0)
+    started = any_job(daily_limit=0)
     version = started.publish()
 
     result = nightly(NIGHT)
@@ -149,10 +149,10 @@ def test_a_submission_that_the_server_forgot_does_not_stop_the_nights(job):
 
 
 def test_an_answer_that_stays_lost_fails_the_night_and_the_next_run_reconciles(
-    job, look_again_once, monkeypatch
+    any_job, look_again_once, monkeypatch
 ):
     """A lost reply and a late list end as unknown; run again, the night finds its one submission."""
-    started = job()
+    started = any_job()
     started.publish()
     started.server.fault("late-list", seconds=4)
     started.server.fault("lost-reply")
