@@ -29,10 +29,11 @@ from flows.records import VERSION, VersionEntry
 from flows.registry import Registry
 from flows.settings import PREFIX, Settings, SettingsError, choices, in_our_words, read_settings
 from mnist_core.models.base import find
-from mnist_core.shard_files import SHARD_ROWS
 
 SEED_MAX = 2**31 - 1
 RECIPE = "^(preset|r-[0-9a-f]{6})$"
+SHARD_ROWS = 200_000
+"""Rows that a shard has unless the file's row groups say otherwise: 100,000 to 250,000 in a large file."""
 FIRST_NIGHT = date(2000, 1, 1)
 ENGINES = ("local",)
 BAD_ROWS = ("fail", "skip")

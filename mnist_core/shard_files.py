@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from mnist_core.errors import DataError, MnistError
 from mnist_core.spec import CompetitionSpec
 
-SHARD_ROWS = 200_000
-"""Rows that a shard has unless the file's row groups say otherwise: 100,000 to 250,000 in a large file."""
 BATCH_ROWS = 4096
 """Rows that are in memory at once."""
 STRETCH = 1.25

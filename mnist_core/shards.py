@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mnist_core.errors import DataError
 from mnist_core.models.base import find
-from mnist_core.shard_files import FORMATS, SHARD_ROWS, BadRow, Piece, Rows, need_pyarrow
+from mnist_core.shard_files import FORMATS, BadRow, Piece, Rows, need_pyarrow
 from mnist_core.spec import CompetitionSpec
 
 if TYPE_CHECKING:
@@ -130,9 +130,7 @@ class Part:
     finished: Finished
 
 
-def plan(
-    file: BinaryIO, name: str, format: str, spec: CompetitionSpec, rows: int = SHARD_ROWS
-) -> list[Piece]:
+def plan(file: BinaryIO, name: str, format: str, spec: CompetitionSpec, rows: int) -> list[Piece]:
     """Cut a file into pieces of about this number of rows; none if it has no rows.
 
     Of a Parquet file its footer is read, of a CSV file its lines are counted.

@@ -85,7 +85,7 @@ class CompetitionSpec:
     share_min: float | None = None
     mirror: bool = False
     amount: float = 1.0
-    least_rows: int = 10_000
+    least_rows: int = 33_600
 
     def __post_init__(self) -> None:
         for field, value, allowed in _contradictions(self):

@@ -220,11 +220,11 @@ def test_a_header_of_one_column_stands_for_the_classes(read):
         ("shape =", "transposed = 1\nshape =", "transposed is 1; allowed is true or false"),
         ("shape =", "value_range = [1, 1]\nshape =", r"value_range is \[1, 1\]; allowed is"),
         ("shape =", "source = 'dataset:leaves'\nshape =", 'allowed is "competition", "dataset:owner/slug"'),
-        ("shape =", "clases = []\nshape =", "clases is unknown; did you mean classes"),
+        ("shape =", "clases = []\nshape =", "clases is unknown; did you mean classes"),  # codespell:ignore
         ("shape =", "label = 'x'\nshape =", "label is unknown; did you mean columns.label"),
         ("shape =", "quixotic = 1\nshape =", "quixotic is unknown; known are name, source, "),
         ("[columns]", "[column]", "column is unknown; did you mean columns"),
-        ("[submission]", "seperator = ','\n[submission]", "columns.seperator is unknown; known are"),
+        ("[submission]", "divider = ','\n[submission]", "columns.divider is unknown; known are"),
         ("[submission]", "delimiter = '::'\n[submission]", "columns.delimiter is '::'; allowed is a comma"),
         ("[submission]", "[files]\ntrain = 'a/b.csv'\n[submission]", "files.train is 'a/b.csv'; allowed"),
         ("[submission]", "[gate]\nfloor = 1.5\n[submission]", "gate.floor is 1.5; allowed is a number"),
