@@ -279,6 +279,7 @@ def _run_flow(
         given = type(parameters).check(**parameters.to_json())
         settings = given.read_settings()
         from flows.preflight import preflight
+        from flows.report.ending import call_flow
         from flows.report.terminal import log_to_terminal
 
         log_to_terminal(level)
@@ -289,7 +290,7 @@ def _run_flow(
         stop_in_time(stopped(command), server)
         flow = _import_flow(name, given, settings, server)
         with nullcontext() if server is None else without_heartbeats():
-            results.append(flow(**given.to_json()))
+            results.append(call_flow(flow, **given.to_json()))
 
     ending = end(run, command)
     result = results[0] if results else getattr(ending.error, "result", failed)

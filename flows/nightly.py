@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 from prefect import State, flow
 
@@ -30,7 +29,7 @@ from flows.prune import prune_after_night
 from flows.records import Decision, NightEntry, RunResult, VersionEntry
 from flows.report import folder
 from flows.report.artifacts import put_history, put_scorecard, tag_with
-from flows.report.ending import describe, end_state
+from flows.report.ending import call_flow, describe, end_state
 from flows.report.result import read_history, read_scorecard, summarise, summarise_pruned
 from flows.report.scorecard import PICTURES, Scorecard
 from flows.report.terminal import show
@@ -137,7 +136,7 @@ def submit_winner(run: RunContext, contest: Contest) -> Outcome:
         return outcome
     try:
         with run.clocked("submit"):
-            made = cast(RunResult, submit(chosen, again=again))  # Prefect takes it out of the state
+            made: RunResult = call_flow(submit, chosen, again=again)
     except (SubmissionUnknownError, SubmissionRefusedError) as error:
         failed = replace(outcome, decision=Decision.FAILED, reason=str(error), submitted=chosen)
         record(run, failed, contest.verdict.rule)

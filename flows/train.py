@@ -17,7 +17,7 @@ from flows.parameters import RunParameters, TrainParameters, check_member, takes
 from flows.publish import publish, seed_of
 from flows.records import RunKey, RunResult
 from flows.registry import MissingVersionError
-from flows.report.ending import end_state
+from flows.report.ending import call_flow, end_state
 from flows.report.progress import progress
 from flows.report.result import read_scorecard, summarise
 from flows.report.terminal import show
@@ -127,7 +127,7 @@ def train_missing(run: RunContext, parameters: RunParameters) -> None:
     if not todo:
         log.info("reusing what %s trained before", run.key.key)
     elif deployment.id is None:
-        seconds = train(**given.to_json()).seconds
+        seconds = call_flow(train, **given.to_json()).seconds
         run.seconds.update({step: took for step, took in seconds.items() if step != "download"})
     else:
         _train_on_gpu_pool(run, given, todo)

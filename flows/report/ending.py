@@ -1,11 +1,17 @@
 """How a run ends on Prefect's server: the message of its state."""
 
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flows.records import RunResult
 
 if TYPE_CHECKING:
     from prefect import State
+
+R = TypeVar("R")
+_ended = threading.local()
+"""The result of the flow that ended last in this thread, until `call_flow` has it."""
 
 
 def end_state(result: RunResult, namespace: str) -> "State[RunResult]":
@@ -19,7 +25,28 @@ def end_state(result: RunResult, namespace: str) -> "State[RunResult]":
     """
     from prefect.states import Completed
 
+    _ended.result = result
     return Completed(message=describe(result, namespace), data=result)
+
+
+def call_flow(flow: Callable[..., R | "State[R]"], *given: Any, **named: Any) -> R:
+    """Call a flow that ends with `end_state` and return its result.
+
+    If the answer to the flow's last request is lost, Prefect's client sends it again; the server refuses a
+    second end and answers with its own state, which has no result, and Prefect raises `MissingResult` for a
+    run that is Completed. Then the result is the one that the flow ended with.
+    """
+    from prefect.exceptions import MissingResult
+
+    _ended.result = None
+    try:
+        return flow(*given, **named)  # type: ignore[return-value]  # Prefect takes it out of the state
+    except MissingResult:
+        if _ended.result is None:
+            raise
+        return _ended.result
+    finally:
+        _ended.result = None
 
 
 def describe(result: RunResult, namespace: str) -> str:

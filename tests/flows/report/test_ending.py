@@ -1,12 +1,13 @@
 """How a run ends on Prefect's server: the message of its state, and a tag with the decision."""
 
+import httpx
 import pytest
 from prefect import flow, tags
 from prefect.client.orchestration import get_client
 
 from flows.records import Decision, RunResult, Status, SubmissionResult
 from flows.report.artifacts import tag_with
-from flows.report.ending import describe, end_state
+from flows.report.ending import call_flow, describe, end_state
 
 PRACTICE, KAGGLE = "practice/digit-recognizer/0123", "kaggle/digit-recognizer/0123"
 
@@ -57,3 +58,30 @@ def test_a_run_has_the_tag_of_its_last_decision():
 
     with get_client(sync_client=True) as client:
         assert set(client.read_flow_run(run).tags) == {"mnist", "promoted"}
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_lost_answer_to_the_last_request_costs_no_result(monkeypatch):
+    """Prefect sends the end of a run again and is refused; the flow's result is returned all the same."""
+    send, refused = httpx.Client.send, []
+
+    def send_twice(client, request, **options):
+        answer = send(client, request, **options)
+        if request.url.path.endswith("set_state") and b"COMPLETED" in request.content:
+            answer = send(client, request, **options)  # the first answer was lost
+            refused.append(answer.json()["status"])
+        return answer
+
+    monkeypatch.setattr(httpx.Client, "send", send_twice)
+    done = RunResult(version="2026-11-23-convnet-0123abcd", reason="trained")
+
+    @flow
+    def inner():
+        return end_state(done, "practice/digits-mini/0123")
+
+    @flow
+    def outer():
+        return end_state(call_flow(inner), "practice/digits-mini/0123")
+
+    assert call_flow(outer) == done
+    assert refused == ["REJECT", "REJECT"]
