@@ -39,7 +39,8 @@ def test_the_guide_works_from_top_to_bottom(tmp_path, monkeypatch, unpack, capfd
     train = read_train(files / "train.csv")
     rows = np.argsort(train.labels, kind="stable")[:: len(train) // 60]
     write_csv(Digits(train.pixels[rows], train.labels[rows]), tmp_path / "train.csv")
-    shutil.copy(files / "test.csv", tmp_path)
+    for name in ("test.csv", "sample_submission.csv"):
+        shutil.copy(files / name, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(Path(mnist_core.__file__).parents[1]), *sys.path])
     python: dict[str, object] = {}

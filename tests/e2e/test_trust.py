@@ -118,8 +118,10 @@ class Watch:
                     arguments = (process / "cmdline").read_bytes()
                     self.arguments[int(process.name)] = arguments
                     # A child that has not begun its program yet still shows what its parent has.
-                    # Prefect's import asks file(1) about Python, which ends after some milliseconds.
-                    if b"flows\0nightly" not in arguments and not arguments.startswith(b"file\0"):
+                    # Importing Prefect asks file(1) about Python, and importing matplotlib fc-list about
+                    # fonts, once in a home; each ends after some milliseconds.
+                    program = arguments.partition(b"\0")[0]
+                    if b"flows\0nightly" not in arguments and program not in (b"file", b"fc-list"):
                         self.variables[int(process.name)] = variables
 
 

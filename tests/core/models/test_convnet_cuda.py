@@ -55,7 +55,8 @@ def test_trainings_that_take_turns_do_not_disturb_each_other():
     recipe = replace(PRESETS["fast"], epochs=3)
     data, labels = torch.from_numpy(digits.pixels), torch.from_numpy(digits.labels)
 
-    trainings = [training._train(data, labels, recipe, seed, [], lambda *_: None) for seed in (1, 2)]
+    sizes = {"shape": training.shape_of(data), "classes": 10, "whole": training.fills_its_frame(data)}
+    trainings = [training._train(data, labels, recipe, seed, [], sizes, lambda *_: None) for seed in (1, 2)]
     *_, nets = zip(*trainings, strict=True)
 
     for seed, net in zip((1, 2), nets, strict=True):

@@ -36,6 +36,7 @@ IN_A_CALL = [(name, call) for name in EVERYWHERE for call in CALLS] + [
     ("cut-download", "file"),
     ("failed-upload", "upload"),
     ("redirect", "CreateSubmission"),
+    ("notebooks", "CreateSubmission"),
     ("forgotten", "GetSubmission"),
     ("same-page", "ListSubmissions"),
     ("new-status", "ListSubmissions"),
