@@ -41,6 +41,9 @@ label = "label"
 
 [submission]
 header = ["id", "label"]
+
+[training]
+least_rows = 5000
 """
 
 
