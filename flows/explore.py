@@ -4,7 +4,6 @@ What is tried and what follows from it is decided in `flows/policy/search.py`.
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from flows.trial_records import SearchLog, Trial
 from flows.trials import change_log, recipe_values, scope_of
 from mnist_core.errors import ModelError
 from mnist_core.models.base import find
-from mnist_core.recipes import Value, recipe_name
+from mnist_core.recipes import Space, Value, recipe_name
 
 if TYPE_CHECKING:
     from mnist_core import Digits
@@ -30,7 +29,7 @@ log = logging.getLogger("mnist")
 DEFAULT_SHARE = 0.2
 """Part of a scheduled night's training seconds that is used for trials."""
 ROOM = 2.0
-"""A trial begins only if so many times its expected seconds are left until the run's cap."""
+"""A trial begins only if its expected seconds times this are left until the run's cap."""
 
 
 def share_of(settings: Settings) -> float:
@@ -52,6 +51,8 @@ def explore(run: RunContext, training_s: float, share: float) -> None:
         training_s: what its training took.
         share: part of it that is earned for trials.
     """
+    if not _search_space(run)[0]:
+        return
     if not is_available():
         log.info("no recipe is tried: Optuna is missing; pip install 'mnist-nightly[explore]'")
         return
@@ -104,7 +105,7 @@ def _try(run: RunContext, digits: "Digits", plan: Plan, known: SearchLog) -> Tri
             digits, folds, plan.fold, run.key.model, run.key.preset, values, seed=plan.seed,
             effort=plan.effort, member=first_member(run.key.model), device=run.settings.device,
         )  # fmt: skip
-    except ModelError as error:  # a recipe of an older space; without a record it would be next for ever
+    except ModelError as error:  # a recipe of an older space; without a record it would stay the next one
         log.warning("recipe %s cannot be tried: %s", recipe_name(values), error)
         measured = Measured(loss=None, errors=None, rows=0, epochs=0, seconds=0.0)
     loss = "diverged" if measured.loss is None else f"log loss {measured.loss:.5f}"
@@ -120,13 +121,18 @@ def _try(run: RunContext, digits: "Digits", plan: Plan, known: SearchLog) -> Tri
 
 
 def _suggested(run: RunContext, known: SearchLog) -> dict[str, Value]:
+    space, base = _search_space(run)
+    return suggest(known, scope_of(run.key.model, run.key.preset), space, base)
+
+
+def _search_space(run: RunContext) -> tuple[Space, dict[str, Value]]:
+    """Return what may be changed of the recipe of a run's network, and what its preset has there."""
     from mnist_core.training import recipe_of
 
     key = run.key
     kind, recipe = recipe_of(key.model, key.preset, member=first_member(key.model), spec=run.data.spec)
     space = kind.space_of(recipe)
-    base: Mapping[str, Value] = {name: getattr(recipe, name) for name in space}
-    return suggest(known, scope_of(key.model, key.preset), space, base)
+    return space, {name: getattr(recipe, name) for name in space}
 
 
 def _read(run: RunContext) -> "Digits":

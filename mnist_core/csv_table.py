@@ -15,7 +15,7 @@ from mnist_core.errors import DataError
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _DELIMITERS = ",;\t|"
 _ROWS = 2_000  # that are kept, evenly spread if the file is not compressed
-_FEWEST = 64  # columns: a header that is nothing but numbers must count so many
+_FEWEST = 64  # columns, at least, of a header that consists of numbers alone
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,7 @@ def _find_ignored(training: Table, testing: Table, used: set[str | None], notes:
 
 
 def _find_shape(count: int, training: Table, notes: list[str]) -> tuple[int, int, int]:
-    """Return the shape of a square picture with so many numbers."""
+    """Return the shape of a square picture with this number of values."""
     for channels in (1, 3):
         side = isqrt(count // channels)
         if side**2 * channels == count:

@@ -133,10 +133,5 @@ def read_recipe(path: Path) -> dict[str, Value]:
     return values
 
 
-def to_toml(values: Values) -> str:
-    """Return the text of a recipe's file."""
-    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in sorted(values.items()))
-
-
 def _has(recipe: Any, name: str) -> bool:
     return any(field.name == name for field in fields(recipe))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run `make test` so many times in a row; print each one's minutes and last line, and stop at the first failure.
+# Run `make test` N times in a row; print the minutes and last line of each, and stop at the first failure.
 # usage: tests/repeat.sh 10 [pytest arguments]
 set -uo pipefail
 cd "$(dirname "$0")/.."

@@ -32,7 +32,7 @@ PAIRS_MAX = 16
 FUTILE = 4
 """Pairs after which a recipe that is not better on average is given up."""
 PART = 3
-"""Of so many recipes on a rung, one goes on."""
+"""One in this number of recipes on a rung goes on."""
 SLOWER = 1.5
 """A recipe that takes longer than this many times the night's does not go on: a preset says how long."""
 JUDGE_FOLD, CONFIRM_FOLD = 0, 1
@@ -172,7 +172,7 @@ def _to_confirm(log: SearchLog, scope: str) -> Plan | None:
 def _missing_half(
     log: SearchLog, scope: str, purpose: Purpose, recipes: tuple[Values, Values], pairs: int
 ) -> Plan | None:
-    """Return the first trial of so many pairs that is missing."""
+    """Return the first trial that is missing from a number of pairs."""
     first = CONFIRM_SEED if purpose is Purpose.CONFIRM else JUDGE_SEED
     fold = CONFIRM_FOLD if purpose is Purpose.CONFIRM else JUDGE_FOLD
     known = [_losses(log, scope, purpose, recipe) for recipe in recipes]

@@ -42,7 +42,7 @@ def offer(home: Path, spec_text: str, labelled: Path) -> CompetitionSpec:
         labelled: CSV as the specification describes the training file, or npz with `pixels` and `labels`.
 
     Raises:
-        PracticeError: there is no such file, or it is no CSV or npz file.
+        PracticeError: the file is missing, or is neither a CSV nor an npz file.
         DataError: the specification is wrong.
         OSError: the home cannot be written.
     """

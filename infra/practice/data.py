@@ -18,7 +18,7 @@ from mnist_core._atomic import PART, atomic_write
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 TEST_SHARE = 3
-"""One row of so many is dealt to the test file, if the specification does not say how many are."""
+"""One row in this number is dealt to the test file if the specification states no number of test rows."""
 ZIP_DATE = (2019, 12, 11, 2, 1, 32)
 """Date of the files in a zip: fixed, so that the same split gives the same bytes."""
 

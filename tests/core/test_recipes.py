@@ -13,7 +13,6 @@ from mnist_core.recipes import (
     read_recipe,
     recipe_name,
     rounded,
-    to_toml,
 )
 from mnist_core.training import recipe_of
 
@@ -63,10 +62,10 @@ def test_a_recipe_differs_only_in_its_values():
 
 
 def test_a_file_and_a_name_say_the_same_recipe(tmp_path):
-    """What is written is read again, and the name does not depend on the order of the fields."""
+    """A file is read as written, and the name does not depend on the order of the fields."""
     values = rounded({"upright": True, "lr": 0.0123456, "epochs": 12})
     file = tmp_path / "recipe.toml"
-    file.write_text(to_toml(values))
+    file.write_text("upright = true\nlr = 0.01235\nepochs = 12\n")
 
     assert read_recipe(file) == values == {"epochs": 12, "lr": 0.01235, "upright": True}
     assert recipe_name(values) == recipe_name(dict(reversed(values.items())))

@@ -131,6 +131,13 @@ def test_what_fails_while_exploring_does_not_fail_the_night(run, monkeypatch, ca
     assert "trying other recipes ended early" in caplog.text
 
 
+def test_a_model_without_bounds_is_not_explored(run, instant):
+    """Nothing is tried, and nothing is earned for it."""
+    explore.fn(run.with_key(run.key.model_copy(update={"model": "resnet18"})), training_s=10.0, share=5.0)
+
+    assert read_log(run.registry) == SearchLog()
+
+
 def test_no_trial_begins_that_the_cap_would_end(run, instant, monkeypatch):
     """With less than twice a trial's seconds left, none begins."""
     monkeypatch.setattr(explore_module, "left_s", lambda: 6.0)

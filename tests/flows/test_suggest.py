@@ -8,7 +8,7 @@ SCOPE = "scratch/fast"
 
 
 def log_of(loss_of, count):
-    """Return a log of so many suggested recipes, with a loss that depends on their values."""
+    """Return a log of suggested recipes, each with a loss that depends on its values."""
     kind, recipe = recipe_of("scratch", "fast")
     space = kind.space_of(recipe)
     base = {name: getattr(recipe, name) for name in space}

@@ -58,7 +58,7 @@ def make_example(
         seed: of what is drawn at random; the same seed gives the same rows.
 
     Raises:
-        PracticeError: there are not so many rows, or fonts are missing.
+        PracticeError: the example has fewer rows than that, or fonts are missing.
     """
     spec = read_spec(example.template)
     usual, usual_test = (spec.train_rows or 0) + (spec.test_rows or 0), spec.test_rows or 0

@@ -53,7 +53,7 @@ def test_a_night_killed_at_a_call_is_finished_by_the_same_command(trials):
 
 
 def _kills(calls: list[str], sample: int) -> list[Kill]:
-    """Return every kill, or so many of them and those of the request that submits."""
+    """Return every kill, or a number of them and those of the request that submits."""
     everything = [Kill(number, when) for number in range(len(calls)) for when in ("before", "after")]
     if ALL:
         return everything

@@ -46,7 +46,7 @@ class World:
         return Trial(**known | fields)
 
     def spend(self, trials):
-        """Run so many trials, each after what the ones before it call for; return the changes."""
+        """Run a number of trials, each as the ones before it call for; return the changes."""
         for _ in range(trials):
             self.log = self.log.with_trial(self.trial(next_plan(self.log, SCOPE)))
             if (change := next_change(self.log, SCOPE)) is not None:
