@@ -20,6 +20,7 @@ LABELS = {
     ("JobStatus", "quota_error"): "submissions left today",
     ("JobStatus", "silent_h"): "hours since a night ended well",
     ("JobStatus", "rank"): "place on the leaderboard",
+    ("RecipeList", "balance_s"): "seconds left for trials",
     ("PrunePlan", "keep"): "latest versions that stay",
     ("Pruned", "versions"): "versions deleted",
     ("Pruned", "objects"): "objects deleted",

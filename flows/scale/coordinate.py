@@ -79,7 +79,7 @@ def open_job(
         output.put_model(planned.version, bundle)
         job = output.put_job(planned)
         log.info(
-            "planned %s shards of %s files with %s rows",
+            "shards planned: %s, of files: %s, with rows: %s",
             f"{len(job.pieces):,}", f"{len(job.files):,}", f"{job.rows:,}",
         )  # fmt: skip
     for name, value in given.items():
