@@ -70,6 +70,9 @@ def _explore(run: RunContext, training_s: float, share: float) -> None:
     digits = None
     while True:
         plan = next_plan(known, scope)
+        if plan is None:
+            log.info("no recipe is tried: as many were confirmed as there can be (docs/recipes.md)")
+            return
         needed = expected_s(plan, training_s)
         if known.balance_s < needed or left_s() < ROOM * needed:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
 RANDOM = 10
 """Trials drawn at random before the estimator is asked; Optuna's default."""
-WORST = 10.0
-"""The log loss that stands for a training that diverged: more than guessing among 1,000 classes."""
 
 
 def is_available() -> bool:
@@ -69,8 +66,9 @@ def _add(
             part._contains(part.to_internal_repr(params[name])) for name, part in distributions.items()
         )
         if fits:
-            value = WORST if trial.loss is None or not math.isfinite(trial.loss) else trial.loss
-            study.add_trial(create_trial(params=params, distributions=dict(distributions), value=value))
+            study.add_trial(
+                create_trial(params=params, distributions=dict(distributions), value=trial.ranked_loss)
+            )
 
 
 def _distribution(part: Range | Choice) -> BaseDistribution:

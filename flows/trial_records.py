@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,9 @@ from mnist_core.recipes import Value, recipe_name
 
 TRIALS, TRAININGS = 3_000, 200
 """How many of each a log keeps."""
+WORST = 10.0
+"""The log loss that stands for a training that diverged: more than guessing among 1,000 classes, and finite,
+so that it has a mean."""
 
 
 class Purpose(StrEnum):
@@ -54,6 +58,16 @@ class Trial(Record):
     def name(self) -> str:
         """Its recipe's name."""
         return recipe_name(self.recipe)
+
+    @property
+    def ranked_loss(self) -> float:
+        """Its log loss, at most `WORST`, which also stands for a training that diverged."""
+        return WORST if self.loss is None or not math.isfinite(self.loss) else min(self.loss, WORST)
+
+    @property
+    def error_rate(self) -> float:
+        """Share of the held-out rows that are wrong, 0 to 1; 1 if the training diverged."""
+        return 1.0 if self.errors is None else self.errors / self.rows
 
     @property
     def identity(self) -> tuple[Any, ...]:

@@ -97,14 +97,20 @@ def next_change(log: SearchLog, scope: str) -> Change | None:
         ):
             continue
         p = sign_flip(differences[:needed])
-        if p <= level and _errors(log, scope, candidate) <= _errors(log, scope, now):
+        if p <= level and _error_rate(log, scope, candidate) <= _error_rate(log, scope, now):
             return _change(scope, candidate, now, differences[:needed], p, level, demotes=False)
     return None
 
 
-def next_plan(log: SearchLog, scope: str) -> Plan:
-    """Return the trial that comes next; it is for the budget to say whether it begins."""
-    return _to_judge(log, scope) or _to_confirm(log, scope) or _to_suggest(log, scope)
+def next_plan(log: SearchLog, scope: str) -> Plan | None:
+    """Return the trial that comes next; it is for the budget to say whether it begins.
+
+    None if so many recipes were confirmed that no further one could be taken (`pairs_needed`).
+    """
+    plan = _to_judge(log, scope) or _to_confirm(log, scope)
+    if plan is None and _may_confirm(len(_confirmed(log, scope)) + 1):
+        return _to_suggest(log, scope)
+    return plan
 
 
 def expected_s(plan: Plan, training_s: float) -> float:
@@ -115,15 +121,11 @@ def expected_s(plan: Plan, training_s: float) -> float:
 def sign_flip(differences: Sequence[float]) -> float:
     """Return how probable differences at least this negative are if their signs are arbitrary, 2^-n to 1.
 
-    An infinite one counts more than all others together.
-
     Source: R. A. Fisher, The Design of Experiments, 1935, § 21.
     """
     import numpy as np
 
     values = np.asarray(differences, np.float64)
-    most = np.abs(values[np.isfinite(values)]).sum() + 1
-    values = np.clip(values, -most, most)
     n = len(values)
     signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
     sums = signs @ values
@@ -138,6 +140,11 @@ def spent_alpha(place: int) -> float:
 def pairs_needed(level: float) -> int | None:
     """Return how many pairs decide at a level; None if even `PAIRS_MAX` cannot."""
     return next((n for n in range(PAIRS, PAIRS_MAX + 1) if 2.0**-n <= level / 4), None)
+
+
+def _may_confirm(place: int) -> bool:
+    """Return whether enough of the level is left for the `place`-th recipe that is confirmed."""
+    return pairs_needed(spent_alpha(place)) is not None
 
 
 # Judge and confirm: pairs
@@ -164,7 +171,7 @@ def _to_confirm(log: SearchLog, scope: str) -> Plan | None:
         if plan is not None:
             return plan
     best = _winner(log, scope)
-    if best is None or pairs_needed(spent_alpha(len(confirmed) + 1)) is None:
+    if best is None or not _may_confirm(len(confirmed) + 1):
         return None
     return Plan(best, Purpose.CONFIRM, 0, CONFIRM_SEED, CONFIRM_FOLD)
 
@@ -190,22 +197,13 @@ def _missing_half(
 def _differences(log: SearchLog, scope: str, purpose: Purpose, a: Values, b: Values) -> list[float]:
     """Return the loss of a minus that of b for each seed that both were tried with, in order of the seeds."""
     of_a, of_b = (_losses(log, scope, purpose, recipe) for recipe in (a, b))
-    found = []
-    for seed in sorted(of_a.keys() & of_b.keys()):
-        both_diverged = math.isinf(of_a[seed]) and math.isinf(of_b[seed])
-        found.append(0.0 if both_diverged else of_a[seed] - of_b[seed])
-    return found
+    return [of_a[seed] - of_b[seed] for seed in sorted(of_a.keys() & of_b.keys())]
 
 
-def _errors(log: SearchLog, scope: str, recipe: Values) -> float:
-    """Return the mean errors of a recipe's confirming trials."""
+def _error_rate(log: SearchLog, scope: str, recipe: Values) -> float:
+    """Return the mean error rate of a recipe's confirming trials."""
     name = recipe_name(recipe)
-    found = [
-        trial.rows if trial.errors is None else trial.errors
-        for trial in _trials(log, scope, Purpose.CONFIRM)
-        if trial.name == name
-    ]
-    return fmean(found) if found else math.inf
+    return fmean(trial.error_rate for trial in _trials(log, scope, Purpose.CONFIRM) if trial.name == name)
 
 
 def _confirmed(log: SearchLog, scope: str) -> list[Values]:
@@ -287,7 +285,7 @@ def _on_rung(log: SearchLog, scope: str, rung: int) -> dict[str, list[Trial]]:
 
 
 def _mean_loss(trials: Sequence[Trial]) -> float:
-    return fmean(_loss_of(trial) for trial in trials)
+    return fmean(trial.ranked_loss for trial in trials)
 
 
 def _mean_seconds(trials: Sequence[Trial]) -> float:
@@ -302,13 +300,9 @@ def _trials(log: SearchLog, scope: str, purpose: Purpose) -> Iterable[Trial]:
 
 
 def _losses(log: SearchLog, scope: str, purpose: Purpose, recipe: Values) -> dict[int, float]:
-    """Return the loss of each seed that a recipe was tried with; infinite if it diverged."""
+    """Return the loss of each seed that a recipe was tried with."""
     name = recipe_name(recipe)
-    return {trial.seed: _loss_of(trial) for trial in _trials(log, scope, purpose) if trial.name == name}
-
-
-def _loss_of(trial: Trial) -> float:
-    return math.inf if trial.loss is None else trial.loss
+    return {trial.seed: trial.ranked_loss for trial in _trials(log, scope, purpose) if trial.name == name}
 
 
 def _last_change(log: SearchLog, scope: str) -> Change | None:

@@ -89,7 +89,7 @@ class Nights:
         base = {name: getattr(recipe, name) for name in space}
         while True:
             plan = next_plan(self.log, self.scope)
-            if self.log.balance_s < expected_s(plan, training_s):
+            if plan is None or self.log.balance_s < expected_s(plan, training_s):
                 return
             values = plan.recipe
             if values is None:

@@ -1,12 +1,14 @@
 """The search for a better recipe, simulated: what is tried, what is taken, and how rarely by mistake."""
 
-import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flows.policy.search import (
     CONFIRM_FOLD,
+    CONFIRM_SEED,
+    FUTILE,
     JUDGE_FOLD,
     PAIRS,
     PAIRS_MAX,
@@ -19,7 +21,7 @@ from flows.policy.search import (
     sign_flip,
     spent_alpha,
 )
-from flows.trial_records import Purpose, SearchLog, Trial
+from flows.trial_records import WORST, Purpose, SearchLog, Trial
 
 SCOPE = "convnet/fast"
 NOISE = 0.001
@@ -48,7 +50,9 @@ class World:
     def spend(self, trials):
         """Run a number of trials, each as the ones before it call for; return the changes."""
         for _ in range(trials):
-            self.log = self.log.with_trial(self.trial(next_plan(self.log, SCOPE)))
+            plan = next_plan(self.log, SCOPE)
+            assert plan is not None
+            self.log = self.log.with_trial(self.trial(plan))
             if (change := next_change(self.log, SCOPE)) is not None:
                 self.log = self.log.with_change(change)
         return self.log.changes
@@ -158,13 +162,56 @@ def test_a_diverged_trial_is_a_result():
         ([1.0] * 8, 1.0),
         ([0.0] * 8, 1.0),
         ([-3, 1, -2], 2 / 8),
-        ([-math.inf, -1, -1], 1 / 8),
-        ([math.inf, -1, -1], 5 / 8),
+        ([-9, -1, -1], 1 / 8),
+        ([9, -1, -1], 5 / 8),
     ],
 )
 def test_the_sign_flip_test(differences, p):
     """The p value is the share of signs that give a sum at most as large."""
     assert sign_flip(differences) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    "diverged", [{"loss": None, "errors": None}, {"loss": None, "errors": None, "rows": 0}]
+)
+def test_the_recipe_of_nights_that_fails_gives_its_place(diverged):
+    """A night's recipe whose every trial diverges, or cannot be tried any more, is beaten like any other."""
+    world = World(8, gain=lambda recipe: 0.01 * recipe.get("lr", 0.0))
+    while not world.log.changes:
+        plan = next_plan(world.log, SCOPE)
+        world.log = world.log.with_trial(world.trial(plan, **({} if plan.recipe != {} else diverged)))
+        if (change := next_change(world.log, SCOPE)) is not None:
+            world.log = world.log.with_change(change)
+
+    assert world.log.changes[0].before == {}
+    assert -WORST < world.log.changes[0].difference < 0  # finite: JSON has no infinity
+
+
+def test_each_of_a_pair_diverges_once():
+    """A pair in which one diverged, and another in which the other one did, cancel out."""
+    world, log = World(9), SearchLog()
+    for seed in range(CONFIRM_SEED, CONFIRM_SEED + FUTILE):
+        for recipe, fails in (({"lr": 0.5}, CONFIRM_SEED), ({}, CONFIRM_SEED + 1)):
+            plan = Plan(recipe, Purpose.CONFIRM, 0, seed, CONFIRM_FOLD)
+            fields = {"loss": None, "errors": None} if seed == fails else {"loss": 0.02}
+            log = log.with_trial(world.trial(plan, **fields))
+
+    assert next_plan(log, SCOPE).purpose is Purpose.SUGGEST  # given up: no better on average
+    assert next_change(log, SCOPE) is None
+
+
+def test_nothing_is_tried_when_nothing_can_be_taken():
+    """Once no pairs can reach the level that is left, trials would be spent for nothing."""
+    world, log = World(10), SearchLog()
+    for number in range(22):
+        plan = Plan({"lr": float(number)}, Purpose.CONFIRM, 0, CONFIRM_SEED, CONFIRM_FOLD)
+        assert next_plan(log, SCOPE) is not None
+        for seed in range(CONFIRM_SEED, CONFIRM_SEED + FUTILE):
+            for each in (plan, replace(plan, recipe={})):
+                loss = 0.03 if each.recipe else 0.02
+                log = log.with_trial(world.trial(replace(each, seed=seed), loss=loss))
+
+    assert next_plan(log, SCOPE) is None
 
 
 def test_alpha_is_spent_over_recipes():
