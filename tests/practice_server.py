@@ -80,7 +80,7 @@ class PracticeServer:
         assert answer.status_code == 200, answer.text
 
     def clear_faults(self) -> None:
-        """Remove all faults."""
+        """Remove all faults; what a late list does not show yet is listed."""
         self.request("DELETE", "/practice/faults").raise_for_status()
 
     def submissions(self) -> list[dict[str, Any]]:

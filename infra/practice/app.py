@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.practice import catalog, data, datasets, ledger
-from infra.practice.competition import Credentials, Server
+from infra.practice.competition import Credentials, Server, now_ms
 from infra.practice.errors import PracticeError
 from infra.practice.faults import flat_error, make_fault, with_faults
 from infra.practice.protocol import Fields, Refusal, answer, same, sign
@@ -141,8 +141,10 @@ async def add_fault(request: Request) -> Response:
 
 
 async def clear_faults(request: Request) -> Response:
-    """Remove all faults."""
-    _server(request).faults.clear()
+    """Remove all faults; what a late list does not show yet is listed."""
+    server = _server(request)
+    server.faults.clear()
+    ledger.list_all(server.ledger, now_ms())
     return await show_faults(request)
 
 

@@ -133,6 +133,11 @@ def list_submissions(ledger: sqlite3.Connection, competition: str) -> list[Submi
     return [Submission(*row) for row in ledger.execute(query, (competition,))]
 
 
+def list_all(ledger: sqlite3.Connection, now_ms: int) -> None:
+    """List from now on what was to be listed later."""
+    ledger.execute("UPDATE submissions SET listed_ms = ? WHERE listed_ms > ?", (now_ms, now_ms))
+
+
 def find_submission(ledger: sqlite3.Connection, ref: int) -> Submission | None:
     """Return the submission of this ref, whichever its competition."""
     query = f"SELECT {COLUMNS} FROM submissions WHERE ref = ?"  # noqa: S608 - our own names

@@ -248,10 +248,11 @@ def test_a_lost_answer_to_a_repeated_submission_is_reconciled(job, monkeypatch):
     version = started.publish()
     submit(version)
     monkeypatch.setattr("flows.kaggle.competition.Competition.look_again_s", (0.1,))
-    started.server.fault("late-list", seconds=1)
+    started.server.fault("late-list", seconds=60)
     started.server.fault("lost-reply")
     with pytest.raises(SubmissionUnknownError):
         submit(version, again=True)
+    started.server.clear_faults()
 
     assert not submit(version, again=True).submission.posted
     assert len(started.server.submissions()) == 2
