@@ -35,7 +35,7 @@ RECIPE = "^(preset|r-[0-9a-f]{6})$"
 SHARD_ROWS = 200_000
 """Rows that a shard has unless the file's row groups say otherwise: 100,000 to 250,000 in a large file."""
 FIRST_NIGHT = date(2000, 1, 1)
-ENGINES = ("local",)
+ENGINES = ("local", "dask")
 BAD_ROWS = ("fail", "skip")
 
 
@@ -221,11 +221,15 @@ class PredictParameters(Parameters):
         "Version", "Version that predicts", unset="the champion", form={"pattern": f"^{VERSION}$"}
     )
     engine: str = option(
-        "Engine", "What does the shards: `local` (processes of this machine)", "local", ENGINES
+        "Engine",
+        "What does the shards: `local` (processes of this machine) or `dask` (the workers of a cluster)",
+        "local",
+        ENGINES,
     )
+    scheduler: str | None = setting("scheduler")
     workers: int | None = parameter(
         "Workers",
-        "Processes that do shards, one thread each",
+        "Processes of the engine `local`, one thread each",
         unset="as many as there are cores",
         ge=1,
         le=1000,

@@ -16,10 +16,10 @@ from flows.report.artifacts import best_effort
 from flows.report.progress import progress
 from flows.run import clocked, is_child, start_flow
 from flows.scale.coordinate import do_shards, finish, open_job
-from flows.scale.engine import Engine, LocalEngine
+from flows.scale.engine import Engine
+from flows.scale.engines import engine_of
 from flows.scale.job import PICTURE, Job, Output, bundle_files, plan_job
 from flows.settings import Settings, SettingsError
-from mnist_core.cores import cores
 from mnist_core.shard_files import need_pyarrow
 
 log = logging.getLogger("mnist")
@@ -39,9 +39,10 @@ def predict(parameters: PredictParameters) -> PredictResult:
     settings = start_flow(parameters)
     seconds: dict[str, float] = {}
     with clocked(seconds, "plan"):
+        engine = engine_of(settings, parameters)
         output, job = open_output(settings, parameters)
     with clocked(seconds, "predict"):
-        index = predict_shards(parameters, output, job)
+        index = predict_shards(engine, output, job)
     result = PredictResult(
         input=job.input,
         output=output.address,
@@ -94,7 +95,7 @@ def open_output(settings: Settings, parameters: PredictParameters) -> tuple[Outp
 
 
 @task(name="predict shards", cache_policy=NO_CACHE, persist_result=False)
-def predict_shards(parameters: PredictParameters, output: Output, job: Job) -> dict[str, Any]:
+def predict_shards(engine: Engine, output: Output, job: Job) -> dict[str, Any]:
     """Do all shards that are not finished, and return the index. One task, however many shards there are."""
     started = time.monotonic()
     index = output.index()
@@ -102,16 +103,11 @@ def predict_shards(parameters: PredictParameters, output: Output, job: Job) -> d
         log.info("the job was finished before: %s", output.store.location("index.json"))
         return index
     with progress("predict") as advance:
-        made = do_shards(output, job, engine_of(parameters), progress=advance)
+        made = do_shards(output, job, engine, progress=advance)
     index = finish(output, job, made)
     rows = sum(finished.rows for finished in made.finished.values())
     log.info("%s digits in %.1f s", f"{rows:,}", time.monotonic() - started)
     return index
-
-
-def engine_of(parameters: PredictParameters) -> Engine:
-    """Return the engine that was asked for."""
-    return LocalEngine(parameters.workers or cores())
 
 
 def _show(result: PredictResult, output: Output) -> None:

@@ -26,8 +26,8 @@ def preflight(parameters: Parameters, settings: Settings) -> str:
     """Check what a command was given, and return the line that says what it will do.
 
     Raises:
-        SettingsError: the night is in the future, there is no such version or member, or the competition's
-            server is given no credentials.
+        SettingsError: the night is in the future, there is no such version or member, the competition's
+            server is given no credentials, or an engine lacks a setting.
     """
     today = datetime.now(UTC).date()
     if isinstance(parameters, RunParameters):
@@ -37,6 +37,9 @@ def preflight(parameters: Parameters, settings: Settings) -> str:
     if isinstance(parameters, SubmitParameters) and parameters.version is not None:
         _check_version(parameters.version, settings)
     if isinstance(parameters, PredictParameters):
+        from flows.scale.engines import engine_of
+
+        engine_of(settings, parameters)
         return f"predicting {parameters.need('input')} into {parameters.need('output')}; {settings.place}"
     if settings.kaggle != PRACTICE:
         from flows.kaggle.credentials import credentials_for

@@ -119,6 +119,17 @@ class Settings(BaseSettings):
         json_schema_extra={"default": "0.2 in scheduled runs, else 0"},
     )
     device: str = Field("auto", description="Device to train on")
+    scheduler: str | None = Field(
+        None,
+        pattern=r"^(tcp|tls)://[^/\s]+:\d+$",
+        description="Scheduler of a Dask cluster for `predict --engine dask`, as `tcp://HOST:8786`",
+        json_schema_extra={"default": "none"},
+    )
+    scheduler_certificates: Path | None = Field(
+        None,
+        description="Folder with `ca.pem`, `cert.pem` and `key.pem` for a scheduler of `tls://`",
+        json_schema_extra={"default": "none"},
+    )
     threads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
         description="Most CPU threads to use; affinity, the container's CPU quota and OMP_NUM_THREADS limit "

@@ -25,6 +25,8 @@ MnistError
 ├── OverdueError                a step that took longer than its limit
 ├── ChildError                  a child run that failed or did not end
 ├── TemporaryServerError        Prefect's server for one command does not start
+├── ClusterError                a Dask cluster that cannot be reached, or has no workers or other versions
+│   └── SchedulerLostError      the connection to its scheduler is lost
 ├── ShardError                  shards of a prediction that failed; the finished ones are kept
 ├── DeploymentError             Prefect's server, a pool or a schedule cannot be set up
 │   in infra

@@ -169,7 +169,8 @@ class Output:
             check_address(address)
         except ValueError as error:
             raise SettingsError(f"--output {address}: {error}", "correct the address") from None
-        self.address = address
+        self.address = address if "://" in address else str(Path(address).absolute())
+        """As other processes find it, too."""
         self.store: Store = open_store(address)
         if isinstance(self.store, Folder):
             self.store.setting = "--output"

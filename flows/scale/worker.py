@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.environment import prepare_environment
 from flows.scale.inputs import Input, open_input
 from flows.scale.job import Job, Output
 from mnist_core.cores import limit_cores
@@ -94,6 +95,21 @@ def run_shard(output: str, number: int) -> str:
             f"shard {number}: {type(error).__name__}: {error}", "this is a bug, please report it"
         )
     return Outcome(number, failure=failure).to_json()
+
+
+def run_on_dask(output: str, number: int) -> str:
+    """Do a shard on a worker of Dask, with the environment of its machine."""
+    try:
+        _prepare_dask()
+    except MnistError as error:
+        return Outcome(number, failure=Failure(error.problem, error.remedy)).to_json()
+    return run_shard(output, number)
+
+
+@lru_cache(maxsize=1)
+def _prepare_dask() -> None:
+    prepare_environment()
+    prepare()
 
 
 def _do_shard(output: Output, job: Job, model: Model, number: int) -> Finished:

@@ -1,0 +1,28 @@
+"""Which engine a command names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.environment import SettingsError
+from flows.scale.engine import Engine, LocalEngine
+from mnist_core.cores import cores
+
+if TYPE_CHECKING:
+    from flows.parameters import PredictParameters
+    from flows.settings import Settings
+
+
+def engine_of(settings: Settings, parameters: PredictParameters) -> Engine:
+    """Return the engine that was asked for; nothing is contacted yet.
+
+    Raises:
+        SettingsError: it needs a setting that is missing.
+    """
+    if parameters.engine == "dask":
+        from flows.scale.dask_engine import DaskEngine
+
+        if settings.scheduler is None:
+            raise SettingsError("--engine dask: needs --scheduler", "name one, or set MNIST_SCHEDULER")
+        return DaskEngine(settings.scheduler, settings.scheduler_certificates)
+    return LocalEngine(parameters.workers or cores())
