@@ -15,6 +15,7 @@ mkdir -p "$COMPOSE_FOLDER"
 COMPOSE_FOLDER=$(cd "$COMPOSE_FOLDER" && pwd)
 ENV_FILE=$COMPOSE_FOLDER/.env SECRETS=$COMPOSE_FOLDER/secrets
 export ENV_FILE SECRETS
+FORMAT="mnist-nightly compose backup 1" # the first line of a copy's file `backup`
 say() { echo "compose: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
@@ -106,53 +107,110 @@ wait_for_health() {
     done
 }
 
+# An error here must not look like an installation without volumes: callers check it.
 volumes() { docker volume ls --quiet --filter "label=com.docker.compose.project=$(project)"; }
+
+# Run a command and show its output only if it fails, with what to do then.
+quietly() {
+    instead=$1
+    shift
+    printed=$("$@" 2>&1) || { printf '%s\n' "$printed" >&2; fail "$instead"; }
+}
 
 # Run tar as root on a volume, without a network.
 tar_of() {
     volume=$1
     shift
-    docker run --rm --interactive --network none --user 0 --entrypoint tar \
+    docker run --rm --interactive --pull never --network none --user 0 --entrypoint tar \
         --volume "$volume:/volume" mnist-nightly:predict --directory /volume "$@"
+}
+
+# Check that a folder is a whole copy, made by a `backup` of this format.
+#   $1: the folder   $2: what to do if it is not
+check_copy() {
+    [ "$(head -n 1 "$1/backup" 2>/dev/null)" = "$FORMAT" ] \
+        || fail "$1 is not a copy that compose-backup made: its file backup does not begin with '$FORMAT'; $2"
+    named=$(sed -n 's/^[0-9a-f]\{64\}  //p' "$1/SHA256SUMS" | tr '\n' ' ')
+    there=$(cd "$1" && for file in *; do [ "$file" = SHA256SUMS ] || printf '%s ' "$file"; done)
+    [ "$named" = "$there" ] || fail "$1 is damaged: it should hold ${named}and holds ${there}; $2"
+    (cd "$1" && sha256sum --check --strict --quiet SHA256SUMS >&2) || fail "$1 is damaged, as shown above; $2"
+}
+
+# Leave no half copy, and start what was stopped, however the backup ends.
+end_backup() {
+    rm -rf "$part"
+    [ -n "$stopped" ] || return 0
+    # shellcheck disable=SC2086
+    printed=$(compose start $stopped 2>&1) \
+        || { printf '%s\n' "$printed" >&2; say "the services cannot be started again: make compose"; }
 }
 
 # All but the database stops, so that the copies belong together; a run that is stopped is finished by the next night.
 backup() {
     folder=${1:-$COMPOSE_FOLDER/backups/$(date -u +%Y-%m-%dT%H%M%SZ)}
+    again="nothing is kept of this backup; correct what is shown above, and repeat it"
     [ ! -e "$folder" ] || fail "$folder exists: choose another folder"
-    mkdir -p "$(dirname "$folder")"
-    part=$folder.part
+    running=$(compose ps --services --status running) || fail "the services cannot be listed: $again"
+    echo "$running" | grep -q '^database$' || fail "the database does not run, so it cannot be copied: make compose"
+    found=$(volumes) || fail "the volumes cannot be listed: $again"
+    part=$folder.part stopped=
     rm -rf "$part"
-    mkdir -m 0700 "$part"
-    running=$(compose ps --services --status running | grep -v '^database$' || true)
-    trap 'if [ -n "$running" ]; then compose start $running >/dev/null 2>&1; fi' EXIT
+    trap end_backup EXIT
+    trap 'exit 130' HUP INT TERM
+    mkdir -p "$(dirname "$folder")" && mkdir -m 0700 "$part" || fail "$part cannot be made: $again"
+    stopped=$(echo "$running" | grep -v '^database$' | tr '\n' ' ')
     # shellcheck disable=SC2086
-    [ -z "$running" ] || compose stop $running >/dev/null 2>&1
-    compose exec -T database pg_dump --username prefect prefect >"$part/database.sql"
-    for volume in $(volumes); do
+    [ -z "$stopped" ] || quietly "the services cannot be stopped: $again" compose stop $stopped
+    compose exec -T database pg_dump --username prefect prefect >"$part/database.sql" \
+        || fail "the database cannot be copied: $again"
+    for volume in $found; do
         name=${volume#"$(project)_"}
-        [ "$name" = database ] || tar_of "$volume" --create . >"$part/$name.tar"
+        [ "$name" = database ] || tar_of "$volume" --create . >"$part/$name.tar" \
+            || fail "the volume $volume cannot be copied: $again"
     done
-    mv "$part" "$folder"
+    # A full disk shows here at the latest: a program's exit code does not always say that its output was lost.
+    tail -n 20 "$part/database.sql" | grep -q 'PostgreSQL database dump complete' \
+        || fail "the copy of the database has no end (is the disk full?): $again"
+    for file in "$part"/*.tar; do
+        tar --list --file "$file" >/dev/null || fail "$file is not whole (is the disk full?): $again"
+    done
+    printf '%s\n' "$FORMAT" "$(project), $(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$part/backup" \
+        && sums=$(cd "$part" && sha256sum -- *) && printf '%s\n' "$sums" >"$part/SHA256SUMS" \
+        && sync -- "$part"/* && mv "$part" "$folder" || fail "$folder cannot be written: $again"
     say "$folder holds the history and the store; keep .env and secrets/ too"
+}
+
+# A restore that fails leaves no half installation: there was none before.
+end_restore() {
+    [ -n "$unfinished" ] || return 0
+    printed=$(compose down --volumes --remove-orphans 2>&1) || printf '%s\n' "$printed" >&2
+    for volume in $(volumes); do docker volume rm "$volume" >/dev/null || true; done
 }
 
 restore() {
     folder=${1:?usage: compose.sh restore FOLDER}
-    [ -s "$folder/database.sql" ] || fail "$folder holds no backup"
-    [ -z "$(volumes)" ] || fail "there is an installation already: back it up, then remove it with its volumes: \
-infra/compose/compose.sh down --volumes"
-    compose create --quiet-pull >/dev/null 2>&1
+    check_copy "$folder" "nothing was changed: restore another copy"
+    found=$(volumes) || fail "the volumes cannot be listed, as shown above: nothing was changed"
+    [ -z "$found" ] || fail "$folder is whole, but there is an installation already: back it up, then remove it with \
+its volumes: infra/compose/compose.sh down --volumes"
+    again="nothing is left of this restore; correct what is shown above, and repeat it"
+    unfinished=yes
+    trap end_restore EXIT
+    trap 'exit 130' HUP INT TERM
+    quietly "the containers cannot be made (a missing image: make image): $again" compose create --quiet-pull
     for file in "$folder"/*.tar; do
         name=$(basename "$file" .tar)
-        docker volume inspect "$(project)_$name" >/dev/null 2>&1 \
-            || docker volume create --label "com.docker.compose.project=$(project)" \
-                --label "com.docker.compose.volume=$name" "$(project)_$name" >/dev/null
-        tar_of "$(project)_$name" --extract --preserve-permissions --same-owner <"$file"
+        volume=$(project)_$name
+        docker volume inspect "$volume" >/dev/null 2>&1 \
+            || quietly "the volume $volume cannot be made: $again" docker volume create \
+                --label "com.docker.compose.project=$(project)" --label "com.docker.compose.volume=$name" "$volume"
+        tar_of "$volume" --extract --preserve-permissions --same-owner <"$file" \
+            || fail "the volume $volume cannot be filled: $again"
     done
-    compose up --detach --wait database >/dev/null 2>&1
+    quietly "the database does not start: $again" compose up --detach --wait database
     compose exec -T database psql --username prefect --quiet --set ON_ERROR_STOP=1 --single-transaction \
-        --output /dev/null prefect <"$folder/database.sql"
+        --output /dev/null prefect <"$folder/database.sql" || fail "the database cannot be filled: $again"
+    unfinished=
     say "restored; start it with: make compose"
 }
 
