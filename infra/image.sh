@@ -5,7 +5,8 @@
 #
 # IMAGE_ARGS is passed to the builder: for a network that intercepts TLS `--volume /etc/ssl/certs:/etc/ssl/certs:ro`
 # (buildah) or `--secret id=certificates,src=/etc/ssl/certs/ca-certificates.crt` (docker), `--build-arg TORCH=…` for
-# another torch. BASE is another base image. PLATFORM (linux/amd64 or linux/arm64) is the architecture of the images
+# another torch. BASE is another base image, such as the digest that an earlier build printed and that its image's label
+# org.opencontainers.image.base.digest has. PLATFORM (linux/amd64 or linux/arm64) is the architecture of the images
 # (default: this machine's).
 set -eu
 cd "$(dirname "$0")/.."
@@ -43,9 +44,14 @@ exists() {
     esac >/dev/null 2>&1
 }
 # shellcheck disable=SC2086
-if ! exists "$base" && ! timeout 120 "$builder" pull --quiet ${platform:+--platform "$platform"} "$base" >/dev/null 2>&1; then
+pull() { timeout 120 "$builder" pull --quiet ${platform:+--platform "$platform"} "$base" 2>&1 >/dev/null; }
+if ! exists "$base" && ! why=$(pull); then
     case $(uname -m) in x86_64) own=linux/amd64 ;; *) own=linux/arm64 ;; esac
-    if [ "${platform:-$own}" != "$own" ]; then
+    if [ -n "${BASE:-}" ]; then
+        say "$why"
+        say "BASE=$base cannot be pulled, and no other image is taken in its place: correct it, or leave it out"
+        exit 1
+    elif [ "${platform:-$own}" != "$own" ]; then
         say "$base cannot be pulled, and one made here would be for $own, not $platform; set BASE to an image for $platform"
         exit 1
     fi
@@ -57,26 +63,60 @@ if ! exists "$base" && ! timeout 120 "$builder" pull --quiet ${platform:+--platf
     fi
 fi
 
+# A tag may name another image tomorrow: with the digest of the one that is used, a build can be repeated.
+case $base in
+    *@sha256:*) digest=${base##*@} ;;
+    localhost/*) digest= ;; # made here: no registry knows it
+    *)
+        case $builder in
+            docker) digest=$(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$base") ;;
+            buildah) digest=$(buildah inspect --type image --format '{{.FromImageDigest}}' "$base") ;;
+        esac
+        digest=$(printf '%s\n' "$digest" | sed -n 's/.*\(sha256:[0-9a-f]\{64\}\).*/\1/p' | head -n 1)
+        ;;
+esac
+name=${base%@*}
+if [ -n "$digest" ]; then
+    base=$name@$digest
+    say "base image: $base"
+else
+    say "base image: $base, of which no digest is known"
+fi
+
 revision=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
-targets="${*:-predict train}"
-for target in $targets; do
-    set -- --build-arg BASE="$base" --build-arg REVISION="$revision" --target "$target" --tag "mnist-nightly:$target"
-    # A wheel of torch's CPU build in requirements/ is preferred to its index.
-    wheel=$(find requirements -name 'torch-*+cpu-*.whl' | sort | tail -n 1)
-    if [ -n "$wheel" ]; then
+# A wheel of torch's CPU build in requirements/ is preferred to its index.
+wheel=$(find requirements -name 'torch-*+cpu-*.whl' | sort | tail -n 1)
+
+build() {
+    target=$1 started=$(date +%s)
+    set -- --build-arg BASE="$base" --build-arg BASE_NAME="$name" --build-arg BASE_DIGEST="${digest:-unknown}" \
+        --build-arg REVISION="$revision" --target "$target" --tag "mnist-nightly:$target"
+    if [ -n "$wheel" ] && [ "$target" = predict ]; then
         version=${wheel#requirements/torch-}
         set -- "$@" --build-arg TORCH="torch==${version%%-*} --no-index"
     fi
     if [ -n "$platform" ]; then set -- "$@" --platform "$platform"; fi
-    started=$(date +%s)
     if [ "$builder" = docker ]; then
         # shellcheck disable=SC2086
-        DOCKER_BUILDKIT=1 docker build --quiet "$@" ${IMAGE_ARGS:-} . >/dev/null
+        DOCKER_BUILDKIT=1 docker build --quiet "$@" ${IMAGE_ARGS:-} . >/dev/null || return 1
         size=$(docker image inspect --format '{{.Size}}' "mnist-nightly:$target")
     else
         # shellcheck disable=SC2086
-        buildah build --quiet --layers=false --format docker "$@" ${IMAGE_ARGS:-} . >/dev/null
+        buildah build --quiet --layers=false --format docker "$@" ${IMAGE_ARGS:-} . >/dev/null || return 1
         size=$(buildah images --json "mnist-nightly:$target" | sed -n 's/.*"size": "\(.*\)".*/\1/p')
     fi
     say "mnist-nightly:$target  $size  built with $builder in $(($(date +%s) - started)) s"
+}
+
+# With an engine at once: one downloads while the other unpacks.
+running= failed=
+for target in ${*:-predict train}; do
+    if [ "$builder" = docker ]; then
+        build "$target" &
+        running="$running $!"
+    else
+        build "$target"
+    fi
 done
+for process in $running; do wait "$process" || failed=yes; done
+[ -z "$failed" ] || { say "the build failed, as shown above"; exit 1; }

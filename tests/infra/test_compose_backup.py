@@ -1,4 +1,4 @@
-"""`compose.sh backup` and `restore` with a program that plays docker: what they refuse, and what they leave."""
+"""`compose.sh backup` and `restore` with a program that plays docker: what they refuse and leave."""
 
 import os
 import subprocess
@@ -46,7 +46,12 @@ def script(tmp_path: Path) -> Run:
     def run(*arguments: str | Path, **variables: str) -> tuple["subprocess.CompletedProcess[str]", str]:
         log.write_text("")
         done = subprocess.run(
-            [SCRIPT, *arguments], env=fixed | variables, capture_output=True, text=True, check=False, timeout=60
+            [SCRIPT, *arguments],
+            env=fixed | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         return done, log.read_text()
 
