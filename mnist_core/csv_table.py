@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import re
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+from mnist_core._spec_keys import SIDES
 from mnist_core.csv_variants import open_text
 from mnist_core.errors import DataError
 
@@ -16,6 +19,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _DELIMITERS = ",;\t|"
 _ROWS = 2_000  # that are kept, evenly spread if the file is not compressed
 _FEWEST = 64  # columns, at least, of a header that consists of numbers alone
+_LONGEST = 16 * (3 * SIDES[1] ** 2 + 100)  # characters of a line: the largest pictures, in colour
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def read_table(file: Path, count: int | None = None) -> Table:
     counts: Counter[str] = Counter()
     total = 0
     try:
-        with open_text(file) as (lines, _):
+        with open_text(file, _LONGEST) as (lines, _):
             first = next(lines, "")
             delimiter = _delimiter(first)
             names = _split(first, delimiter)
@@ -92,6 +96,8 @@ def read_table(file: Path, count: int | None = None) -> Table:
                     rows.extend([last] * keep)
                     counts.update([last[count]] if count is not None else [])
             last = last if not total else _fields(file, total, text, delimiter, len(names))
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{file}: is damaged: {error}", "download it again") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
     if not rows:

@@ -220,13 +220,14 @@ def _find_label(
         training.place(known.label)
         return known.label
     if training.header:
-        missing = [name for name in pixels.names if name not in set(training.names)]
+        there, in_test = set(training.names), set(testing.names)
+        missing = [name for name in pixels.names if name not in there]
         if missing:
             raise DataError(
                 f"{training.file}: has no column {missing[0]}, which {testing.file} has",
                 "name the files of one competition",
             )
-        own = [name for name in training.names if name not in set(testing.names)]
+        own = [name for name in training.names if name not in in_test]
         likely = [name for name in own if name.lower() in (*LABELS, sampled.names[1].lower())]
         found = likely if len(likely) == 1 else own
     else:
@@ -306,7 +307,8 @@ def _find_values(
 ) -> NDArray[np.float64]:
     """Return the numbers in the pixel columns of some training rows, float (N, columns)."""
     if training.header:
-        places = [training.names.index(name) for name in pixels.names]
+        place_of = {name: place for place, name in enumerate(training.names)}
+        places = [place_of[name] for name in pixels.names]
     else:
         others = {training.place(label)}
         if identity is not None and len(training.names) == len(pixels.names) + 2:

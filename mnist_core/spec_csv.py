@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv as csv_module
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -83,33 +85,50 @@ def read(csv: Path, spec: CompetitionSpec, labelled: bool | None) -> Rows:
     pixels: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     ids: list[str] = []
-    try:
-        with open_text(csv, 16 * (spec.pixels + 100)) as (lines, _):
-            first = next(lines, "")
-            if not first.strip():
-                raise DataError(f"{csv}: the file is empty")
-            names = _split(first, spec)
-            layout = _layout(csv, names, spec, labelled)
-            numbered = enumerate(lines, 2) if spec.header else enumerate(_chain(first, lines), 1)
-            while batch := list(islice(numbered, _BATCH)):
-                found = _Batch(csv, spec, layout, batch)
-                pixels.append(found.pixels())
-                labels += found.labels()
-                ids += found.ids()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{csv}: is damaged: {error}", "download it again") from None
+    with _lines_of(csv, spec) as lines:
+        first = next(lines, "")
+        if not first.strip():
+            raise DataError(f"{csv}: the file is empty")
+        names = _split(first, spec)
+        layout = _layout(csv, names, spec, labelled)
+        numbered = enumerate(lines, 2) if spec.header else enumerate(_chain(first, lines), 1)
+        while batch := list(islice(numbered, _BATCH)):
+            found = _Batch(csv, spec, layout, batch)
+            pixels.append(found.pixels())
+            labels += found.labels()
+            ids += found.ids()
     if not sum(map(len, pixels)):
         raise DataError(
             f"{csv}: there is no row below the header" if spec.header else f"{csv}: there is no row"
         )
     if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
+        twice = Counter(ids).most_common(1)[0][0]
         raise DataError(f"{csv}: the id {twice[:_SHOWN]} occurs twice", "give each row its own id")
     return Rows(
         np.concatenate(pixels),
         None if layout.label is None else np.array(labels, np.int64),
         None if layout.identity is None else tuple(ids),
     )
+
+
+def count_rows(csv: Path, spec: CompetitionSpec) -> int:
+    """Return the number of rows of a file as `read` counts them, without checking them.
+
+    Raises:
+        DataError: it is damaged, or not a CSV file.
+    """
+    with _lines_of(csv, spec) as lines:
+        return max(0, sum(bool(line.strip()) for line in lines) - spec.header)
+
+
+@contextmanager
+def _lines_of(csv: Path, spec: CompetitionSpec) -> Iterator[Iterator[str]]:
+    """Open a file, plain or compressed: its lines."""
+    try:
+        with open_text(csv, 16 * (spec.pixels + 100)) as (lines, _):
+            yield lines
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{csv}: is damaged: {error}", "download it again") from None
 
 
 def _chain(first: str, lines: Iterator[str]) -> Iterator[str]:
@@ -284,15 +303,20 @@ class _Batch:
             self._refuse_value(values)
         if table is not None and (low, high) == (0, 255):
             return table
-        return np.rint((values - low) * (255 / (high - low))).astype(np.uint8)
+        # A float, or bytes would wrap around.
+        return np.rint((values - float(low)) * (255 / (high - low))).astype(np.uint8)
 
     def _parse_fast(self) -> NDArray[np.uint8] | None:
         """Return the pixels if all are whole numbers up to 255; None if in doubt."""
         text = "\n".join(self._inks)
         if not text.isascii():
             return None
-        text = text.replace(" ", "") if self._spec.delimiter != " " and " " in text else text
-        text = text if self._spec.delimiter == "," or "," in text else text.replace(self._spec.delimiter, ",")
+        mark = self._spec.delimiter
+        if mark != " " and " " in text:  # beside the numbers alone: one inside a number is a flaw
+            for end in (mark, "\n"):
+                text = text.replace(f"{end} ", end).replace(f" {end}", end)
+            text = text.strip(" ")
+        text = text if mark == "," or "," in text else text.replace(mark, ",")
         data = np.frombuffer(f"\n\n{text}\n".encode(), np.uint8)
         size = len(data) + 1
         found = _fast_csv.parse(data, self._spec.pixels, np.empty((5, size + size % 2), np.uint8))

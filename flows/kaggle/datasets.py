@@ -47,6 +47,8 @@ def _client(settings: Settings) -> Client:
 
 
 def _download(client: Client, dataset: str, wanted: Path) -> None:
+    for leftover in wanted.parent.glob("unpack-*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     with progress(f"download {dataset}") as advance:
         archive = client.download_dataset(dataset, wanted.parent / "partial", advance)
     unpacked = Path(tempfile.mkdtemp(dir=wanted.parent, prefix="unpack-"))

@@ -78,15 +78,6 @@ def _reading(spec: CompetitionSpec | None) -> str:
     return json.dumps([getattr(spec, name, None) for name in READING])
 
 
-def count_rows(csv: Path, spec: CompetitionSpec) -> int:
-    """Return the number of rows of a file, each a line; their readers check them."""
-    lines, last = 0, b"\n"
-    with csv.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            lines, last = lines + chunk.count(b"\n"), chunk[-1:]
-    return max(0, lines + (last != b"\n") - spec.header)
-
-
 class _Current(Record):
     """What the last download brought, and what the server listed then.
 
@@ -167,6 +158,8 @@ class Downloads:
         return Data(folder, digest, spec)
 
     def _rows(self, folder: Path) -> tuple[int, int]:
+        from mnist_core.spec_csv import count_rows
+
         spec = self._spec
         return count_rows(folder / spec.train_file, spec), count_rows(folder / spec.test_file, spec)
 

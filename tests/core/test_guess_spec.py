@@ -12,6 +12,7 @@ from mnist_core.digits import Digits, read_test, read_train, write_csv
 from mnist_core.errors import DataError
 from mnist_core.guess_spec import Known, guess_spec
 from mnist_core.spec import CompetitionSpec, Metric, read_spec
+from mnist_core.spec_csv import count_rows
 from mnist_core.submission import read_csv, to_csv
 
 NAMES = ("no", "yes", "maybe")
@@ -21,6 +22,8 @@ CHANGES = {
     "one by one": {"pixel_column": "{row}x{column}", "first_pixel": 1},
     "transposed names": {"pixel_column": "{row}_{column}", "transposed": True},
     "not square": {"shape": (9, 13, 1), "pixel_column": "p{row}_{column}"},
+    "largest": {"shape": (64, 64, 3), "pixel_column": "pixel{}"},
+    "bright paper": {"value_range": (255, 0)},
     "colour": {"shape": (8, 8, 3), "pixel_column": "r{row}c{column}k{channel}"},
     "ids": {"id_column": "id"},
     "semicolons": {"delimiter": ";"},
@@ -130,6 +133,29 @@ def test_encodings_and_index_columns_are_read(form, tmp_path):
     check(tmp_path, guess(tmp_path)[0], *written)
 
 
+@pytest.mark.parametrize("form", ["plain", "blank lines at its end", "gzip"])
+def test_rows_are_counted_as_they_are_read(form, tmp_path):
+    """Where a specification does not state how many there are, a blank last line or gzip changes nothing."""
+    write_files(tmp_path, BASE)
+    file = tmp_path / "train.csv"
+    data = file.read_bytes()
+    file.write_bytes({"plain": data, "gzip": gzip.compress(data)}.get(form, data + b"\r\n\r\n"))
+
+    assert count_rows(file, BASE) == len(read_train(file, BASE)) == 40
+
+
+def test_a_file_that_was_cut_is_named(tmp_path):
+    """Half of a compressed file is not a crash of the command that looks at it."""
+    write_files(tmp_path, BASE)
+    file = tmp_path / "train.csv"
+    file.write_bytes(gzip.compress(file.read_bytes())[:-50])
+
+    with pytest.raises(DataError, match=r"train\.csv: is damaged: .*; download it again"):
+        guess(tmp_path)
+    with pytest.raises(DataError, match=r"train\.csv: is damaged"):
+        count_rows(file, BASE)
+
+
 def test_other_columns_are_ignored_and_named(tmp_path):
     """A column that is neither label nor pixel nor id is listed, and said to be ignored."""
     written = write_files(tmp_path, BASE)
@@ -199,6 +225,7 @@ def test_the_command_writes_the_file_and_says_what_it_guessed(tmp_path):
         ("\nno,", "\nNo,", r"train\.csv: row 1 \(line 2\), column label: found 'No', expected one of"),
         ("\nno,0", "\nno,17", r"row 1 \(line 2\), column pixel0: found '17', expected a number 0\.\.16"),
         ("\nno,0", "\nno,x", r"row 1 \(line 2\), column pixel0: found 'x'"),
+        ("\nno,0", "\nno,1 2", r"row 1 \(line 2\), column pixel0: found '1 2'"),
         ("\nno,0,", "\nno,", r"row 1 \(line 2\): 64 values, expected 65"),
         ("pixel63", "pixel64", r"header: there is no column pixel63"),
     ],

@@ -182,7 +182,7 @@ def test_probabilities_are_a_table():
 
     text = to_csv(np.array([[0.25, 0.5, 0.25], [1 + 1e-7, 0, 0]], np.float32), spec)
 
-    assert text == b"id,a,b,c\n1,0.250000,0.500000,0.250000\n2,1.000000,0.000000,0.000000\n"
+    assert text == b"id,a,b,c\n1,0.250000,0.500000,0.250000\n2,1.000000,0.000001,0.000001\n"
     assert read_csv(text, spec).tolist() == [1, 0]
     with pytest.raises(SubmissionError, match="not between 0 and 1"):
         to_csv(np.array([[np.nan, 0, 0]]), spec)

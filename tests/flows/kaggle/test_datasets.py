@@ -42,11 +42,14 @@ def kaggle(job, monkeypatch):
 
 
 def test_the_file_of_a_data_set_is_downloaded_once(kaggle):
-    """It is kept, and the next run asks nobody."""
+    """It is kept, and the next run asks nobody. What a killed download left is removed."""
+    left = read_settings().home / "data" / "datasets" / "someone_stripes" / "unpack-killed"
+    left.mkdir(parents=True)
     found = datasets.labelled_file(read_settings())
     kaggle.server.stop()
 
     assert found.read_text().startswith("label,pixel0")
+    assert not left.exists()
     assert datasets.labelled_file(read_settings()) == found
 
 
