@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def run_steps(
             _kill_when(process, lost_when)
             log.info("  %s: the runner is lost after %.0f s", name, time.monotonic() - began)
             return run
-        printed, _ = process.communicate(timeout=STEP_S)
+        printed = output_of(process, name)
         outcome = "failure" if process.returncode else "success"
         done = Step(name, outcome, printed, time.monotonic() - began)
         log.info("  %s: %s, %.1f s", name, outcome, done.seconds)
@@ -145,16 +146,34 @@ def run_steps(
     return run
 
 
+def output_of(process: subprocess.Popen[str], name: str, within_s: float = STEP_S) -> str:
+    """Return what a step prints until it ends.
+
+    Raises:
+        ActionsCheckError: it does not end in time; its processes are killed.
+    """
+    try:
+        return process.communicate(timeout=within_s)[0]
+    except subprocess.TimeoutExpired:
+        printed = _kill(process)
+    raise ActionsCheckError(f"{name}: did not end within {within_s:.0f} s: {printed}")
+
+
 def _kill_when(process: subprocess.Popen[str], lost_when: Callable[[], bool]) -> None:
     """Kill a step's processes as soon as something is so, as a runner that is lost."""
     deadline = time.monotonic() + STEP_S
     while not lost_when():
         if process.poll() is not None or time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise ActionsCheckError(f"the night ended before it could be killed: {process.communicate()[0]}")
+            raise ActionsCheckError(f"the night ended before it could be killed: {_kill(process)}")
         time.sleep(POLL_S)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> str:
+    """Kill what is left of a step's processes, and return what it printed."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()[0]
 
 
 def expect(run: JobRun, *, promoted: bool = True) -> None:
@@ -245,7 +264,7 @@ def check_end(runners: Runners, nights: Sequence[str], models: Sequence[str]) ->
     last = runners.new()
     restore = next(step for step in last.workflow["jobs"]["night"]["steps"] if step.get("id") == "restore")
     last.is_due(restore)
-    last.start(restore).communicate(timeout=STEP_S)
+    output_of(last.start(restore), "restore")
     status = ask(last, "status")
     found = {
         "submissions": len(descriptions),

@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from flows.settings import choices
-from infra.actions import issue
+from infra.actions import check, issue
 from infra.actions.summary import summary
 from infra.actions.workflow import evaluate, fill, is_due, read_workflow
 
@@ -260,3 +262,27 @@ def test_another_refusal_of_github_fails(played, monkeypatch):
 
     with pytest.raises(SystemExit, match="HTTP 502"):
         issue.main()
+
+
+def step_of(*command):
+    """Start a command as a step of a run is started."""
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_a_step_that_does_not_end_is_killed():
+    """The check on this machine ends with the step's name, and leaves no process behind."""
+    step = step_of("sleep", "600")
+
+    with pytest.raises(check.ActionsCheckError, match="Run the night: did not end within 0 s"):
+        check.output_of(step, "Run the night", within_s=0.1)
+
+    assert step.returncode == -signal.SIGKILL
+
+
+def test_a_night_that_ended_before_it_was_lost_is_reported():
+    """What it printed is in the error, though none of its processes is left to be killed."""
+    step = step_of("echo", "no room")
+    step.wait()
+
+    with pytest.raises(check.ActionsCheckError, match="ended before it could be killed: no room"):
+        check._kill_when(step, lambda: False)
