@@ -23,6 +23,7 @@ from flows.report.result import read_scorecard, summarise
 from flows.report.terminal import show
 from flows.run import RunContext, clocked, is_child, name_of, open_run, run_key, start_flow
 from flows.settings import SettingsError
+from flows.trials import read_log, seconds_of
 from mnist_core.folds import FOLDS
 from mnist_core.recipes import Value, recipe_name
 
@@ -134,7 +135,7 @@ def train_missing(run: RunContext, parameters: RunParameters) -> None:
 
 
 def _train_on_gpu_pool(run: RunContext, given: TrainParameters, todo: list[RunKey]) -> None:
-    """Start a run on the GPU pool for each key, wait for them, and add their seconds.
+    """Start a run on the GPU pool for each key, wait for them, and add their seconds and their trials'.
 
     `start` is what the other machines cost: the seconds in which none of the runs was running.
     """
@@ -156,6 +157,9 @@ def _train_on_gpu_pool(run: RunContext, given: TrainParameters, todo: list[RunKe
             )
         for step in ("read", "train"):
             run.seconds[step] = round(run.seconds.get(step, 0.0) + version.seconds[step], 3)
+    if given.explore:
+        known = read_log(run.registry)
+        run.seconds["explore"] = round(sum(seconds_of(known, key) for key in todo), 3)
 
 
 @task(name="fit and publish", cache_policy=NO_CACHE, persist_result=False)

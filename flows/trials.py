@@ -52,6 +52,11 @@ def known_recipes(log: SearchLog, scope: str) -> dict[str, dict[str, Value]]:
     return {"preset": {}} | {trial.name: trial.recipe for trial in log.trials if trial.scope == scope}
 
 
+def seconds_of(log: SearchLog, run: RunKey) -> float:
+    """Return the seconds of the trials that a run recorded."""
+    return sum(trial.seconds for trial in log.trials if trial.run == run.key)
+
+
 def describe(log: SearchLog, run: RunKey) -> str:
     """Return how many trials a run made, how many there are, and what nights train, for people."""
     scope = scope_of(run.model, run.preset)

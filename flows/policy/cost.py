@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ON_GPU_POOL = ("read", "train")
+ON_GPU_POOL = ("read", "train", "explore")
 """Steps that the GPU pool takes, if the night waited for it."""
 WAIT = "start"
 """The step in which a night waits for the GPU pool; a night that trained where it was has none."""

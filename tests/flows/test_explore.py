@@ -4,15 +4,18 @@ import multiprocessing
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 
 from flows import explore as explore_module
 from flows.explore import explore, share_of, values_of
 from flows.nightly import nightly
+from flows.parameters import TrainParameters
 from flows.records import RunKey
 from flows.run import RunContext
 from flows.settings import SettingsError, read_settings
+from flows.train import _train_on_gpu_pool
 from flows.trial_records import Change, Purpose, SearchLog, Trial
 from flows.trials import ENTRIES, change_log, delete_old_logs, read_log, scope_of
 from mnist_core import trials as trials_module
@@ -179,6 +182,31 @@ def test_a_stored_recipe_that_is_out_of_bounds_today_does_not_stop_nights(run, c
 
     assert values_of(run) == {}
     assert "the preset's own recipe is trained: " in caplog.text
+
+
+def test_trials_on_the_gpu_pool_are_the_nights_too(run, manifest, tmp_path, monkeypatch):
+    """A night that let the pool train has the trials' seconds: its scorecard and its cost show them."""
+    (tmp_path / "weights.safetensors").write_bytes(b"weights")
+    trial = Trial(
+        scope=SCOPE, recipe={}, purpose=Purpose.SUGGEST, rung=0, seed=0, fold=2, epochs=4, loss=0.1, errors=1,
+        rows=10, seconds=2.5, run=run.key.key,
+    )  # fmt: skip
+
+    def train_there(_pool, children, *_limits):
+        assert [given.explore for given in children.values()] == [0.2]
+        made = manifest(seconds={"read": 1.0, "train": 10.0, "publish": 1.0})
+        run.registry.publish(run.key, replace(made, model="scratch"), tmp_path)
+        for key in (run.key, run.key.with_attempt(2)):
+            other = trial.model_copy(update={"run": key.key, "seed": key.attempt})
+            change_log(run.registry, lambda log: log.with_trial(other))  # noqa: B023  (called at once)
+        return 30.0
+
+    monkeypatch.setattr("flows.train.run_children", train_there)
+    given = TrainParameters(night=NIGHT, model="scratch", preset="fast", explore=0.2)
+
+    _train_on_gpu_pool(run, given, [run.key])
+
+    assert run.seconds == {"start": 30.0, "read": 1.0, "train": 10.0, "explore": 2.5}
 
 
 def test_old_logs_are_pruned(registry):

@@ -16,9 +16,12 @@ ON_POOL = {"start": 180.0, "read": 36.0, "train": 360.0, "submit": 72.0}
         (HERE, Prices(cpu=0.1), {"download": 0.001, "train": 0.01, "submit": 0.002}),
         (HERE, Prices(cpu=0.1, gpu=9.0), {"download": 0.001, "train": 0.01, "submit": 0.002}),
         (ON_POOL, Prices(cpu=0.1, gpu=1.0), {"start": 0.005, "read": 0.011, "train": 0.11, "submit": 0.002}),
+        (ON_POOL | {"explore": 72.0}, Prices(gpu=0.5), {
+            "start": 0.0, "read": 0.005, "train": 0.05, "submit": 0.0, "explore": 0.01,
+        }),
         (ON_POOL, Prices(gpu=1.0), {"start": 0.0, "read": 0.01, "train": 0.1, "submit": 0.0}),
     ],
-)
+)  # fmt: skip
 def test_each_step_costs_its_seconds_on_its_machines(seconds, prices, costs):
     """The CPU pool's machine runs all night; the GPU pool's is added if the night waited for one."""
     assert step_costs(seconds, prices) == pytest.approx(costs)
