@@ -6,7 +6,6 @@ mnist_core/README.md.
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_core import __version__
+from mnist_core.command_options import Competition, Source, log, spec_of, usage
 from mnist_core.cores import let_threads_sleep
 from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.models.base import COMMON_PRESETS, find, kinds
+from mnist_core.predict_commands import predict, submission
 from mnist_core.recipes import Value, apply, read_recipe
-from mnist_core.sources import digest_of, read_labelled, read_one, read_source, show_progress
-from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
+from mnist_core.sources import digest_of, read_labelled, read_source, show_progress
+from mnist_core.spec import DIGIT_RECOGNIZER
 from mnist_core.spec_command import spec as write_spec
 from mnist_core.terminal import print_anywhere, silence_torch
 from mnist_core.windows import refuse_windows
@@ -41,8 +42,6 @@ app = typer.Typer(
 
 ORIGINAL = {"resnet18": ("origin",)}
 """Presets that keep their own split of the rows (`holdout.ORIGIN`), beside those of the registry."""
-SURE = 0.9
-"""Probability below which `predict` says that it is not sure."""
 LIMIT = 1000
 """Most digits side by side, or below each other, on a sheet."""
 
@@ -74,12 +73,6 @@ def _preset_help() -> str:
     return f"Training recipe: {', '.join(COMMON_PRESETS)}; {more}."
 
 
-Source = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help=f"{SPEC.train_file}, {SPEC.test_file}, or a folder of PNGs.")
-]
-Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of an exported learner.")]
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"mnist_core {__version__}")
@@ -103,6 +96,7 @@ def convert(
         Path,
         typer.Argument(metavar="OUT", help="A folder for PNGs if SOURCE is a CSV file, else a CSV file."),
     ],
+    spec: Competition = None,
 ) -> None:
     """Convert a CSV file to PNGs, or PNGs to a CSV file.
 
@@ -113,14 +107,15 @@ def convert(
     start = perf_counter()
     from mnist_core import write_csv, write_pngs
 
+    competition = spec_of(spec)
     if not source.exists():
         raise DataError(f"{source}: there is no such file or folder")
     to_csv = source.is_dir()
     if to_csv and out.is_dir():
-        raise _usage(f"{source} is a folder, so OUT is a CSV file; {out} is a folder", "OUT")
+        raise usage(f"{source} is a folder, so OUT is a CSV file; {out} is a folder", "OUT")
     if not to_csv and (out.is_file() or out.suffix.lower() == ".csv"):
-        raise _usage(f"{source} is a file, so OUT is a folder for PNGs; {out} is a file", "OUT")
-    digits = read_source(source)
+        raise usage(f"{source} is a file, so OUT is a folder for PNGs; {out} is a file", "OUT")
+    digits = read_source(source, competition)
     note = ""
     if to_csv:
         write_csv(digits, out)
@@ -128,13 +123,16 @@ def convert(
         with show_progress("write") as progress:
             written = write_pngs(digits, out, progress=progress)
         note = f", {written:,} of them written now" if written < len(digits) else ""
-    _log(f"{out}: {len(digits):,} digits{note} in {perf_counter() - start:.1f} s")
+    log(f"{out}: {len(digits):,} digits{note} in {perf_counter() - start:.1f} s")
 
 
 @app.command()
 def train(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help=f"{SPEC.train_file}, or a folder of labelled PNGs.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help=f"{DIGIT_RECOGNIZER.train_file}, or a folder of labelled PNGs."
+        ),
     ],
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="New folder for the exported learner.")],
     model: Annotated[str, typer.Option(help=f"Model to train: {', '.join(kinds())}.")] = "convnet",
@@ -160,6 +158,7 @@ def train(
         Path | None,
         typer.Option(help="TOML file of the fields in which the recipe differs from the preset's."),
     ] = None,
+    spec: Competition = None,
 ) -> None:
     """Train, evaluate and export a model.
 
@@ -171,7 +170,7 @@ def train(
         raise BundleError(f"{bundle}: exists already", "name a new folder for the learner")
     _check_model(model, preset, teacher)
     values = _read_recipe(recipe, model, preset)
-    digits = read_labelled(source)
+    digits = read_labelled(source, spec_of(spec))
     digest = digest_of(source, digits)
     from mnist_core import export
     from mnist_core.holdout import fit_held_out
@@ -189,108 +188,11 @@ def train(
     export(trained.net, bundle, {"data_digest": digest, **given, **trained.facts}, spec=digits.spec)
     evaluation = trained.evaluation
     low, high = evaluation.interval
-    _log(f"{bundle}: {model} {preset}, trained on {trained.rows:,} digits in {trained.seconds:.1f} s")
+    log(f"{bundle}: {model} {preset}, trained on {trained.rows:,} digits in {trained.seconds:.1f} s")
     typer.echo(
         f"accuracy {evaluation.accuracy:.4f} on {evaluation.n:,} held-out digits "
         f"(95 % interval {low:.4f} to {high:.4f})"
     )
-
-
-@app.command()
-def predict(
-    bundle: Bundle,
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SOURCE", help=f"A picture of a digit, or {SPEC.train_file} or {SPEC.test_file}."
-        ),
-    ],
-    row: Annotated[int | None, typer.Option(min=1, help="Row of a CSV file, counted from 1.")] = None,
-    show: Annotated[
-        bool, typer.Option("--show", help="Draw on standard error what the network saw, in characters.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
-) -> None:
-    """Recognise one digit.
-
-    The source is a picture of any size, white on black or black on white, or a row of a CSV file.
-    """
-    is_csv = source.suffix.lower() == ".csv"
-    if is_csv and row is None:
-        raise _usage("a CSV file holds many digits: say which one, counted from 1", "--row")
-    if row is not None and not is_csv:
-        raise _usage(f"{source} is not a CSV file: a picture holds one digit", "--row")
-    digit, label = read_one(source, row)
-
-    from mnist_core import open_model
-    from mnist_core.terminal import draw_in_letters, show_prediction
-
-    if show:
-        _log(draw_in_letters(digit))
-    model = open_model(bundle)
-    name, probabilities = model.manifest.model, model.predict(digit[None])[0]
-    second, first = probabilities.argsort()[-2:]
-    if probabilities[first] < SURE:
-        _log(f"not sure: {SPEC.classes[first]} or {SPEC.classes[second]}")
-    if as_json:
-        result = {
-            "digit": int(probabilities.argmax()),
-            "probabilities": [float(probability) for probability in probabilities],
-            "source": str(source),
-            "row": row,
-            "label": label,
-            "model": name,
-            "sure": bool(probabilities[first] >= SURE),
-        }
-        typer.echo(json.dumps(result))
-        return
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    where = f"row {row} of {source}" if row else str(source)
-    if label is not None:
-        where += f", labelled {SPEC.classes[label]}"
-    console.print(show_prediction(console, digit, probabilities, f"{where}, as {name} reads it"))
-
-
-@app.command()
-def submission(
-    bundle: Bundle,
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help=f"{SPEC.test_file} of {SPEC.name}, or a folder of its PNGs."),
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Submission file to write.")],
-    clip: Annotated[
-        bool,
-        typer.Option("--clip", help="Write the nearest digit if scratch-regression predicts -1, 10 or 11."),
-    ] = False,
-) -> None:
-    """Predict the test file and write a submission."""
-    start = perf_counter()
-    from concurrent.futures import ThreadPoolExecutor
-
-    from mnist_core import open_model, read_manifest, to_csv
-
-    name = read_manifest(bundle).model
-    with ThreadPoolExecutor(1) as pool:
-        opening = pool.submit(open_model, bundle)  # while the digits are read
-        digits = read_source(source)
-        model = opening.result()
-    if digits.labels is not None:
-        raise DataError(
-            f"{source}: has labels, and a submission is for digits without", f"use {SPEC.test_file}"
-        )
-    if len(digits) != SPEC.test_rows:
-        raise DataError(
-            f"{source}: {len(digits):,} digits, and a submission has {SPEC.test_rows:,}",
-            f"use all of {SPEC.test_file}",
-        )
-    with show_progress("predict") as progress:
-        labels = model.read_labels(digits.pixels, progress=progress)
-    out.write_bytes(to_csv(labels, clip=clip))
-    seconds = perf_counter() - start
-    _log(f"{out}: {len(digits):,} digits by {name} in {seconds:.1f} s ({model.backend})")
 
 
 @app.command()
@@ -315,26 +217,30 @@ def sheet(
         int | None,
         typer.Option(min=0, max=LIMIT, help="Pixels between digits (default: 0, or 4 with captions)."),
     ] = None,
+    spec: Competition = None,
 ) -> None:
     """Draw many digits side by side, as a picture."""
     if out.suffix.lower() != ".png":
-        raise _usage(f"{out} is not a PNG, and other formats blur the digits; name it *.png", "OUT")
+        raise usage(f"{out} is not a PNG, and other formats blur the digits; name it *.png", "OUT")
     if order is Order.HARDNESS and bundle is None:
-        raise _usage("hardness is judged by a learner: name one", "--bundle")
-    digits = read_source(source) if order is not Order.HARDNESS else read_labelled(source)
+        raise usage("hardness is judged by a learner: name one", "--bundle")
+    read = read_source if order is not Order.HARDNESS else read_labelled
+    digits = read(source, spec_of(spec, bundle))
     from mnist_core.drawing import sheet as draw
 
     chosen, captions = _choose(digits, columns * rows, order, bundle)
     if gap is None:
         gap = 4 if captions else 0
     draw(digits.pixels[chosen], columns, scale, captions, gap).save(out, "PNG")
-    _log(
+    log(
         f"{out}: {len(chosen):,} of {len(digits):,} digits, ordered by {order}"
         if order is not Order.FIRST
         else f"{out}: the first {len(chosen):,} of {len(digits):,} digits"
     )
 
 
+app.command()(predict)
+app.command()(submission)
 app.command("spec")(write_spec)
 
 
@@ -343,14 +249,14 @@ def _check_model(model: str, preset: str, teacher: Path | None) -> None:
     try:
         kind = find(model)
     except ModelError as error:
-        raise _usage(str(error), "--model") from None
+        raise usage(str(error), "--model") from None
     if preset not in _presets(model):
-        raise _usage(
+        raise usage(
             f"{model} has no preset {preset!r}; choose one of {', '.join(_presets(model))}", "--preset"
         )
     if teacher is not None and not kind.teachable:
         able = ", ".join(other.name for other in kinds().values() if other.teachable)
-        raise _usage(f"{model} cannot learn from a teacher, only {able} can", "--teacher")
+        raise usage(f"{model} cannot learn from a teacher, only {able} can", "--teacher")
 
 
 def _read_recipe(file: Path | None, model: str, preset: str) -> dict[str, Value]:
@@ -398,16 +304,8 @@ def _choose(
     if order is Order.CLASS:
         return pick_by_class(probabilities.argmax(1), count), None
     labels = digits.true_labels
-    hardest = evaluate(probabilities, labels).hardest[:count]
-    return hardest, error_captions(labels[hardest], probabilities[hardest])
-
-
-def _usage(problem: str, option: str) -> typer.BadParameter:
-    return typer.BadParameter(problem, param_hint=option)
-
-
-def _log(line: str) -> None:
-    typer.echo(line, err=True)
+    hardest = evaluate(probabilities, labels, digits.spec).hardest[:count]
+    return hardest, error_captions(labels[hardest], probabilities[hardest], digits.spec.classes)
 
 
 def main() -> None:

@@ -140,5 +140,8 @@ KEYS: dict[str, dict[str, Key]] = {
     "training": {
         "least_rows": Key("least_rows", _is_whole(0), "a whole number from 0"),
     },
+    "pictures": {
+        "margin": Key("margin", _is_whole(0, SIDES[1] // 2 - 1), "a whole number from 0, below half a side"),
+    },
 }
 """What a specification may say, by table and key."""

@@ -75,7 +75,8 @@ def export(
         learner: whether to write learner.pkl, for which fastai is needed.
         templates: a folder that keeps what fastai writes, so that the next network of the same kind is
             written without it, in a tenth of the time.
-        spec: the competition that the network was trained for; its classes name the logits.
+        spec: the competition that the network was trained for; its classes name the logits, and
+            the manifest keeps it.
 
     Returns:
         The manifest.
@@ -92,7 +93,9 @@ def export(
             "pass the spec of the digits that it was trained on",
         )
     classes = list(spec.classes)
-    manifest = Manifest(net.name, net.sizes, classes, files={}, libraries=_libraries(), shape=net.shape)
+    manifest = Manifest(
+        net.name, net.sizes, classes, files={}, libraries=_libraries(), shape=net.shape, competition=spec
+    )
     if taken := sorted(manifest.to_json().keys() & facts.keys()):
         raise BundleError(f"facts cannot be named {', '.join(taken)}", "the manifest has its own")
     try:

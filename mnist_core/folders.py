@@ -38,6 +38,9 @@ def read_digits(
 def write_pngs(digits: Digits, folder: Path, *, progress: Progress | None = None) -> int:
     """Write a lossless PNG for each digit: `<folder>/<class>/<i>.png`, or `<folder>/<i>.png` without labels.
 
+    If the competition's test file has ids, the digits without labels are `<folder>/<id>.png`. In classes and
+    ids, what cannot be part of a file's name is written as in a URL: `a/b` becomes `a%2Fb`.
+
     After an interruption the same call resumes: it writes only what is missing or was cut short. Each PNG is
     written atomically.
 
@@ -53,8 +56,10 @@ def write_pngs(digits: Digits, folder: Path, *, progress: Progress | None = None
         DataError: the folder holds something else than these digits, and then nothing was written; or it
             cannot be written to.
     """
-    classes = digits.spec.classes if digits.labels is not None else ()
+    classes = tuple(map(_file_name, digits.spec.classes)) if digits.labels is not None else ()
     names = [f"{i}.png" for i in range(len(digits))]
+    if digits.labels is None and digits.ids is not None:
+        names = [f"{_file_name(name)}.png" for name in digits.ids]
     if digits.labels is not None:
         names = [
             f"{classes[label]}/{name}" for label, name in zip(digits.labels.tolist(), names, strict=True)
@@ -82,13 +87,13 @@ def write_pngs(digits: Digits, folder: Path, *, progress: Progress | None = None
 def read_pngs(
     folder: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER, *, progress: Progress | None = None
 ) -> Digits:
-    """Read a folder of 28 × 28 pictures, white on black, that `write_pngs` or another program wrote.
+    """Read a folder of pictures of the competition's size that `write_pngs` or another program wrote.
 
     Three layouts: folders named by class give the labels; folders `training` and `testing` with such folders
     in them (fastai's `mnist_png`) are read one after the other; pictures without folders have no labels. File
     names are free. If they are numbers, these give the order; else it is by label, then by name. Without
-    labels a submission rests on the order, so there no number may be missing. Files whose names start with a
-    dot are ignored.
+    labels a submission rests on the order, so there no number may be missing, unless the competition has ids,
+    which the names then are. Files whose names start with a dot are ignored.
 
     Args:
         folder: with one of these layouts.
@@ -107,14 +112,18 @@ def read_pngs(
         raise DataError(f"{folder}: holds no PNG")
     pixels = np.empty((len(files), *spec.picture_shape), np.uint8)
     for i, (file, _) in enumerate(files):
-        digit = _png.decode(_png.read(file, spec.sides), spec.sides) if file.is_file() else None
+        digit = (
+            _png.decode(_png.read(file, spec.picture_shape), spec.picture_shape) if file.is_file() else None
+        )
         if digit is None:
             digit = open_picture(file, lambda image: take_unchanged(image, spec))
         pixels[i] = digit
         if progress and ((i + 1) % 1000 == 0 or i + 1 == len(files)):
             progress(i + 1, len(files), "read")
     labels = [label for _, label in files if label is not None]
-    return Digits(pixels, np.array(labels, np.int64) if labels else None, spec)
+    if labels or spec.id_column is None:
+        return Digits(pixels, np.array(labels, np.int64) if labels else None, spec)
+    return Digits(pixels, None, spec, tuple(_read_name(file.stem) for file, _ in files))
 
 
 def _write_missing(
@@ -143,8 +152,8 @@ def _is_cut(file: Path, digit: NDArray[np.uint8], spec: CompetitionSpec) -> bool
     Raises:
         DataError: it is another digit, or something else.
     """
-    content = _png.read(file, spec.sides)
-    there = _png.decode(content, spec.sides)
+    content = _png.read(file, spec.picture_shape)
+    there = _png.decode(content, spec.picture_shape)
     if there is not None and np.array_equal(there, digit):
         return False
     if _png.encode(digit).startswith(content):
@@ -182,32 +191,47 @@ def _pictures(folder: Path, spec: CompetitionSpec) -> list[tuple[Path, int | Non
     if (folder / UNFINISHED).exists():
         raise DataError(f"{folder}: writing it was interrupted", "run the same convert again to complete it")
     entries = _entries(folder)
-    if entries and {entry.name for entry in entries} <= set(HALVES):
+    if entries and {entry.name for entry in entries} <= {*HALVES} - {*spec.classes}:
         halves = [folder / half for half in HALVES if (folder / half).is_dir()]
         return [picture for half in halves for picture in _pictures(half, spec)]
     if any(entry.is_dir() for entry in entries):
         return _labelled(entries, spec)
     files = sorted(entries, key=_by_number)
-    if all(_is_number(file) for file in files):
+    if spec.id_column is None and all(_is_number(file) for file in files):
         _check_numbers(files)
     return [(file, None) for file in files]
 
 
 def _labelled(entries: list[Path], spec: CompetitionSpec) -> list[tuple[Path, int | None]]:
     """Return the pictures in folders named by class: by number if all names are, else by class and name."""
-    number_of = {name: number for number, name in enumerate(spec.classes)}
+    number_of = {_file_name(name): number for number, name in enumerate(spec.classes)}
     files: list[Path] = []
     for entry in sorted(entries):
         if entry.name not in number_of or not entry.is_dir():
             raise DataError(
-                f"{entry}: expected only folders named {', '.join(spec.classes)}, or {' and '.join(HALVES)} "
-                "with such folders in them",
+                f"{entry}: expected only folders named {_listed(tuple(number_of))}, or "
+                f"{' and '.join(HALVES)} with such folders in them",
                 "read other folders one by one",
             )
         files += sorted(_entries(entry), key=_by_number)
     if all(_is_number(file) for file in files):
         files.sort(key=_by_number)  # stable, so that the same number in two folders does not matter
     return [(file, number_of[file.parent.name]) for file in files]
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names if len(names) <= 12 else (*names[:10], "…", names[-1]))
+
+
+def _file_name(name: str) -> str:
+    """Return a class or an id as the name of a file or folder."""
+    quoted = re.sub("[%/\0]", lambda found: f"%{ord(found[0]):02X}", name)
+    return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
+
+
+def _read_name(name: str) -> str:
+    """Return the class or id that `_file_name` made a name of."""
+    return re.sub("%(25|2F|2E|00)", lambda found: chr(int(found[1], 16)), name)
 
 
 def _is_number(file: Path) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_core.digits import Digits
+from mnist_core.errors import ModelError
 from mnist_core.evaluation import Evaluation, evaluate
 from mnist_core.folders import write_pngs
 from mnist_core.folds import assign_folds
@@ -19,6 +20,7 @@ from mnist_core.inference import predict
 from mnist_core.models.network import Network
 from mnist_core.progress import Progress
 from mnist_core.recipes import Values
+from mnist_core.spec import DIGIT_RECOGNIZER
 from mnist_core.training import fit, pick_device
 
 ORIGIN = "origin"
@@ -103,6 +105,12 @@ def _fit_origin(
     """Return a network trained by the original recipe, and a mask of the rows that it held out."""
     from mnist_core.models.resnet.origin import fit_origin
 
+    if not digits.spec.is_like(DIGIT_RECOGNIZER):
+        raise ModelError(
+            f"the preset {ORIGIN} is for pictures of {DIGIT_RECOGNIZER.size} pixels and classes "
+            f"{DIGIT_RECOGNIZER.class_range}, and {digits.spec.name} has others",
+            "choose another preset",
+        )
     with tempfile.TemporaryDirectory() as folder:
         write_pngs(digits, Path(folder))
         found = fit_origin(

@@ -14,19 +14,11 @@ from PIL import Image, ImageFilter
 
 from mnist_core.errors import DataError
 from mnist_core.ink import FAINTEST, border_of, box_of, find_ink
-from mnist_core.picture_files import open_picture, upright
+from mnist_core.picture_files import open_picture, take_unchanged, upright
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 if TYPE_CHECKING:
     from fastai.vision.core import PILImage
-
-MARGIN = 4
-"""Pixels of background that MNIST keeps around a digit: it fits the digit into 20 × 20 of 28 × 28 pixels, and
-then moves its centre of mass to the middle.
-
-Source: Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database, yann.lecun.com/exdb/mnist
-"""
-
 
 _EDGE = 512  # pixels of the longer side beyond which a picture is reduced before anything is computed
 
@@ -58,21 +50,31 @@ def array_to_fastai(picture: NDArray[np.uint8]) -> PILImage:
 def from_image(image: Image.Image, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> NDArray[np.uint8]:
     """Return any picture of one digit as MNIST would have it, uint8 (28, 28): 0 background, 255 full ink.
 
+    MNIST fits a digit into 20 × 20 of 28 × 28 pixels, a margin of 4, and then moves its centre of mass to the
+    middle. A competition whose specification names no margin gets the whole picture instead: fitted with its
+    aspect kept, and the rest filled with what its border shows; in grey, one with a bright border is turned
+    into its negative. A picture of the competition's size is returned as it is.
+
     On plain paper the background is what most of the border shows, and the ink is what differs from it, so
     white on black, black on white and ink on a transparent background are the same digit. In a photograph the
     ink is found in spite of shadows, lines and frames (`ink`). It is cropped, fitted into 20 × 20 with its
-    aspect kept, and centred by mass, as MNIST was made (`MARGIN`). A picture that is like
+    aspect kept, and centred by mass. A picture that is like
     this already, 28 × 28 and white on black, is returned bit for bit; its negative gives the same.
+
+    Source: Y. LeCun, C. Cortes, C. J. C. Burges, The MNIST database, yann.lecun.com/exdb/mnist
 
     Args:
         image: of any size and of any mode that Pillow turns into RGB; of an animation, the current frame. The
             orientation that a camera noted is respected.
-        spec: the shape of a picture.
+        spec: the shape of a picture, and its margin.
 
     Raises:
         DataError: the picture is blank, shows two digits, or its mode has no colours.
     """
-    grey = _grey(upright(image))
+    image = upright(image)
+    if spec.margin is None:
+        return _fit_whole(image, spec)
+    grey = _grey(image)
     for digit in (grey, 255 - grey):
         if _is_like_mnist(digit, spec):
             return digit
@@ -148,17 +150,17 @@ def _is_like_mnist(grey: NDArray[np.uint8], spec: CompetitionSpec) -> bool:
     if grey.shape != spec.sides or np.median(border_of(grey)) > 25 or grey.max() < 128:
         return False
     rows, columns = box_of(grey > 25)
-    edge = max(rows.stop - rows.start, columns.stop - columns.start)
-    fit = min(spec.sides) - 2 * MARGIN
+    free = np.array([rows.stop - rows.start, columns.stop - columns.start]) - _room(spec)
     middle = np.array(spec.sides) / 2
-    return fit - 2 <= edge <= fit and bool((abs(_centre_of_mass(grey) - middle) < 1).all())
+    return -2 <= free.max() <= 0 and bool((abs(_centre_of_mass(grey) - middle) < 1).all())
 
 
 def _fit_and_centre(ink: NDArray[np.float32], spec: CompetitionSpec) -> NDArray[np.uint8]:
     """Return ink 0..1 (height, width) cropped, fitted into 20 × 20, and centred by mass in 28 × 28."""
     rows, columns = box_of(ink > FAINTEST)
     tall, wide = rows.stop - rows.start, columns.stop - columns.start
-    scale = (min(spec.sides) - 2 * MARGIN) / max(tall, wide)
+    high, broad = _room(spec)
+    scale = min(high / tall, broad / wide)
     size = (max(1, round(wide * scale)), max(1, round(tall * scale)))
     box = (columns.start, rows.start, columns.stop, rows.stop)
     # Pillow's filters widen as a picture shrinks, which is what smooths the edges.
@@ -173,6 +175,42 @@ def _fit_and_centre(ink: NDArray[np.float32], spec: CompetitionSpec) -> NDArray[
     digit = np.zeros(spec.sides, np.uint8)
     digit[top : top + size[1], left : left + size[0]] = np.rint(small * 255)
     return digit
+
+
+def _room(spec: CompetitionSpec) -> tuple[int, int]:
+    """Return how many rows and columns of a picture ink may fill."""
+    rows, columns = spec.sides
+    margin = spec.margin or 0
+    return rows - 2 * margin, columns - 2 * margin
+
+
+def _fit_whole(image: Image.Image, spec: CompetitionSpec) -> NDArray[np.uint8]:
+    """Return a whole picture in a competition's shape; one that has its size already, unchanged."""
+    rows, columns = spec.sides
+    if image.size == (columns, rows) and image.mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
+        return take_unchanged(image, spec)
+    if spec.channels == 3 and not image.mode.startswith(("I", "F")):
+        picture = Image.fromarray(_colours(image))
+    else:
+        picture = Image.fromarray(_grey(image)).convert("L" if spec.channels == 1 else "RGB")
+    scale = min(rows / picture.height, columns / picture.width)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    small = np.array(picture.resize(size, Image.Resampling.BILINEAR))
+    fitted = np.empty(spec.picture_shape, np.uint8)
+    fitted[:] = np.rint(np.median(border_of(small), axis=0)).astype(np.uint8)
+    top, left = (rows - size[1]) // 2, (columns - size[0]) // 2
+    fitted[top : top + size[1], left : left + size[0]] = small
+    if spec.channels == 1 and np.median(border_of(fitted)) > 127:
+        return 255 - fitted
+    return fitted
+
+
+def _colours(image: Image.Image) -> NDArray[np.uint8]:
+    """Return a picture in colour, uint8 (height, width, 3), on white if it is transparent."""
+    image = _reduce(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))
 
 
 def _centre_of_mass(ink: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float64]:

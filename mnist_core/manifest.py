@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mnist_core.errors import BundleError
-from mnist_core.spec import DIGIT_RECOGNIZER, picture_shape
+from mnist_core.errors import BundleError, DataError
+from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec, picture_shape
 
 FORMAT = 2
 WEIGHTS, ONNX, LEARNER, MANIFEST = "weights.safetensors", "model.onnx", "learner.pkl", "manifest.json"
+
+COMPETITION = "competition"
+_HERE = ("classes", "shape")  # fields of a specification that a manifest has itself
 
 EXPORT_AGAIN = "fetch or export the bundle again"
 
@@ -42,6 +45,7 @@ class Manifest:
         facts: what the writer added (data_digest, seed, preset, valid_accuracy, created …), plain JSON values
             whose names are not those above.
         format: version of this layout.
+        competition: what the network was trained for; None in a bundle of older code.
     """
 
     model: str
@@ -52,6 +56,18 @@ class Manifest:
     facts: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
     shape: tuple[int, int, int] = DIGIT_RECOGNIZER.shape
+    competition: CompetitionSpec | None = None
+
+    @property
+    def spec(self) -> CompetitionSpec | None:
+        """The competition: the one it states, or if that is not known digit-recognizer, if that fits."""
+        if self.competition is None and self.fits(DIGIT_RECOGNIZER):
+            return DIGIT_RECOGNIZER
+        return self.competition
+
+    def fits(self, spec: CompetitionSpec) -> bool:
+        """Tell whether the network reads a competition's pictures and names its classes."""
+        return (self.shape, tuple(self.classes)) == (spec.shape, spec.classes)
 
     @property
     def picture_shape(self) -> tuple[int, ...]:
@@ -60,6 +76,8 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that manifest.json holds; the facts stand beside the other fields."""
+        spec = {} if self.competition is None else self.competition.to_json()
+        known = {name: value for name, value in spec.items() if name not in _HERE}
         return {
             "format": self.format,
             "model": self.model,
@@ -68,6 +86,7 @@ class Manifest:
             "shape": list(self.shape),
             "files": {name: vars(file) for name, file in self.files.items()},
             "libraries": self.libraries,
+            **({COMPETITION: known} if known else {}),
             **self.facts,
         }
 
@@ -108,9 +127,23 @@ class Manifest:
         shape = value.get("shape", list(DIGIT_RECOGNIZER.shape))  # older ones are of digits
         if not isinstance(shape, list) or len(shape) != 3 or not all(isinstance(side, int) for side in shape):
             raise BundleError(f"{where}: shape is {shape!r}, not three numbers", EXPORT_AGAIN)
-        facts = {name: fact for name, fact in value.items() if name not in {"format", "shape", *types}}
+        own = {"format", "shape", COMPETITION, *types}
+        facts = {name: fact for name, fact in value.items() if name not in own}
         known = {name: value[name] for name in types} | {"files": files, "shape": tuple(shape)}
-        return cls(**known, facts=facts)
+        competition = _competition(value.get(COMPETITION), value["classes"], shape, where)
+        return cls(**known, facts=facts, competition=competition)
+
+
+def _competition(
+    value: object, classes: list[str], shape: list[int], where: Path | str
+) -> CompetitionSpec | None:
+    """Return the competition of a manifest, whose classes and shape stand there already; None without."""
+    if value is None:
+        return None
+    try:
+        return CompetitionSpec.from_json({**value, "classes": classes, "shape": shape})  # type: ignore[dict-item]
+    except (DataError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{where}: {COMPETITION} is not a specification ({error})", EXPORT_AGAIN) from error
 
 
 def read_manifest(folder: Path) -> Manifest:

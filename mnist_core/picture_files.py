@@ -105,12 +105,14 @@ def _load(file: Path) -> Image.Image:
 
 
 def take_unchanged(image: Image.Image, spec: CompetitionSpec) -> NDArray[np.uint8]:
-    """Return a picture of 28 × 28 pixels as a digit: its luminance; what is transparent counts as background.
+    """Return a picture of 28 × 28 pixels as a digit; what is transparent counts as background.
+
+    Of a competition in grey it is the luminance.
 
     Raises:
         DataError: the size or the mode differs.
     """
-    if (image.height, image.width) != spec.picture_shape:
+    if (image.height, image.width) != spec.sides:
         raise DataError(f"the picture has {image.width} × {image.height} pixels, expected {spec.size}")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
         raise DataError(
@@ -121,7 +123,7 @@ def take_unchanged(image: Image.Image, spec: CompetitionSpec) -> NDArray[np.uint
         image = Image.alpha_composite(black, image.convert("RGBA"))
     if image.mode in ("P", "PA", "RGBA"):
         image = image.convert("RGB")
-    return np.array(image.convert("L"), np.uint8)
+    return np.array(image.convert("L" if spec.channels == 1 else "RGB"), np.uint8)
 
 
 def _too_large(what: str, unit: str, most: int) -> DataError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_core.errors import DataError
-from mnist_core.spec import DIGIT_RECOGNIZER as SPEC
+from mnist_core.spec import CompetitionSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     from mnist_core.progress import Progress
 
 
-def read_source(source: Path) -> Digits:
+def read_source(source: Path, spec: CompetitionSpec) -> Digits:
     """Return the digits of a CSV file or of a folder of PNGs."""
     from mnist_core import read_digits
 
     with show_progress("read") as progress:
-        return read_digits(source, progress=progress)
+        return read_digits(source, spec, progress=progress)
 
 
-def read_labelled(source: Path) -> Digits:
+def read_labelled(source: Path, spec: CompetitionSpec) -> Digits:
     """Return the digits of a source, which must have labels."""
-    digits = read_source(source)
+    digits = read_source(source, spec)
     if digits.labels is None:
         raise DataError(
             f"{source}: has no labels",
-            f"use {SPEC.train_file}, or a folder with folders named {SPEC.classes[0]} to {SPEC.classes[-1]}",
+            f"use {spec.train_file}, or a folder with folders named {spec.classes[0]} to {spec.classes[-1]}",
         )
     return digits
 
 
-def read_one(source: Path, row: int | None) -> tuple[NDArray[np.uint8], int | None]:
+def read_one(source: Path, row: int | None, spec: CompetitionSpec) -> tuple[NDArray[np.uint8], int | None]:
     """Return the digit of a picture, or of a row of a CSV file, and its label if it has one."""
     from mnist_core import read_digits, read_image
 
     if row is None:
-        return read_image(source), None
-    digits = read_digits(source)
+        return read_image(source, spec), None
+    digits = read_digits(source, spec)
     if row > len(digits):
         raise DataError(f"{source}: has {len(digits):,} rows, so there is no row {row:,}")
     return digits.pixels[row - 1], None if digits.labels is None else int(digits.labels[row - 1])

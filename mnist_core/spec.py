@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import product
@@ -54,6 +54,8 @@ class CompetitionSpec:
         mirror: whether a mirrored picture shows the same class.
         amount: how strong augmentation is, 1 as for digits.
         least_rows: on fewer training rows a preset takes as many steps as on these.
+        margin: pixels of background that the files keep around the ink. A picture from elsewhere is then
+            cropped to its ink, fitted and centred by mass; None resizes it as a whole.
 
     Raises:
         DataError: the fields contradict each other; the message names field, value and what is allowed.
@@ -86,6 +88,7 @@ class CompetitionSpec:
     mirror: bool = False
     amount: float = 1.0
     least_rows: int = 33_600
+    margin: int | None = None
 
     def __post_init__(self) -> None:
         for field, value, allowed in _contradictions(self):
@@ -166,6 +169,28 @@ class CompetitionSpec:
             for outer, inner, channel in places
         )
 
+    def is_like(self, other: CompetitionSpec) -> bool:
+        """Tell whether pictures and classes are those of another competition."""
+        return (self.shape, self.classes) == (other.shape, other.classes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, without the path of a file on this machine."""
+        source = self.source if self.source.startswith(DATASET) else "competition"
+        return asdict(self) | {"metric": self.metric.value, "source": source}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CompetitionSpec:
+        """Return what `to_json` described; fields that this code does not know are ignored.
+
+        Raises:
+            DataError: the fields contradict each other.
+            KeyError, TypeError, ValueError: a field is missing, or its type is wrong.
+        """
+        known = {each.name for each in fields(cls)} & value.keys()
+        lists = {name: tuple(value[name]) for name in known if isinstance(value[name], list)}
+        given: dict[str, Any] = {name: value[name] for name in known} | lists
+        return cls(**{**given, "metric": Metric(given.get("metric", Metric.ACCURACY))})
+
     def columns(self, *, labelled: bool) -> list[str]:
         """Return the header of the training file (`labelled`) or of the test file."""
         ids = [] if self.id_column is None else [self.id_column]
@@ -198,6 +223,8 @@ def _contradictions(spec: CompetitionSpec) -> Iterator[tuple[str, str, str]]:
             f"{spec.share_min}",
             f"{spec.class_count} classes can have at most {1 / spec.class_count:.3f} each",
         )
+    if spec.margin is not None and (2 * spec.margin >= min(spec.sides) or spec.channels != 1):
+        yield "margin", f"{spec.margin}", "less than half a side of the picture, and in grey only"
     if spec.public_rows is not None and spec.test_rows is not None and spec.public_rows > spec.test_rows:
         yield "public_rows", f"{spec.public_rows}", f"at most test_rows, {spec.test_rows}"
     if spec.header and (twice := sorted({*named} & {*spec.pixel_columns})):
@@ -216,6 +243,8 @@ def _contradictions(spec: CompetitionSpec) -> Iterator[tuple[str, str, str]]:
                 yield field, repr(column), "without a header, the column's number: 1 the first, -1 the last"
 
 
+DATASET = "dataset:"
+"""What the source of a Kaggle data set begins with."""
 REQUIRED = ("name", "classes", "shape", "columns.label", "submission.header")
 
 
@@ -267,7 +296,7 @@ def parse_spec(text: str, file: str, folder: Path = Path()) -> CompetitionSpec:
         raise DataError(f"{file}: {missing[0]} is missing", f"it is {_key(missing[0]).allowed}")
     fields["submission_header"] = _header(fields)
     source = str(fields.get("source", "competition"))
-    if source != "competition" and not source.startswith("dataset:"):
+    if source != "competition" and not source.startswith(DATASET):
         fields["source"] = str((folder / source).absolute())
     try:
         return CompetitionSpec(**fields)
@@ -331,6 +360,22 @@ SPECS = {
 
 DIGIT_RECOGNIZER = SPECS["digit-recognizer"]
 DIGITS_MINI = SPECS["digits-mini"]
+
+
+def open_spec(value: str) -> CompetitionSpec:
+    """Return a built-in competition by its name, or the one that a file describes.
+
+    Raises:
+        DataError: it is neither, or the file has an error.
+    """
+    if value in SPECS:
+        return SPECS[value]
+    if not Path(value).is_file():
+        raise DataError(
+            f"{value}: there is no such file, nor is it a built-in competition",
+            f"name the competition's TOML file, or one of {', '.join(SPECS)}",
+        )
+    return read_spec(Path(value))
 
 
 def find_spec(name: str) -> CompetitionSpec:

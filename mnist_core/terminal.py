@@ -26,6 +26,10 @@ FIGURES = 36
 """Columns that a bar's figures take, beside its title and a note."""
 BAR = 30
 """Characters of the bar of a class that is certain."""
+MOST_BARS = 26
+"""Most classes that all have a bar."""
+LIKELY = 10
+"""How many likely classes have one if there are more."""
 SHADES = " .:-=+*#%@"
 """Characters for no ink to full ink."""
 PLAIN = {
@@ -98,8 +102,9 @@ def progress_bar(title: str, console: Console) -> Iterator[Progress]:
 
 
 def draw_in_letters(digit: NDArray[np.uint8]) -> str:
-    """Return a digit, uint8 (28, 28), as 14 lines of plain characters, two rows of pixels in a line."""
-    darkness = (digit[::2].astype(int) + digit[1::2]) // 2 * len(SHADES) // 256
+    """Return a picture, uint8 (28, 28), as 14 lines of plain characters, two rows of pixels in a line."""
+    grey = _even(digit) if digit.ndim == 2 else _even(digit).astype(int).sum(2) // 3
+    darkness = (grey[::2].astype(int) + grey[1::2]) // 2 * len(SHADES) // 256
     return "\n".join("".join(SHADES[shade] for shade in line).rstrip() for line in darkness.tolist())
 
 
@@ -111,6 +116,8 @@ def show_prediction(
     classes: Sequence[str] = DIGIT_RECOGNIZER.classes,
 ) -> RenderableType:
     """Return the answer with a bar for each class; on a colour terminal, beside the digit as it was read.
+
+    Of many classes the likeliest have bars.
 
     Args:
         console: decides whether there are colours, and more than ASCII.
@@ -126,13 +133,17 @@ def show_prediction(
 
     best = int(probabilities.argmax())
     bars = Table.grid(padding=(0, 1))
-    for number, probability in enumerate(probabilities.tolist()):
+    shown = range(len(classes)) if len(classes) <= MOST_BARS else probabilities.argsort()[::-1][:LIKELY]
+    for number in map(int, shown):
+        probability = float(probabilities[number])
         style, colour = ("bold green", "green") if number == best else ("dim", "default")
         bar: RenderableType = Bar(1, 0, probability, width=BAR, color=colour)
         if console.options.ascii_only:
             bar = Text("#" * round(BAR * probability))
         bars.add_row(Text(classes[number], style), bar, Text(f"{100 * probability:6.2f} %", style))
-    answer = Group(Text(f"{classes[best]}  with {100 * probabilities[best]:.2f} %", "bold"), "", bars)
+    more = [Text(f"and {len(classes) - len(shown)} others")] if len(shown) < len(classes) else []
+    best_of = Text(f"{classes[best]}  with {100 * probabilities[best]:.2f} %", "bold")
+    answer = Group(best_of, "", bars, *more)
     if not console.is_terminal or console.color_system is None or console.options.ascii_only:
         return Group(Text(title), answer)
     beside = Table.grid(padding=(0, 3, 0, 0))
@@ -142,11 +153,21 @@ def show_prediction(
 
 def draw_in_blocks(digit: NDArray[np.uint8]) -> Text:
     """Return a digit as text, two rows of pixels in a line: an upper half block has two colours."""
+    import numpy as np
     from rich.text import Text
 
     picture = Text()
-    for upper, lower in zip(digit[::2].tolist(), digit[1::2].tolist(), strict=True):
+    rows = _even(digit)
+    colours = (rows if digit.ndim == 3 else np.repeat(rows[:, :, None], 3, 2)).tolist()
+    for upper, lower in zip(colours[::2], colours[1::2], strict=True):
         for above, below in zip(upper, lower, strict=True):
-            picture.append("▀", f"rgb({above},{above},{above}) on rgb({below},{below},{below})")
+            picture.append("▀", f"rgb({','.join(map(str, above))}) on rgb({','.join(map(str, below))})")
         picture.append("\n")
     return picture
+
+
+def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture with an even number of rows, a black one added if need be."""
+    import numpy as np
+
+    return np.pad(picture, [(0, len(picture) % 2), *[(0, 0)] * (picture.ndim - 1)])

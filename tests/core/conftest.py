@@ -1,7 +1,9 @@
 """Digits and CSV files for the tests of the library: synthetic, and the same each time."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +54,26 @@ def same() -> Callable[[Digits, Digits], bool]:
         return np.array_equal(a.labels, b.labels) and np.array_equal(a.pixels, b.pixels)
 
     return compare
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., SimpleNamespace]:
+    """Run the command line: `cli("convert", csv, folder)` returns exit code, output and errors."""
+    from mnist_core.__main__ import main
+
+    def run(*arguments: object) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["mnist-core", *map(str, arguments)])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return SimpleNamespace(code=code, out=captured.out, err=captured.err.replace("│", " "))
+
+    return run
 
 
 @pytest.fixture

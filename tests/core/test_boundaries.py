@@ -50,7 +50,7 @@ STRINGS = {"label", "Label", "train.csv", "test.csv", "sample_submission.csv", "
 PARTS = ("digit-recognizer", "ImageId")
 EXCEPTIONS = {
     ("infra/practice/server.py", "range(10)"): "tries to take a lock",
-    ("mnist_core/__main__.py", "label"): "a key of `predict --json`",
+    ("mnist_core/predict_commands.py", "label"): "a key of `predict --json`",
     ("mnist_core/shards.py", "label"): "a column of the parts",
     ("mnist_core/guess_spec.py", "label"): "a key of the specification, and a usual name",
     ("mnist_core/_spec_keys.py", "label"): "a key of a specification",

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from mnist_core import __version__
-from mnist_core.__main__ import main
 from mnist_core.bundle import export, load, load_learner
 from mnist_core.digits import Digits, read_test, read_train, write_csv
 from mnist_core.drawing import sheet
@@ -23,24 +22,8 @@ from mnist_core.inference import predict
 from mnist_core.models.base import kinds
 from mnist_core.models.convnet.net import ConvNet
 from mnist_core.models.regression.net import Regression
+from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI
 from mnist_core.submission import read_csv
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Run the command line: `cli("convert", csv, folder)` returns exit code, output and errors."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["mnist-core", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return SimpleNamespace(code=code, out=captured.out, err=captured.err.replace("│", " "))
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +37,7 @@ def net():
 def bundle(net, tmp_path_factory):
     """Return its bundle."""
     folder = tmp_path_factory.mktemp("cli") / "bundle"
-    export(net, folder, {})
+    export(net, folder, {}, spec=replace(DIGIT_RECOGNIZER, test_rows=DIGITS_MINI.test_rows))
     return folder
 
 
@@ -207,7 +190,9 @@ def test_predict_takes_a_row_of_a_csv(cli, bundle, net, files, name, label, row)
     machine = json.loads(cli("predict", bundle, files / name, "--row", row, "--json").out)
     person = cli("predict", bundle, files / name, "--row", row)
 
-    assert list(machine) == ["digit", "probabilities", "source", "row", "label", "model", "sure"]
+    assert list(machine) == [
+        "digit", "class", "probabilities", "source", "row", "label", "model", "sure"
+    ]  # fmt: skip
     assert machine["digit"] == expected.argmax()
     np.testing.assert_allclose(machine["probabilities"], expected, rtol=1e-5)
     assert (machine["row"], machine["model"]) == (row, "convnet")
@@ -477,7 +462,7 @@ def test_hardness_needs_labels(cli, bundle, files, tmp_path):
         ("predict bundle empty", "empty: is a folder"),
         ("predict bundle test.csv --row 31", "test.csv: has 30 rows, so there is no row 31"),
         ("predict gone digit.png", "manifest.json cannot be read"),
-        ("submission bundle test.csv out.csv", "test.csv: 30 digits, and a submission has 28,000"),
+        ("submission bundle test.csv out.csv", "test.csv: 30 digits, and a submission has 500"),
         ("sheet gone.csv a.png", "gone.csv: there is no such file"),
         ("sheet test.csv no/folder/a.png", "no/folder/a.png: No such file or directory; create its folder"),
         ("train test.csv new", "test.csv: has no labels"),

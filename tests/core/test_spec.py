@@ -1,12 +1,21 @@
 """The definition of a competition."""
 
+import json
 import tomllib
 from dataclasses import replace
 
 import pytest
 
 from mnist_core.errors import DataError
-from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI, SPECS, Metric, find_spec, read_spec
+from mnist_core.spec import (
+    DIGIT_RECOGNIZER,
+    DIGITS_MINI,
+    SPECS,
+    CompetitionSpec,
+    Metric,
+    find_spec,
+    read_spec,
+)
 
 
 def test_kaggles_competition_is_as_on_its_page():
@@ -90,7 +99,7 @@ name = "leaves"
 source = "dataset:botany/leaves"
 metric = "log_loss"
 classes = ["oak", "ash, white", "elm"]
-shape = [9, 12, 3]
+shape = [9, 12, 1]
 train_rows = 300
 test_rows = 60
 public_rows = 20
@@ -105,7 +114,7 @@ sample = "c.csv"
 [columns]
 label = "species"
 id = "leaf"
-pixels = "{row}x{column}x{channel}"
+pixels = "{row}x{column}"
 first_pixel = 1
 header = true
 delimiter = ";"
@@ -125,6 +134,9 @@ amount = 0.5
 
 [training]
 least_rows = 5000
+
+[pictures]
+margin = 2
 """
 SHORT = """
 name = "leaves"
@@ -154,17 +166,38 @@ def test_a_specification_says_all_that_there_is_to_say(read):
     spec = read(WHOLE)
 
     assert (spec.name, spec.source, spec.metric) == ("leaves", "dataset:botany/leaves", Metric.LOG_LOSS)
-    assert (spec.classes, spec.shape) == (("oak", "ash, white", "elm"), (9, 12, 3))
+    assert (spec.classes, spec.shape) == (("oak", "ash, white", "elm"), (9, 12, 1))
     assert (spec.train_rows, spec.test_rows, spec.public_rows) == (300, 60, 20)
     assert (spec.transposed, spec.value_range) == (True, (0, 1))
     assert spec.files == ("a.csv", "b.csv", "c.csv")
     assert (spec.label_column, spec.id_column, spec.ignore) == ("species", "leaf", ("usage",))
     assert (spec.delimiter, spec.header) == (";", True)
-    assert spec.pixel_columns[:4] == ("1x1x1", "1x1x2", "1x1x3", "2x1x1")  # column by column
-    assert (len(spec.pixel_columns), spec.pixel_columns[-1]) == (9 * 12 * 3, "9x12x3")
+    assert spec.pixel_columns[:3] == ("1x1", "2x1", "3x1")  # column by column
+    assert (len(spec.pixel_columns), spec.pixel_columns[-1]) == (9 * 12, "9x12")
     assert spec.submission_header == ("leaf", "p_oak", "p_ash, white", "p_elm")
     assert (spec.first_id, spec.floor, spec.share_floor) == (5, 0.9, 0.1)
-    assert (spec.mirror, spec.amount, spec.least_rows) == (True, 0.5, 5_000)
+    assert (spec.mirror, spec.amount, spec.least_rows, spec.margin) == (True, 0.5, 5_000, 2)
+
+
+def test_a_pixel_in_colour_has_three_columns(read):
+    """They stand side by side, whatever the order of rows and columns."""
+    text = WHOLE.replace("[9, 12, 1]", "[9, 12, 3]").replace("x{column}", "x{column}x{channel}")
+
+    spec = read(text.replace("margin = 2\n", ""))
+
+    assert spec.pixel_columns[:4] == ("1x1x1", "1x1x2", "1x1x3", "2x1x1")
+    assert (len(spec.pixel_columns), spec.pixel_columns[-1]) == (9 * 12 * 3, "9x12x3")
+    with pytest.raises(
+        DataError, match="margin is 2; less than half a side of the picture, and in grey only"
+    ):
+        read(text)
+
+
+def test_a_specification_survives_json():
+    """A bundle keeps it as JSON; fields of newer code are ignored."""
+    for spec in SPECS.values():
+        kept = json.loads(json.dumps(spec.to_json())) | {"of_newer_code": 1}
+        assert CompetitionSpec.from_json(kept) == spec
 
 
 def test_the_example_has_every_key():
