@@ -116,7 +116,7 @@ lock: setup ## resolve pyproject.toml again, except for torch
 		--constraint $(VENV)/torch.txt --output-file requirements/dev.lock
 	$(LOCK_IMAGE) --extra train --extra cloud --extra explore --output-file requirements/train.lock pyproject.toml
 	printf '%s\n' filelock fsspec jinja2 networkx setuptools sympy typing-extensions | $(LOCK_IMAGE) --extra predict \
-		--extra cloud --override requirements/no-torch.txt --output-file requirements/predict.lock pyproject.toml -
+		--extra cloud --extra scale --override requirements/no-torch.txt --output-file requirements/predict.lock pyproject.toml -
 
 lock-check: setup ## resolve the locks for every Python and system
 	@$(BIN)/python -m infra.lock_check

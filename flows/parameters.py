@@ -35,7 +35,7 @@ RECIPE = "^(preset|r-[0-9a-f]{6})$"
 SHARD_ROWS = 200_000
 """Rows that a shard has unless the file's row groups say otherwise: 100,000 to 250,000 in a large file."""
 FIRST_NIGHT = date(2000, 1, 1)
-ENGINES = ("local", "dask")
+ENGINES = ("local", "dask", "pool")
 BAD_ROWS = ("fail", "skip")
 
 
@@ -222,15 +222,16 @@ class PredictParameters(Parameters):
     )
     engine: str = option(
         "Engine",
-        "What does the shards: `local` (processes of this machine) or `dask` (the workers of a cluster)",
+        "What does the shards: `local` (processes of this machine), `dask` (the workers of a cluster) or "
+        "`pool` (child runs of the deployment predict/cpu)",
         "local",
         ENGINES,
     )
     scheduler: str | None = setting("scheduler")
     workers: int | None = parameter(
         "Workers",
-        "Processes of the engine `local`, one thread each",
-        unset="as many as there are cores",
+        "Processes of the engine `local`, one thread each, or child runs of `pool`",
+        unset="as many as there are cores, or 4 child runs",
         ge=1,
         le=1000,
     )
@@ -249,6 +250,12 @@ class PredictParameters(Parameters):
         le=10_000_000,
     )
 
+    shards: str | None = parameter(
+        "Shards",
+        "Shards of the job that is there, as 0-49,60, that the caller gives to this run",
+        hidden=True,
+    )
+
     @field_validator("version")
     @classmethod
     def _version_is_a_name(cls, value: str | None) -> str | None:
@@ -259,7 +266,7 @@ class PredictParameters(Parameters):
     def _is_a_choice(cls, value: str, info: ValidationInfo) -> str:
         allowed = {"engine": ENGINES, "bad_rows": BAD_ROWS}[info.field_name or ""]
         if value not in allowed:
-            raise ValueError(f"must be {' or '.join(allowed)}")
+            raise ValueError(f"must be {', '.join(allowed[:-1])} or {allowed[-1]}")
         return value
 
     def need(self, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.caps import capped
 from flows.ops.status import open_registry
 from flows.parameters import PredictParameters, find_version, takes
 from flows.records import PredictResult
@@ -16,20 +17,23 @@ from flows.report.artifacts import best_effort
 from flows.report.progress import progress
 from flows.run import clocked, is_child, start_flow
 from flows.scale.coordinate import do_shards, finish, open_job
-from flows.scale.engine import Engine
+from flows.scale.engine import Engine, LocalEngine
 from flows.scale.engines import engine_of
 from flows.scale.job import PICTURE, Job, Output, bundle_files, plan_job
+from flows.scale.pool_engine import of_ranges
 from flows.settings import Settings, SettingsError
+from mnist_core.cores import cores
 from mnist_core.shard_files import need_pyarrow
 
 log = logging.getLogger("mnist")
 
 
 def run_name() -> str:
-    """Return the name of a Prefect run, as `predict s3://bucket/scans`."""
+    """Return the name of a Prefect run, as `predict s3://bucket/scans` or `predict shards 0-49`."""
     from prefect.runtime import flow_run
 
-    return f"predict {flow_run.parameters.get('input')}"
+    given = flow_run.parameters
+    return f"predict shards {given['shards']}" if given.get("shards") else f"predict {given.get('input')}"
 
 
 @flow(name="predict", flow_run_name=run_name)
@@ -37,6 +41,9 @@ def run_name() -> str:
 def predict(parameters: PredictParameters) -> PredictResult:
     """Predict the labels of all pictures of the input, into Parquet files; finished shards are kept."""
     settings = start_flow(parameters)
+    if parameters.shards is not None:
+        with capped(settings.night_cap_s, "a range of shards", "MNIST_NIGHT_CAP_S"):
+            return predict_range(Output(parameters.need("output")), parameters.shards, parameters.workers)
     seconds: dict[str, float] = {}
     with clocked(seconds, "plan"):
         engine = engine_of(settings, parameters)
@@ -55,6 +62,28 @@ def predict(parameters: PredictParameters) -> PredictResult:
     if not is_child():
         _show(result, output)
     return result
+
+
+def predict_range(output: Output, shards: str, workers: int | None) -> PredictResult:
+    """Do some shards of the job of an output, for a run that waits for them and ends the job.
+
+    Raises:
+        SettingsError: the job has no such shards.
+        StoreError: the output has no job.
+    """
+    seconds: dict[str, float] = {}
+    job = output.need_job()
+    numbers = of_ranges(shards, len(job.pieces))
+    with clocked(seconds, "predict"), progress(f"predict shards {shards}") as advance:
+        made = do_shards(output, job, LocalEngine(workers or cores()), numbers, progress=advance)
+    return PredictResult(
+        input=job.input,
+        output=output.address,
+        version=job.version,
+        rows=sum(finished.rows for finished in made.finished.values()),
+        skipped=sum(finished.skipped for finished in made.finished.values()),
+        seconds=seconds,
+    )
 
 
 def open_output(settings: Settings, parameters: PredictParameters) -> tuple[Output, Job]:

@@ -217,7 +217,10 @@ class Settings(BaseSettings):
         description="Longest `submit` run in seconds, alone or within a nightly run; then it fails",
     )
     night_cap_s: float = Field(
-        21600.0, gt=0, le=7 * DAY_S, description="Longest nightly run in seconds; then it fails"
+        21600.0,
+        gt=0,
+        le=7 * DAY_S,
+        description="Longest nightly run, and longest child run of `predict`, in seconds; then it fails",
     )
     keep_reports: int = Field(
         90, ge=1, le=10_000, description="Number of nights whose reports are kept in the home"

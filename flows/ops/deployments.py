@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SCHEDULED = "nightly/nightly"
 """The deployment that has a schedule."""
-DEPLOYMENTS = (SCHEDULED, "nightly/smoke", "train/gpu", "submit/cpu")
+DEPLOYMENTS = (SCHEDULED, "nightly/smoke", "train/gpu", "submit/cpu", "predict/cpu")
 """What prefect.yaml deploys."""
 OF_A_DEPLOYMENT = ("MNIST_SPEC", "MNIST_PRACTICE_DATA")
 """Variables that the deployments of a competition that is not built in give to their runs."""

@@ -25,4 +25,11 @@ def engine_of(settings: Settings, parameters: PredictParameters) -> Engine:
         if settings.scheduler is None:
             raise SettingsError("--engine dask: needs --scheduler", "name one, or set MNIST_SCHEDULER")
         return DaskEngine(settings.scheduler, settings.scheduler_certificates)
+    if parameters.engine == "pool":
+        from flows.ops.deployments import own_name
+        from flows.scale.pool_engine import RUNS, PoolEngine
+
+        deployment = own_name("predict/cpu", settings.competition)
+        runs = parameters.workers or RUNS
+        return PoolEngine(deployment, runs, settings.gpu_start_s, settings.night_cap_s)
     return LocalEngine(parameters.workers or cores())

@@ -1,10 +1,13 @@
 """A nightly run as a deployment over two pools, by the commands that a person types."""
 
+import json
 import re
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+
+from mnist_core.spec import DIGITS_MINI
 
 NIGHT = "2026-11-23"
 pytestmark = pytest.mark.timeout(900)
@@ -92,6 +95,29 @@ def test_the_deployments_are_described(installed):
     assert not schedule["active"]
     assert found["global_concurrency_limit"]["limit"] == 1
     assert found["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+
+
+@pytest.mark.slow
+def test_digits_are_predicted_by_runs_of_the_pool(installed, unpack, tmp_path):
+    """`predict/cpu` with the engine `pool` starts a run for each range of shards, and ends the job."""
+    if not installed.stored("versions"):
+        installed.wait(installed.trigger("train/gpu", night=NIGHT, model="convnet", preset="fast"))
+    source = unpack(DIGITS_MINI) / DIGITS_MINI.test_file
+    output = tmp_path / "labels"
+
+    run = installed.trigger(
+        "predict/cpu", input=source, output=output, version=installed.stored("versions")[0], engine="pool",
+        workers=2, shard_rows=100,
+    )  # fmt: skip
+    ended = installed.wait(run)
+
+    assert ended["state_type"] == "COMPLETED", installed.logs(run)
+    children = installed.ask("/flow_runs/filter", flow_runs={"parent_flow_run_id": {"any_": [run]}})
+    assert {child["name"] for child in children} == {"predict shards 0-1", "predict shards 2-4"}
+    assert all(child["state_type"] == "COMPLETED" for child in children)
+    index = json.loads((output / "index.json").read_text())
+    assert (index["rows"], len(index["parts"])) == (500, 5)
+    assert "predictions" in installed.artifacts(run)
 
 
 @pytest.mark.slow
