@@ -16,6 +16,7 @@ from mnist_core import _fast_csv
 from mnist_core.errors import DataError
 from mnist_core.shard_files import STRETCH, BadRow, Piece, Rows, read_exactly
 from mnist_core.spec import CompetitionSpec
+from mnist_core.spec_csv import has_plain_pixels
 
 _COUNTED = 4 << 20
 """Bytes whose lines are counted at once."""
@@ -82,8 +83,13 @@ def _columns(file: BinaryIO, name: str, spec: CompetitionSpec) -> list[str]:
     """Read the header, and return the columns that it names, with or without labels.
 
     Raises:
-        DataError: they are neither.
+        DataError: they are neither, or pixels stand in the competition's files in another way.
     """
+    if not has_plain_pixels(spec):
+        raise DataError(
+            f"{name}: the CSV files of {spec.name} do not hold pixels 0..255 row by row alone",
+            "write the pictures as Parquet or npy: uint8, row by row, 0 background, 255 full ink",
+        )
     line = file.readline(_LONGEST).rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf")
     for labelled in (False, True):
         columns = spec.columns(labelled=labelled)

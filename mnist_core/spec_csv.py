@@ -64,6 +64,11 @@ class _Layout:
 def is_plain(spec: CompetitionSpec) -> bool:
     """Tell whether files have Kaggle's form: commas, a header, labels and pixels that are numbers."""
     numbers = tuple(str(number) for number in range(spec.class_count))
+    return has_plain_pixels(spec) and spec.classes == numbers[:256]
+
+
+def has_plain_pixels(spec: CompetitionSpec) -> bool:
+    """Tell whether a file without labels has Kaggle's form: pixels 0 to 255 row by row, and nothing else."""
     return (
         spec.header
         and spec.delimiter == ","
@@ -71,7 +76,6 @@ def is_plain(spec: CompetitionSpec) -> bool:
         and spec.value_range == (0, 255)
         and spec.id_column is None
         and not spec.ignore
-        and spec.classes == numbers[:256]
     )
 
 
