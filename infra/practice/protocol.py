@@ -187,7 +187,7 @@ def get_submission_limits(server: Server, at: Competition, asked: Fields, base: 
 def get_leaderboard(server: Server, at: Competition, asked: Fields, base: str) -> Fields:
     """Rank the team's best score among three others."""
     now = now_ms()
-    scored = [found for found in at.submissions() if found.status(now) == "COMPLETE"]
+    scored = [found for found in at.submissions() if found.status(now) == "COMPLETE" and found.score]
     sign = 1 if at.spec.metric.higher_is_better else -1
     best = max(scored, key=lambda found: sign * float(found.score), default=None)
     rows: list[Fields] = [

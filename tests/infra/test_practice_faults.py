@@ -262,10 +262,11 @@ def test_new_status(server):
 
 
 def test_no_score(server):
-    """It is complete, and its score is empty."""
+    """It is complete, its score is empty, and the leaderboard ranks the others."""
     server.fault("no-score")
 
     assert server.scored(server.submit(good()).json()["ref"])["publicScore"] == ""
+    assert server.call("GetLeaderboard").status_code == 200
 
 
 def test_cut_description(server):
