@@ -1,4 +1,4 @@
-"""The command line, `python -m flows`: nightly, train, submit; status, versions, rollback, prune, doctor."""
+"""The command line, `python -m flows`: the flows, and what a person looks up or changes around them."""
 
 # ruff: noqa: E402  (the clock is read first, because the slow imports are part of a command's time)
 import time

@@ -27,7 +27,7 @@ def preflight(parameters: Parameters, settings: Settings) -> str:
 
     Raises:
         SettingsError: the night is in the future, there is no such version or member, the competition's
-            server is given no credentials, or an engine lacks a setting.
+            server is given no credentials, or a setting of an engine is missing.
     """
     today = datetime.now(UTC).date()
     if isinstance(parameters, RunParameters):

@@ -287,7 +287,7 @@ async def see(made: Installation, page: str, words: str, screenshot: Path | None
     """
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        say("Chromium is not installed: the page is not looked at")
+        say("Chromium is not installed: the page is not checked")
         return
     origin = f"http://127.0.0.1:{made.port}"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:

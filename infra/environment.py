@@ -237,7 +237,7 @@ def make_venv(venv: Path) -> None:
     else:
         package = f"{'' if os.geteuid() == 0 else 'sudo '}apt install python{version}-venv"
         raise MnistError(
-            f"Python {version} lacks the modules venv and ensurepip here",
+            f"Python {version} has no modules venv and ensurepip here",
             f"on Debian and Ubuntu: {package}; elsewhere install uv (docs.astral.sh/uv); {AGAIN}",
         )
 

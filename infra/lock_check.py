@@ -35,7 +35,7 @@ def missing(python: str, platform: str, lock: str = LOCK) -> str:
 
 
 def main() -> None:
-    """Print a line for each Python and system; exit with 1 if one lacks a wheel."""
+    """Print a line for each Python and system; exit with 1 if a wheel is missing."""
     failed = False
     linux = [system for system in SYSTEMS if system.startswith("Linux")]
     wanted = [(LOCK, python, system) for python in PYTHONS for system in SYSTEMS]

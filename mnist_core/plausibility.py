@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mnist_core.spec import CompetitionSpec
 
-_ROWS = 500  # that are looked at, evenly spread
+_ROWS = 500  # that are checked, evenly spread
 _FEWEST = 4  # of fewer pictures nothing can be said
 _ENOUGH = 300  # labels of which every class should have some
 

@@ -6,7 +6,7 @@ import sys
 
 
 def refuse_windows() -> None:
-    """Exit with one sentence on native Windows; called before anything that Windows lacks is imported."""
+    """Exit with one sentence on native Windows; called before what is not on Windows is imported."""
     if sys.platform == "win32":
         sys.exit(
             "error: native Windows is not supported; install WSL (`wsl --install`) and run this in its Linux"

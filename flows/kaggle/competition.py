@@ -115,7 +115,7 @@ def connect(settings: Settings) -> Competition:
     spec = settings.competition_spec
     if settings.kaggle == LIVE and spec.source != SERVER:
         raise SettingsError(
-            f"{spec.name} is no competition on kaggle.com: its specification says that its source is "
+            f"{spec.name} is not a competition on kaggle.com: its specification says that its source is "
             f"{spec.source}",
             "set MNIST_KAGGLE to practice",
         )

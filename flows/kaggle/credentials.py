@@ -147,7 +147,7 @@ def _read(path: Path, name: str) -> str:
     """Return the text of a file without spaces around it.
 
     Raises:
-        SettingsError: it is no file, or not UTF-8.
+        SettingsError: it is not a file, or not UTF-8.
     """
     if path.is_dir():
         raise SettingsError(f"{name} is a folder", "put the file there that it should be")

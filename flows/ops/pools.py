@@ -137,7 +137,7 @@ async def _create_pools(templates: Path | None, pool_type: str) -> None:
 
 
 async def _update_pool(client: "PrefectClient", wanted: "WorkPoolCreate", with_template: bool) -> None:
-    """Give an existing pool what it lacks; a limit that somebody chose stays.
+    """Give an existing pool what is missing; a limit that somebody chose stays.
 
     Raises:
         DeploymentError: it is of another type, which cannot be changed.

@@ -97,7 +97,7 @@ def _text_of(value: Interval | None, digits: int) -> str:
     if value is None:
         return "–"
     middle, low, high = (f"{number:.{digits}f}" for number in value)
-    if low == high:  # of a score that is no share of rows
+    if low == high:  # of a score that is not a share of rows
         return middle
     return f"{middle} ({low}\u00a0to\u00a0{high})"  # it breaks before the interval, not in it
 

@@ -141,7 +141,7 @@ def plan_job(
     probabilities: bool = False,
     shard_rows: int,
 ) -> Job:
-    """List the input, and cut its files into shards; some files are looked at side by side.
+    """List the input, and cut its files into shards; some files are opened side by side.
 
     Raises:
         SettingsError: there is no file.

@@ -173,7 +173,7 @@ def main() -> None:
     """Answer the shards that come in on standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the coordinator hears, and ends this process
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # what libraries print is not an answer
     prepare()
     for line in sys.stdin:
         output, number = json.loads(line)

@@ -58,7 +58,7 @@ def test_a_data_set_is_dealt_as_a_competition(kaggle):
     found = find_practice_server(read_settings())
 
     assert found.url != kaggle.server.url
-    with pytest.raises(SettingsError, match=r"no competition on kaggle\.com.*dataset:someone/stripes"):
+    with pytest.raises(SettingsError, match=r"not a competition on kaggle\.com.*dataset:someone/stripes"):
         connect(read_settings(kaggle="live"))
 
 

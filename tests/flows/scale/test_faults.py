@@ -72,12 +72,13 @@ def test_killed_workers_are_replaced(scale, same, monkeypatch):
     """Ten workers are killed with SIGKILL while they have a shard; others do those shards."""
     scale.write("a.parquet", groups=10)
     job, pick, killed = scale.plan(shard_rows=10), random.Random(1), []
-    ask = engine._Run._ask
+    ask, one_at_a_time = engine._Run._ask, threading.Lock()
 
     def ask_and_kill(run, process, number):
-        if len(killed) < 10 and number not in killed:
-            killed.append(number)
-            threading.Timer(pick.uniform(0, 0.02), process.kill).start()
+        with one_at_a_time:
+            if len(killed) < 10 and number not in killed:
+                killed.append(number)
+                threading.Timer(pick.uniform(0, 0.02), process.kill).start()
         return ask(run, process, number)
 
     monkeypatch.setattr(engine._Run, "_ask", ask_and_kill)
