@@ -52,14 +52,10 @@ def _find_old(registry: Registry, keep: int, keep_champions: int, min_age_s: flo
 
 
 def preview(
-    registry: Registry,
-    keep: int,
-    *,
-    keep_champions: int = retention.KEEP_CHAMPIONS,
-    min_age_s: float = PRUNE_AGE_S,
+    registry: Registry, keep: int, *, keep_champions: int = retention.KEEP_CHAMPIONS
 ) -> tuple[list[str], int]:
     """Return the versions that `prune` would delete, the oldest first, and the number of objects."""
-    old = _find_old(registry, keep, keep_champions, min_age_s)
+    old = _find_old(registry, keep, keep_champions, PRUNE_AGE_S)
     going = {
         f"{registry.namespace}/{kind}/{name}.json"
         for kind in ("versions", "predictions")

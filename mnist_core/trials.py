@@ -49,7 +49,6 @@ def run_trial(
     *,
     seed: int,
     effort: float = 1.0,
-    epochs: int | None = None,
     member: int | None = None,
     device: str = "auto",
 ) -> Measured:
@@ -62,7 +61,7 @@ def run_trial(
         digits: with labels.
         folds: uint8 (N,), as `assign_folds` gives them.
         fold: the one to hold out.
-        model, preset, values, seed, effort, epochs, member, device: as `fit` takes them.
+        model, preset, values, seed, effort, member, device: as `fit` takes them.
 
     Raises:
         ModelError: a value is not within its bounds, or there is no such model.
@@ -71,9 +70,7 @@ def run_trial(
     from mnist_core.inference import predict
     from mnist_core.training import fit, recipe_of
 
-    recipe = recipe_of(
-        model, preset, epochs=epochs, member=member, values=values, effort=effort, spec=digits.spec
-    )[1]
+    recipe = recipe_of(model, preset, member=member, values=values, effort=effort, spec=digits.spec)[1]
     started = time.perf_counter()
     rows, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     labels = digits.true_labels[held_out]
@@ -84,8 +81,8 @@ def run_trial(
 
     try:
         net = fit(
-            digits, model, preset, rows=rows, seed=seed, device=device, epochs=epochs, member=member,
-            values=values, effort=effort,
+            digits, model, preset, rows=rows, seed=seed, device=device, member=member, values=values,
+            effort=effort,
         )  # fmt: skip
         probabilities = predict(net, digits.pixels[held_out])
         temperature = calibrate(probabilities, labels, digits.spec)

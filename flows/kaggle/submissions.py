@@ -122,7 +122,7 @@ def newest_counting(client: Client) -> Submission | None:
     return next((submission for submission in team_submissions(client) if submission.counts), None)
 
 
-def age_of(submission: Submission, now: datetime | None = None) -> timedelta | None:
+def age_of(submission: Submission) -> timedelta | None:
     """Return how long ago a submission was posted, by this machine's clock; None if the server does not say.
 
     It decides nothing: it is for people.
@@ -131,7 +131,7 @@ def age_of(submission: Submission, now: datetime | None = None) -> timedelta | N
         return None
     posted = datetime.fromisoformat(submission.at)
     posted = posted if posted.tzinfo else posted.replace(tzinfo=UTC)
-    return (now or datetime.now(UTC)) - posted
+    return datetime.now(UTC) - posted
 
 
 def submit_once(

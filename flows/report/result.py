@@ -136,9 +136,9 @@ def read_scorecard(
     )
 
 
-def read_history(registry: Registry, last: int = LAST, prices: Prices = FREE) -> list[Entry]:
+def read_history(registry: Registry, prices: Prices = FREE) -> list[Entry]:
     """Return the last nights that ended, the oldest first, with what they cost at these prices."""
-    return history_of(registry, registry.nights(last), prices)
+    return history_of(registry, registry.nights(LAST), prices)
 
 
 def history_of(registry: Registry, nights: Sequence[NightEntry], prices: Prices = FREE) -> list[Entry]:

@@ -202,18 +202,15 @@ class SiteFacts:
         return max((night.ended or night.run.night for night in self.nights), default="")
 
 
-def read_facts(
-    registry: Registry, *, pictures: bool = False, prices: Prices = FREE, last: int = LAST
-) -> SiteFacts:
+def read_facts(registry: Registry, *, pictures: bool = False, prices: Prices = FREE) -> SiteFacts:
     """Return what the site says.
 
     Args:
         registry: of the namespace.
         pictures: whether rows of the competition's files may be shown as pictures.
         prices: by which costs are shown.
-        last: number of nights, the latest ones.
     """
-    nights = registry.nights(last)
+    nights = registry.nights(LAST)
     entries = history_of(registry, nights, prices)
     return SiteFacts(
         spec=registry.spec,
