@@ -226,16 +226,21 @@ def _to_suggest(log: SearchLog, scope: str) -> Plan:
     for number in (2, 1):
         reached, below = _on_rung(log, scope, number), _on_rung(log, scope, number - 1)
         for name, trials in reached.items():
-            if name != recipe_name(now) and len(trials) < len(RUNGS[number].runs):
-                return _on(number, trials[0].recipe, len(trials))
+            run = _missing_run(number, trials)
+            if name != recipe_name(now) and run is not None:
+                return _on(number, trials[0].recipe, run)
         rising = _rising(below, now)
         new = next((trials[0].recipe for name, trials in rising if name not in reached), None)
         if new is not None:
-            missing = len(reached.get(recipe_name(now), ()))
-            if missing < len(RUNGS[number].runs):
-                return _on(number, now, missing)
-            return _on(number, new, 0)
+            run = _missing_run(number, reached.get(recipe_name(now), ()))
+            return _on(number, new, 0) if run is None else _on(number, now, run)
     return Plan(None, Purpose.SUGGEST, 0, *RUNGS[0].runs[0], effort=RUNGS[0].effort)
+
+
+def _missing_run(rung: int, trials: Sequence[Trial]) -> int | None:
+    """Return the place of the first run of a rung that a recipe has no trial of; None if it has all."""
+    known = {(trial.seed, trial.fold) for trial in trials}
+    return next((place for place, run in enumerate(RUNGS[rung].runs) if run not in known), None)
 
 
 def _on(rung: int, recipe: Values, run: int) -> Plan:

@@ -129,6 +129,18 @@ def test_cheap_trials_come_first():
     assert len(by_rung[1]) - 1 <= (len(by_rung[0]) - 1) / 3
 
 
+def test_a_trial_that_was_left_out_of_a_full_log_is_made_again():
+    """The missing run of a rung comes next, not the one that is there: that counts once."""
+    world = World(11)
+    world.spend(1)
+    (_, (seed, fold)) = RUNGS[2].runs
+    kept = world.trial(Plan({"lr": 0.5}, Purpose.SUGGEST, 2, seed, fold))
+
+    plan = next_plan(world.log.with_trial(kept), SCOPE)
+
+    assert (plan.recipe, plan.rung, (plan.seed, plan.fold)) == ({"lr": 0.5}, 2, RUNGS[2].runs[0])
+
+
 def test_a_slower_recipe_does_not_go_on():
     """A recipe that takes twice the seconds of the night's stays on its rung, however good it is."""
     log = SearchLog()
