@@ -41,9 +41,14 @@ def run_name() -> str:
 def predict(parameters: PredictParameters) -> PredictResult:
     """Predict the labels of all pictures of the input, into Parquet files; finished shards are kept."""
     settings = start_flow(parameters)
-    if parameters.shards is not None:
-        with capped(settings.night_cap_s, "a range of shards", "MNIST_NIGHT_CAP_S"):
+    with capped(settings.night_cap_s, "the prediction", "MNIST_NIGHT_CAP_S"):
+        if parameters.shards is not None:
             return predict_range(Output(parameters.need("output")), parameters.shards, parameters.workers)
+        return predict_all(settings, parameters)
+
+
+def predict_all(settings: Settings, parameters: PredictParameters) -> PredictResult:
+    """Do the job of an output, planned now if there is none, and end it."""
     seconds: dict[str, float] = {}
     with clocked(seconds, "plan"):
         engine = engine_of(settings, parameters)

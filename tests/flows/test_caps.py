@@ -13,6 +13,7 @@ import yaml
 from flows import lease
 from flows.caps import OverdueError, capped, left_s
 from flows.nightly import nightly
+from flows.predict import predict
 from flows.settings import Settings
 from flows.submit import submit
 from flows.train import train
@@ -28,7 +29,7 @@ FLOWS = {
     "train": (train, {"night": NIGHT}),
     "submit": (submit, {}),
 }
-"""Each flow with the parameters of a run."""
+"""Each flow that calls the competition first, with the parameters of a run."""
 
 
 def test_what_takes_too_long_is_ended():
@@ -129,7 +130,7 @@ def test_no_flow_is_left_out():
     entries = {deployment["entrypoint"] for deployment in deployments}
 
     assert len(entries) > 1
-    assert {resolve_name(entry) for entry in entries} <= {flow for flow, _ in FLOWS.values()}
+    assert {resolve_name(entry) for entry in entries} <= {predict, *(flow for flow, _ in FLOWS.values())}
 
 
 @pytest.mark.usefixtures("prefect_api")
@@ -147,6 +148,17 @@ def test_a_flow_whose_first_call_hangs_ends_by_its_cap(job, monkeypatch, name):
         flow(**parameters)
 
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_prediction_that_hangs_ends_by_its_cap(monkeypatch, tmp_path):
+    """A store or a cluster that stays silent does not keep a run of `predict` either."""
+    monkeypatch.setenv("MNIST_HOME", str(tmp_path))
+    monkeypatch.setenv("MNIST_NIGHT_CAP_S", "1")
+    monkeypatch.setattr("flows.predict.open_output", lambda *_: time.sleep(60))
+
+    with pytest.raises(OverdueError, match=r"the prediction took longer than 1 s \(MNIST_NIGHT_CAP_S"):
+        predict(input=str(tmp_path), output=str(tmp_path / "output"))
 
 
 @pytest.mark.usefixtures("prefect_api")
