@@ -30,11 +30,13 @@ from flows.parameters import (
     PredictParameters,
     RunParameters,
     SubmitParameters,
+    SweepParameters,
     TrainParameters,
     takes,
 )
 from flows.records import Decision, PredictResult, Record, RunResult
 from flows.settings import Settings, read_settings
+from flows.sweep_records import SweepResult
 from mnist_core import __version__
 from mnist_core.errors import MnistError
 from mnist_core.terminal import print_anywhere
@@ -89,6 +91,15 @@ def train(
 ) -> None:
     """Train a version and publish it."""
     _run_flow("flows.train:train", parameters, as_json, _level(quiet, verbose))
+
+
+@app.command()
+@takes(SweepParameters, checked=False)
+def sweep(
+    parameters: SweepParameters, quiet: Quiet = False, verbose: Verbose = False, as_json: Json = False
+) -> None:
+    """Train a grid of settings and recipe fields, and compare them on held-out rows; promote nothing."""
+    _run_flow("flows.sweep:sweep", parameters, as_json, _level(quiet, verbose), SweepResult())
 
 
 @app.command()
@@ -265,14 +276,14 @@ def _run_flow(
     parameters: Parameters,
     as_json: bool,
     level: int,
-    failed: RunResult | PredictResult = FAILED,
+    failed: RunResult | PredictResult | SweepResult = FAILED,
 ) -> None:
     """Run a flow, such as `flows.nightly:nightly`, and exit with its code.
 
     What can be refused is refused before Prefect is imported, and the first line says what the run will do.
     `failed` is the result of one that fails.
     """
-    results: list[RunResult | PredictResult] = []
+    results: list[RunResult | PredictResult | SweepResult] = []
     command = command_to_resume(datetime.now(UTC))
 
     def run() -> None:

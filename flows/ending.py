@@ -75,7 +75,9 @@ def stopped(command: str) -> str:
 def command_to_resume(started: datetime) -> str:
     """Return the command that resumes this run, as it can be typed in this folder."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
-    if {"nightly", "train"} & set(arguments) and not any(a.split("=")[0] == "--night" for a in arguments):
+    if {"nightly", "train", "sweep"} & set(arguments) and not any(
+        a.split("=")[0] == "--night" for a in arguments
+    ):
         arguments += ["--night", started.date().isoformat()]
     home = [f"MNIST_HOME={os.environ['MNIST_HOME']}"] if "MNIST_HOME" in os.environ else []
     return shlex.join([*home, os.path.relpath(sys.executable), "-m", "flows", *arguments])

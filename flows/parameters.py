@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Callable
 from datetime import date, datetime
+from types import UnionType
 from typing import Annotated, Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 
 import typer
@@ -187,6 +188,17 @@ class TrainParameters(RunParameters):
     )
     explore: float | None = parameter(
         "Explore", "Part of the training seconds that the caller uses for trials", hidden=True, ge=0, le=10
+    )
+
+
+class SweepParameters(RunParameters):
+    """The parameters of the flow `sweep`; what its grid does not change is the same for all trainings."""
+
+    set: list[str] = Field(
+        [],
+        title="Grid",
+        description="Values of a parameter (model, preset, seed, device) or of a field of the recipe, as "
+        "preset=fast,balanced; repeat it for a grid",
     )
 
 
@@ -379,7 +391,7 @@ def _schema(field: FieldInfo) -> dict[str, Any]:
 def _given(annotation: Any) -> Any:
     """Return `str` of `str | None`."""
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-    return kinds[0] if kinds else annotation
+    return kinds[0] if isinstance(annotation, UnionType) else annotation
 
 
 def find_version(registry: Registry, version: str, option: str = "--version") -> VersionEntry:

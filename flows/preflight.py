@@ -6,6 +6,7 @@ Neither Prefect nor torch is imported here.
 import contextlib
 from datetime import UTC, date, datetime
 
+from flows.grid import read_grid
 from flows.kaggle.address import LIVE, PRACTICE, server_name
 from flows.parameters import (
     NightlyParameters,
@@ -13,6 +14,7 @@ from flows.parameters import (
     PredictParameters,
     RunParameters,
     SubmitParameters,
+    SweepParameters,
     TrainParameters,
     check_member,
     check_night,
@@ -56,7 +58,9 @@ def announcement(parameters: Parameters, settings: Settings, today: date) -> str
         settings: with these parameters on top.
         today: the UTC date.
     """
-    if isinstance(parameters, RunParameters):
+    if isinstance(parameters, SweepParameters):
+        what = f"a sweep of {len(read_grid(parameters.set)):,} trainings, which promotes nothing"
+    elif isinstance(parameters, RunParameters):
         what = f"night {parameters.night or today.isoformat()}: {settings.model} {settings.preset}"
         what += "" if isinstance(parameters, NightlyParameters) else ", training alone"
     else:

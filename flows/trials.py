@@ -1,6 +1,7 @@
 """The search for a better recipe, as a numbered list of the namespace.
 
-    recipes/000001.json     the log of all trials, changes and seconds; the highest number is current
+    recipes/000001.json             the log of all trials, changes and seconds; the highest number is current
+    recipes-given/r-0123ab.json     the values of a recipe of a sweep
 
 Each entry has what the one before it had, and what came since, so that a night reads two objects however old
 its store is. A trial that two runs make at once counts once.
@@ -8,6 +9,7 @@ its store is. A trial that two runs make at once counts once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from flows.policy.search import night_recipe
@@ -16,7 +18,7 @@ from flows.registry import Registry
 from flows.settings import SettingsError
 from flows.store.lists import append, delete_old, latest
 from flows.trial_records import SearchLog
-from mnist_core.recipes import Value, recipe_name
+from mnist_core.recipes import Value, Values, recipe_name
 
 ENTRIES = 10
 """How many logs are not pruned; the last one is read."""
@@ -69,6 +71,18 @@ def describe(log: SearchLog, run: RunKey) -> str:
     )
 
 
+def put_recipe(registry: Registry, values: Values) -> str:
+    """Keep a recipe that somebody gives, so that each run on any machine can train it; return its name."""
+    name = recipe_name(values)
+    content = json.dumps(dict(sorted(values.items()))).encode()
+    if values and not registry.store.put(_given(registry, name), content):
+        raise SettingsError(
+            f"{registry.store.location(_given(registry, name))} has another recipe of the same name",
+            "change a value a little",
+        )
+    return name
+
+
 def recipe_values(registry: Registry, scope: str, name: str | None) -> dict[str, Value]:
     """Return the values of the recipe that a run trains.
 
@@ -86,12 +100,18 @@ def recipe_values(registry: Registry, scope: str, name: str | None) -> dict[str,
     if name is None:
         return dict(night_recipe(log, scope))
     known = known_recipes(log, scope)
+    if name not in known and (given := registry.store.get(_given(registry, name))) is not None:
+        return dict(json.loads(given))
     if name not in known:
         raise SettingsError(
             f"--recipe {name}: no such recipe was tried for {scope}",
             "`python -m flows recipes` lists those that were",
         )
     return known[name]
+
+
+def _given(registry: Registry, name: str) -> str:
+    return f"{registry.namespace}/recipes-given/{name}.json"
 
 
 def _prefix(registry: Registry) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SCHEDULED = "nightly/nightly"
 """The deployment that has a schedule."""
-DEPLOYMENTS = (SCHEDULED, "nightly/smoke", "train/gpu", "submit/cpu", "predict/cpu")
+DEPLOYMENTS = (SCHEDULED, "nightly/smoke", "train/gpu", "submit/cpu", "predict/cpu", "sweep/cpu")
 """What prefect.yaml deploys."""
 OF_A_DEPLOYMENT = ("MNIST_SPEC", "MNIST_PRACTICE_DATA")
 """Variables that the deployments of a competition that is not built in give to their runs."""
@@ -60,7 +60,12 @@ def definitions_of(prefect_yaml: dict[str, Any], settings: "Settings") -> dict[s
     found.pop("definitions", None)
     for deployment in found["deployments"]:
         words = f"Competition {competition}. {deployment['description']}"
-        for name in ("/artifacts/key/history", "/artifacts/key/scorecard", "`train/gpu"):
+        for name in (
+            "/artifacts/key/history",
+            "/artifacts/key/scorecard",
+            "/artifacts/key/sweep",
+            "`train/gpu",
+        ):
             words = words.replace(name, own_name(name, competition))
         job = copy.deepcopy(deployment["work_pool"]["job_variables"])  # the entries share one object
         job["env"] |= variables

@@ -194,7 +194,7 @@ def _draw_legend(width: int, score: str) -> list[str]:
     for text, colour, taken in LEGEND:
         if x + taken > width:
             x, y = LEFT, y + 18
-        parts.append(_text(x, y, text.format(score=score), colour))
+        parts.append(draw_text(x, y, text.format(score=score), colour))
         x += taken
     return parts
 
@@ -203,12 +203,12 @@ def _draw_grid(entries: Sequence[Entry], scale: _Scale) -> list[str]:
     """Draw lines at values, with the values, and some of the nights' dates."""
     parts = []
     for value in ticks(scale.bottom, scale.top):
-        parts.append(_line(LEFT, scale.y(value), scale.width - RIGHT, scale.y(value), PALE))
-        parts.append(_text(LEFT - 8, scale.y(value) + 4, f"{value:.4f}", GREY, "end"))
+        parts.append(draw_line(LEFT, scale.y(value), scale.width - RIGHT, scale.y(value), PALE))
+        parts.append(draw_text(LEFT - 8, scale.y(value) + 4, f"{value:.4f}", GREY, "end"))
     every = -(-len(entries) // max(scale.width // 90, 1)) or 1
     for number, entry in enumerate(entries):
         if number % every == 0:
-            parts.append(_text(scale.x(number), HEIGHT - 16, entry.night[2:], GREY, "middle"))
+            parts.append(draw_text(scale.x(number), HEIGHT - 16, entry.night[2:], GREY, "middle"))
     return parts
 
 
@@ -230,9 +230,9 @@ def _draw_curve(values: Sequence[Interval | None], scale: _Scale, colour: str, s
     path = " ".join(f"{x:.1f},{scale.y(value[0]):.1f}" for x, value in points)
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>']
     for x, (value, low, high) in points:
-        parts.append(_line(x, scale.y(low), x, scale.y(high), colour, 0.4))
+        parts.append(draw_line(x, scale.y(low), x, scale.y(high), colour, 0.4))
         if value < scale.bottom:  # cut off at the edge: say how far below it lies
-            parts.append(_text(x, scale.y(value) - 5, f"▼ {value:.3f}", colour, "middle"))
+            parts.append(draw_text(x, scale.y(value) - 5, f"▼ {value:.3f}", colour, "middle"))
         else:
             parts.append(f'<circle cx="{x:.1f}" cy="{scale.y(value):.1f}" r="2.5" fill="{colour}"/>')
     return parts
@@ -244,15 +244,17 @@ def _draw_marks(entries: Sequence[Entry], scale: _Scale) -> list[str]:
         shown = entry.drawn or entry.valid
         if shown is not None and (entry.champion or entry.demoted):
             sign, colour = ("✕", RED) if entry.demoted else ("★", GREY)
-            parts.append(_text(scale.x(number), scale.y(shown[2]) - 5, sign, colour, "middle"))
+            parts.append(draw_text(scale.x(number), scale.y(shown[2]) - 5, sign, colour, "middle"))
     return parts
 
 
-def _text(x: float, y: float, text: str, colour: str, anchor: str = "start") -> str:
+def draw_text(x: float, y: float, text: str, colour: str, anchor: str = "start") -> str:
+    """Return a text of a drawing."""
     return f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}">{text}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, opacity: float = 1.0) -> str:
+def draw_line(x1: float, y1: float, x2: float, y2: float, colour: str, opacity: float = 1.0) -> str:
+    """Return a line of a drawing."""
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
         f'stroke-opacity="{opacity}"/>'

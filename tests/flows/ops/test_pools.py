@@ -33,7 +33,7 @@ def test_entrypoints_are_modules():
 
         assert ":" not in entry["entrypoint"]
         assert find_spec(module) is not None
-        assert name in ("nightly", "train", "submit", "predict")
+        assert name in ("nightly", "train", "submit", "predict", "sweep")
 
 
 def test_without_a_server_nothing_is_deployed(monkeypatch, tmp_path):
