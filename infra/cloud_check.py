@@ -79,6 +79,8 @@ CHECKOV_KNOWS = {
     ("CKV_AWS_88", "aws_launch_template.gpu"): NO_NAT,
     ("CKV_AWS_333", "aws_ecs_service.server"): NO_NAT,
     ("CKV_AWS_333", "aws_ecs_service.worker"): NO_NAT,
+    ("CKV_AWS_333", "aws_ecs_service.dask_scheduler"): NO_NAT,
+    ("CKV_AWS_333", "aws_ecs_service.dask_worker"): NO_NAT,
     ("CKV_AWS_136", "aws_ecr_repository.image"): OWN_KEYS,
     ("CKV_AWS_145", "aws_s3_bucket.store"): OWN_KEYS,
     ("CKV_AWS_149", "aws_secretsmanager_secret.kaggle"): OWN_KEYS,

@@ -129,7 +129,7 @@ resource "aws_ecs_capacity_provider" "gpu" {
 
 resource "aws_ecs_cluster_capacity_providers" "this" {
   cluster_name       = aws_ecs_cluster.this.name
-  capacity_providers = [for group in aws_ecs_capacity_provider.gpu : group.name]
+  capacity_providers = concat([for group in aws_ecs_capacity_provider.gpu : group.name], var.dask_workers > 0 ? ["FARGATE_SPOT"] : [])
 }
 
 # Each change of a task's state goes to a queue that the workers read. Without it, a task that never started or was

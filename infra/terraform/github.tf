@@ -91,6 +91,7 @@ data "aws_iam_policy_document" "deploy" {
     resources = concat(
       [aws_iam_role.worker.arn, aws_iam_role.prune.arn, aws_iam_role.execution["service"].arn],
       aws_iam_role.server[*].arn,
+      local.dask == 1 ? [aws_iam_role.job.arn] : [], # the role of Dask's workers
     )
     condition {
       test     = "StringEquals"

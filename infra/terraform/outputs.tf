@@ -27,6 +27,11 @@ output "store" {
   value       = "s3://${aws_s3_bucket.store.id}/store"
 }
 
+output "dask_scheduler" {
+  description = "MNIST_SCHEDULER of runs that predict by Dask; null without dask_workers."
+  value       = local.dask == 1 ? local.dask_scheduler : null
+}
+
 output "repositories" {
   description = "Registry addresses of the two images."
   value       = { for name, repository in aws_ecr_repository.image : name => repository.repository_url }

@@ -230,7 +230,7 @@ resource "aws_iam_role_policy" "server" {
 }
 
 resource "aws_service_discovery_private_dns_namespace" "this" {
-  count = local.own_server
+  count = max(local.own_server, local.dask)
   name  = "${var.name}.internal"
   vpc   = aws_vpc.this.id
 }

@@ -95,6 +95,16 @@ variable "gpu_hours_max" {
   }
 }
 
+variable "dask_workers" {
+  description = "Dask workers of one core for `predict --engine dask`, on spot capacity, with a scheduler; 0: neither. They cost money until it is 0 again."
+  type        = number
+  default     = 0
+  validation {
+    condition     = var.dask_workers >= 0 && var.dask_workers <= 200 && floor(var.dask_workers) == var.dask_workers
+    error_message = "Must be 0 to 200."
+  }
+}
+
 variable "log_days" {
   description = "Days for which logs are kept."
   type        = number

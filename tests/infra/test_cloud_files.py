@@ -85,8 +85,18 @@ def test_no_security_group_lets_the_internet_in() -> None:
         re.DOTALL,
     )
 
-    assert len(rules) == 2
+    assert len(rules) == 4
     assert all("referenced_security_group_id" in rule and "cidr" not in rule for rule in rules)
+
+
+def test_dask_costs_nothing_unless_it_is_asked_for() -> None:
+    """Its variable is 0, and without it there is no resource of its file."""
+    text = (TERRAFORM / "dask.tf").read_text()
+    variable = (TERRAFORM / "variables.tf").read_text().split('variable "dask_workers"')[1]
+
+    assert re.search(r"default += (\d+)", variable)[1] == "0"  # type: ignore[index]
+    assert "dask           = var.dask_workers > 0 ? 1 : 0" in text
+    assert len(re.findall(r"^  count +=  ?local\.dask$", text, re.MULTILINE)) == text.count('resource "')
 
 
 def change(before: Any, after: Any, *actions: str, **unknown: bool) -> dict[str, Any]:
