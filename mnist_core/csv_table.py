@@ -109,7 +109,11 @@ def read_table(file: Path, count: int | None = None) -> Table:
 def _fields(file: Path, row: int, text: str, delimiter: str, expected: int) -> list[str]:
     found = _split(text, delimiter)
     if len(found) != expected:
-        raise DataError(f"{file}: row {row}: {len(found)} values, expected {expected}", "correct it")
+        broken = text.count('"') % 2 == 1
+        raise DataError(
+            f"{file}: row {row}: {len(found)} values, expected {expected}",
+            "take out the line break between its quotes" if broken else "correct it",
+        )
     return found
 
 

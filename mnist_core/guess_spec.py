@@ -84,6 +84,7 @@ def guess_spec(train: Path, test: Path, sample: Path, known: Known) -> Guess:
     counts = read_table(train, count=training.place(label)).counts
     metric, classes = _find_classes(training, label, list(counts), sampled, known, notes)
     shape = known.shape or pixels.shape or _find_shape(len(pixels.names), training, notes)
+    _check_shape(shape, len(pixels.names), training)
     values = _find_values(training, testing, label, identity, pixels)
     top: dict[str, Any] = {"name": known.name, "metric": metric.value, "classes": classes}
     top |= {"shape": list(shape), "train_rows": training.count, "test_rows": testing.count}
@@ -271,6 +272,23 @@ def _find_shape(count: int, training: Table, notes: list[str]) -> tuple[int, int
     raise DataError(f"{training.file}: {count:,} pixels are not those of a square picture", remedy)
 
 
+def _check_shape(shape: tuple[int, int, int], count: int, training: Table) -> None:
+    """Raise DataError if these cannot be the pictures of a competition."""
+    rows, columns, channels = shape
+    low, high = SIDES
+    if not (low <= rows <= high and low <= columns <= high):
+        raise DataError(
+            f"{training.file}: its pictures have {rows} × {columns} pixels",
+            f"shrink or enlarge them to {low} to {high} pixels a side",
+        )
+    if rows * columns * channels != count:
+        raise DataError(
+            f"{training.file}: a row has {count:,} pixels, and {rows} × {columns} × {channels} are "
+            f"{rows * columns * channels:,}",
+            "correct --shape",
+        )
+
+
 def _find_classes(
     training: Table, label: str, found: list[str], sampled: Table, known: Known, notes: list[str]
 ) -> tuple[Metric, list[str]]:
@@ -281,25 +299,45 @@ def _find_classes(
             f"{CLASSES[0]} to {CLASSES[1]:,} classes",
             "state the label's column with --label",
         )
+    if "" in found:
+        raise DataError(
+            f"{training.file}: a row has nothing in the label's column {label}",
+            "fill it in, or state another column with --label",
+        )
     classes = sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found)
     columns = sampled.names[1:]
     if len(columns) > 1:
-        stems = [columns[0].removesuffix(name) for name in classes if columns[0].endswith(name)]
-        orders = [[column.removeprefix(stem) for column in columns] for stem in stems]
-        named = next((names for names in orders if set(names) == set(classes)), None)
-        if len(columns) != len(classes):
-            raise DataError(
-                f"{sampled.file}: has {len(columns):,} columns beside the id, and {training.file} has "
-                f"{len(classes):,} classes",
-                "name the files of one competition",
-            )
-        if named is None:
-            notes.append(f"the columns of {sampled.file.name} are in the order {', '.join(classes)}")
+        classes = _find_columns_classes(training, classes, sampled, columns, notes)
         notes.append("a column for each class: the metric is log loss")
-        return known.metric or Metric.LOG_LOSS, named or classes
+        return known.metric or Metric.LOG_LOSS, classes
     if known.metric is None:
         notes.append("the metric is accuracy; see the competition's page, and state --metric if it is not")
     return known.metric or Metric.ACCURACY, classes
+
+
+def _find_columns_classes(
+    training: Table, classes: list[str], sampled: Table, columns: list[str], notes: list[str]
+) -> list[str]:
+    """Return the classes in the order of the sample's columns, which may name some that no row has."""
+    stems = {column.removesuffix(name) for name in classes for column in columns if column.endswith(name)}
+    orders = [
+        [column.removeprefix(stem) for column in columns]
+        for stem in sorted(stems)
+        if all(column.startswith(stem) for column in columns)
+    ]
+    named = next((names for names in orders if {*classes} <= {*names}), None)
+    if named is not None:
+        if absent := [name for name in named if name not in classes]:
+            notes.append(f"no row of {training.file.name} is of class {', '.join(absent[:10])}")
+        return named
+    if len(columns) != len(classes):
+        raise DataError(
+            f"{sampled.file}: has {len(columns):,} columns beside the id, and {training.file} has "
+            f"{len(classes):,} classes, which they do not name",
+            "name the files of one competition",
+        )
+    notes.append(f"the columns of {sampled.file.name} are in the order {', '.join(classes)}")
+    return classes
 
 
 def _find_values(
@@ -330,7 +368,8 @@ def _find_values(
 def _find_range(values: NDArray[np.float64], shape: tuple[int, int, int], notes: list[str]) -> list[float]:
     """Return the numbers that mean background and full ink."""
     low, high = min(0.0, float(values.min())), float(values.max())
-    high = 255.0 if 100 < high <= 255 else max(high, low + 1)
+    low = -1.0 if -1 < low < 0 else low
+    high = 255.0 if 100 < high <= 255 else 1.0 if high <= 1 else high
     ends = [int(end) if end == int(end) else end for end in (low, high)]
     pictures = values.reshape(-1, *shape)
     border = np.concatenate([pictures[:, 0], pictures[:, -1], pictures[:, :, 0], pictures[:, :, -1]], 1)

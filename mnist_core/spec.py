@@ -204,7 +204,8 @@ def _contradictions(spec: CompetitionSpec) -> Iterator[tuple[str, str, str]]:
         ("classes", spec.classes),
         ("files", spec.files),
         ("submission header", spec.submission_header),
-        ("columns", named),
+        # Without a header the label's number counts in the training file, the others in the test file.
+        ("columns", named if spec.header else named[1:]),
     ):
         if len(set(names)) < len(names):
             yield field, ", ".join(names), "they must all be different"

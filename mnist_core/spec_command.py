@@ -38,17 +38,17 @@ def spec(
     """Write a competition's specification from its files, and say what was guessed."""
     from mnist_core.digits import read_test, read_train
     from mnist_core.guess_spec import Known, guess_spec
-    from mnist_core.spec import read_spec
+    from mnist_core.spec import parse_spec
 
     if out.exists():
         raise DataError(f"{out}: exists already", "name another file with --out, or remove it")
     guess = guess_spec(
         train, test, sample, Known(name, _read_shape(shape), label, metric, transposed or None)
     )
-    out.write_text(guess.text, "utf-8")
     for note in guess.notes:
         typer.echo(f"guessed: {note}", err=True)
-    found = read_spec(out)
+    found = parse_spec(guess.text, str(out), out.parent)
+    out.write_text(guess.text, "utf-8")
     read = len(read_train(train, found)), len(read_test(test, found))
     typer.echo(
         f"{out}: {found.class_count} classes, {found.size}; read {read[0]:,} + {read[1]:,} rows with it"

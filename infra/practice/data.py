@@ -16,6 +16,7 @@ from infra.practice.errors import PracticeError
 from infra.practice.labelled import Labelled, Rows
 from mnist_core._atomic import PART, atomic_write
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
+from mnist_core.spec_csv import quoted
 
 TEST_SHARE = 3
 """One row in this number is dealt to the test file if the specification states no number of test rows."""
@@ -163,9 +164,9 @@ def unpack(archive: Path, name: str) -> Path:
 
 
 def _sample(spec: CompetitionSpec, ids: Sequence[str]) -> Iterator[bytes]:
-    yield f"{','.join(spec.submission_header)}\r\n".encode()
-    value = spec.classes[0]
+    yield f"{','.join(map(quoted, spec.submission_header))}\r\n".encode()
+    value = quoted(spec.classes[0])
     if spec.metric.of_probabilities:
         value = ",".join([f"{1 / spec.class_count:.6f}"] * spec.class_count)
     for name in ids:
-        yield f"{name},{value}\r\n".encode()
+        yield f"{quoted(name)},{value}\r\n".encode()

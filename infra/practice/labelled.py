@@ -177,6 +177,7 @@ def _counts(labels: NDArray[np.int64], spec: CompetitionSpec) -> list[int]:
 def _class_numbers(path: Path, found: Sequence[str], spec: CompetitionSpec, first: int) -> NDArray[np.int64]:
     """Return the number of each label's class; the first one stands in line or row `first`."""
     numbers = {name: number for number, name in enumerate(spec.classes)}
+    found = [name.strip() for name in found]
     for row, name in enumerate(found):
         if name not in numbers:
             raise PracticeError(

@@ -180,6 +180,68 @@ def test_a_column_for_each_class_means_log_loss(tmp_path):
     assert found.classes == NAMES
 
 
+def test_a_class_without_a_training_row_is_kept_and_said(tmp_path):
+    """The sample's columns name all classes, so the specification has the one that no training row has."""
+    write_files(tmp_path, BASE)
+    rows = "".join(f"{number},0.25,0.25,0.25,0.25\n" for number in range(40))
+    (tmp_path / "sample_submission.csv").write_text(f"id,p_no,p_yes,p_never,p_maybe\n{rows}")
+
+    found, notes = guess(tmp_path)
+
+    assert found.classes == ("no", "yes", "never", "maybe")
+    assert "no row of train.csv is of class never" in notes
+    (tmp_path / "sample_submission.csv").write_text(f"id,a,b,c,d\n{rows}")
+    with pytest.raises(DataError, match=r"4 columns beside the id, and .* 3 classes, which they do not name"):
+        guess(tmp_path)
+
+
+def test_label_and_id_may_both_be_the_first_column_without_a_header(tmp_path):
+    """The label's number counts in the training file, the id's in the test file."""
+    spec = replace(BASE, header=False, label_column="1", id_column="1", delimiter=";")
+    ids = tuple(f"no. {number * 3}" for number in range(40))
+    pixels, _ = write_files(tmp_path, spec, ids)
+
+    found, _ = guess(tmp_path)
+
+    assert (found.label_column, found.id_column, found.header) == ("1", "1", False)
+    test = read_test(tmp_path / "test.csv", found)
+    assert test.ids == ids
+    assert np.array_equal(test.pixels, pixels[::-1])
+
+
+def test_values_that_nearly_reach_1_run_from_minus_1_to_1(tmp_path):
+    """Of some rows the largest value need not be the largest of all rows."""
+    write_files(tmp_path, replace(BASE, value_range=(-0.99, 0.98)))
+
+    assert guess(tmp_path)[0].value_range == (-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\nno,", "\n,", r"train\.csv: a row has nothing in the label's column label; fill it in"),
+        ("\nno,", '\n"n\no",', r"row 1: 1 values, expected 65; take out the line break between its quotes"),
+    ],
+)
+def test_a_label_that_cannot_be_one_is_refused(old, new, message, tmp_path):
+    """An empty label, or one with a line break, is named before a specification is written."""
+    write_files(tmp_path, BASE)
+    text = (tmp_path / "train.csv").read_text()
+    (tmp_path / "train.csv").write_text(text.replace(old, new, 1))
+
+    with pytest.raises(DataError, match=message):
+        guess(tmp_path)
+
+
+def test_pictures_of_another_size_are_refused(tmp_path):
+    """Too small, or not the shape that was stated: the message names the training file."""
+    write_files(tmp_path, BASE)
+    with pytest.raises(DataError, match=r"train\.csv: a row has 64 pixels, and 9 × 9 × 1 are 81; correct"):
+        guess(tmp_path, shape=(9, 9, 1))
+    with pytest.raises(DataError, match=r"train\.csv: its pictures have 4 × 16 pixels; shrink or enlarge"):
+        guess(tmp_path, shape=(4, 16, 1))
+
+
 @pytest.mark.parametrize(
     ("shape", "message"), [((8, 16, 1), "--shape, 8x16x1 or 16x8x1"), ((8, 20, 3), r"--shape, .*8x20x3")]
 )

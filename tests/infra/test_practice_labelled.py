@@ -80,6 +80,23 @@ def test_rows_are_dealt_as_they_stand(tmp_path, first, last):
     assert solution.ids == ([row[0] for row in test[1:]] if own_ids else [str(7 + n) for n in range(30)])
 
 
+def test_the_sample_of_a_class_with_a_comma_is_a_submission(tmp_path):
+    """The class is in quotes there, and spaces around a label of the labelled rows do not count."""
+    text = make_spec().replace('"across", "down, then up"', '"down, then up", "across"')
+    spec = parse_spec(text, "here")
+    path = write_rows(tmp_path / "all.csv")
+    path.write_text(path.read_text("utf-8-sig").replace(",x\n", ", x \n"))
+
+    rows = labelled.read(path, spec)
+    with zipfile.ZipFile(data.make_zip(tmp_path / "zip", 0, spec, rows)) as opened:
+        sample = opened.read(spec.sample_file)
+
+    solution = data.solve(0, spec, rows)
+    assert spec.classes[0] == "down, then up"
+    assert grade(sample, solution, spec).error == ""
+    assert score(grade(sample, solution, spec), solution, spec) == "0.33333"
+
+
 def test_rows_without_a_header_and_stated_rows(tmp_path):
     """Columns are counted, an id that only the test file has is added, and stated rows are kept."""
     columns = 'header = false\nid = 1\ndelimiter = ";"'
