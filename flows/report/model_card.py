@@ -3,7 +3,7 @@
 from flows.records import Score, VersionEntry
 from mnist_core.manifest import LEARNER, MANIFEST, ONNX, WEIGHTS
 from mnist_core.models.base import find
-from mnist_core.spec import CompetitionSpec
+from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 MARKER = "<!-- Written by `python -m flows export`, which replaces this folder's files. -->"
 """First line of the page, by which a folder is recognised as an earlier export."""
@@ -27,12 +27,13 @@ from pathlib import Path
 
 import onnxruntime
 
-from mnist_core import read_image
+from mnist_core import read_image, read_manifest
 
-digit = read_image(Path("my-digit.png"))  # uint8 (28, 28): 0 background, 255 full ink
+spec = read_manifest(Path(".")).spec  # the competition: its shape and classes
+digit = read_image(Path("my-digit.png"), spec)  # uint8 {shape}{ink}
 session = onnxruntime.InferenceSession("{onnx}")
-(logits,) = session.run(None, {{"pixels": digit[None]}})  # uint8 (N, 28, 28) to float32 (N, 10)
-print(logits.argmax(1))
+(logits,) = session.run(None, {{"pixels": digit[None]}})  # uint8 {batch} to float32 (N, {classes})
+print(spec.classes[logits.argmax()])
 ```
 
 In plain torch:
@@ -52,7 +53,7 @@ In fastai:
 from mnist_core import {names}
 
 learner = {learner}
-print(learner.predict(to_fastai(digit)))
+print(learner.predict(to_fastai(digit, spec)))
 ```
 """
 
@@ -78,15 +79,18 @@ def model_card(
     use = USE.format(
         onnx=ONNX, manifest=MANIFEST, weights=WEIGHTS,
         names="load_learner, to_fastai" if has_learner else "to_fastai, to_learner",
-        learner='load_learner(Path("."))' if has_learner else "to_learner(net)",
+        learner='load_learner(Path("."))' if has_learner else "to_learner(net, spec.classes)",
+        shape=spec.picture_shape, batch=f"(N, {', '.join(map(str, spec.picture_shape))})",
+        classes=spec.class_count, ink=": 0 background, 255 full ink" if spec.channels == 1 else ": RGB",
     )  # fmt: skip
     rows = "".join(f"| {name} | {value} |\n" for name, value in _facts(version, spec, server, score))
     called = f", {role}" if role else ""
+    subject = "handwritten digits" if spec.is_like(DIGIT_RECOGNIZER) else f"the pictures of {spec.name}"
     return "\n".join(
         [
             MARKER,
             f"# {version.version}\n",
-            f"A classifier of handwritten digits ({version.model}{called}): a picture of {spec.size} pixels",
+            f"A classifier of {subject} ({version.model}{called}): a picture of {spec.size} pixels",
             f"in, the logits of the classes {spec.class_range} out. Preprocessing is part of the network.\n",
             f"| | |\n|---|---|\n{rows}",
             use + (PICKLE if has_learner else ""),

@@ -3,9 +3,11 @@
 import json
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from mnist_core._spec_keys import KEYS
 from mnist_core.errors import DataError
 from mnist_core.spec import (
     DIGIT_RECOGNIZER,
@@ -202,13 +204,21 @@ def test_a_specification_survives_json():
 
 def test_the_example_has_every_key():
     """What the test above reads is all that a specification knows."""
-    from mnist_core._spec_keys import KEYS
-
     found = tomllib.loads(WHOLE)
 
     assert {table: set(found[table]) if table else set(found) - set(KEYS) for table in KEYS} == {
         table: set(keys) for table, keys in KEYS.items()
     }
+
+
+def test_every_key_is_documented():
+    """The page on competitions has a row for each key, with its table."""
+    page = (Path(__file__).parents[2] / "docs" / "competitions" / "index.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+
+    for table, keys in KEYS.items():
+        for key in keys:
+            assert any(f"`{key}`" in row and (not table or f"`[{table}]`" in row) for row in rows), key
 
 
 def test_a_specification_needs_five_keys(read):

@@ -1,9 +1,11 @@
 """A competition that is not built in: added by two files, and beside another one in the same store."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from typer.testing import CliRunner
 
@@ -56,6 +58,11 @@ def test_a_competition_is_added_without_a_python_file(job, eight_by_eight, monke
     ):
         done = run.invoke(app, list(map(str, arguments)))
         assert done.exit_code == 0, done.output
+    Image.new("L", (80, 80), 255).save(tmp_path / "champion" / "my-digit.png")
+    card = (tmp_path / "champion" / "README.md").read_text()
+    monkeypatch.chdir(tmp_path / "champion")
+    exec(re.findall(r"^```python\n(.*?)^```", card, re.M | re.S)[0], {})
+    assert "A classifier of the pictures of pets" in card
     sent = Registry(open_store(settings.store), connect(settings).namespace(data)).predictions(result.version)
     assert (tmp_path / "by-hand.csv").read_bytes() == sent
     assert len(list((tmp_path / "pngs").glob("[0-9]/*.png"))) == len(read_rows(data.train_csv))
