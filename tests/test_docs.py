@@ -31,6 +31,7 @@ from flows.records import (
 from flows.report.scorecard import Link, Scorecard
 from flows.settings import PREFIX, Settings
 from infra.practice.__main__ import app as practice_app
+from infra.practice.examples.__main__ import app as examples_app
 from infra.practice.faults import KINDS
 from mnist_core.__main__ import app as core_app
 from mnist_core.digits import Digits, write_csv
@@ -52,6 +53,7 @@ PROGRAMS = {
     "flows": typer.main.get_command(flows_app),
     "mnist_core": typer.main.get_command(core_app),
     "infra.practice": typer.main.get_command(practice_app),
+    "infra.practice.examples": typer.main.get_command(examples_app),
 }
 
 
@@ -149,7 +151,8 @@ def wrong_words(program, line):
 def test_every_command_exists_with_its_options():
     """Each command line of ours in a document has a command, and options that this command takes."""
     usage = r"(?<!Usage: )"  # of the generated reference
-    lines = list(found(usage + r"(?:python -m (flows|mnist_core|infra\.practice)|(mnist-core))\b([^`|#\n]*)"))
+    programs = r"(?:python -m (flows|mnist_core|infra\.practice(?:\.examples)?)|(mnist-core))"
+    lines = list(found(usage + programs + r"\b([^`|#\n]*)"))
 
     assert len(lines) > 30
     wrong = {match[0]: wrong_words(match[1] or "mnist_core", match[3]) for _, match in lines}
