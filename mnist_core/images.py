@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from mnist_core.errors import DataError
-from mnist_core.ink import FAINTEST, border_of, box_of, find_ink
+from mnist_core.ink import FAINTEST, border_of, box_of, find_ink, with_full_strokes
 from mnist_core.picture_files import open_picture, take_unchanged, upright
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
@@ -163,6 +163,7 @@ def _fit_and_centre(ink: NDArray[np.float32], spec: CompetitionSpec) -> NDArray[
     scale = min(high / tall, broad / wide)
     size = (max(1, round(wide * scale)), max(1, round(tall * scale)))
     box = (columns.start, rows.start, columns.stop, rows.stop)
+    ink = with_full_strokes(ink, 1 / scale)
     # Pillow's filters widen as a picture shrinks, which is what smooths the edges.
     small = np.array(Image.fromarray(ink).resize(size, Image.Resampling.BILINEAR, box))
     # A thin pen turns pale when it shrinks; the strokes, not just their crossings, get full ink again.

@@ -3,21 +3,21 @@
 On plain paper the border shows the background, and what differs from it is ink. In a photograph light falls
 off, a shadow crosses the paper, it has lines, or a table shows at its edge. There a stroke is what is thinner
 than a window that slides over the picture (a top-hat transform: J. Serra, Image Analysis and Mathematical
-Morphology, 1982), strong, and does not reach the border.
+Morphology, 1982), strong, and does not reach the border, or as little as a stroke that is cut off there.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_core.errors import DataError
+from mnist_core.parts import Grey, Mask, Part, dilate, dilate_along, parts_of
 
-Grey = NDArray[np.uint8]
 Ink = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 FAINTEST = 0.1
 """Of the strongest ink: what is fainter does not belong to the digit's box."""
@@ -25,58 +25,20 @@ FAINTEST = 0.1
 _FAINT = 16  # of 255: what differs less from the background is no ink
 _CLEAR = 2  # times as much as the background varies: less ink is not told from it on plain paper
 _FULL = 0.5  # of the pixels: what fills more is paper in a dark frame
-_STRONG = 0.5  # of the strongest ink: lines printed on paper are paler than a pen
-_HAIRLINES = (
-    0.2,
-    0.3,
-    0.4,
-)  # of the strongest ink: thin strokes of the pen may be that pale, and so are lines
+_STRONG = 0.6  # of the strongest ink: lines printed on paper are paler than a pen
+_HAIRLINES = (0.2, 0.3, 0.4)  # of the strongest ink: thin strokes may be as pale as lines of the paper
+_ON_PAPER = 0.45  # of what surrounds a digit at least is paper, of which a part may lie in a hard shadow
 _SHARP = 0.2  # of the ink: what changes less at its outline is light
 _PART = 0.03  # of the main part's pixels that a part of the same digit has at least
 _MOST_PARTS = 8  # of a digit: more are the pattern of the paper
-_OTHER = 0.5  # of the main part's height from which on a part beside it is a digit of its own
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A connected piece of ink: its pixels as flat indices, and its box."""
-
-    pixels: NDArray[np.intp]
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def box(self) -> int:
-        """Area of the box."""
-        return (self.bottom - self.top) * (self.right - self.left)
-
-    def is_inside(self, shape: tuple[int, ...]) -> bool:
-        """Tell whether it does not reach the border of a picture."""
-        return self.top > 1 and self.left > 1 and self.bottom < shape[0] - 1 and self.right < shape[1] - 1
-
-    def is_like(self, other: _Part) -> bool:
-        """Tell whether it is at most twice as tall and wide as another part that it has grown from."""
-        edge = max(other.bottom - other.top, other.right - other.left)
-        return max(self.bottom - self.top, self.right - self.left) <= 2 * edge
-
-    def is_near(self, other: _Part, gap: float) -> bool:
-        """Tell whether the boxes of two parts are at most `gap` pixels apart."""
-        down = max(self.top, other.top) - min(self.bottom, other.bottom)
-        across = max(self.left, other.left) - min(self.right, other.right)
-        return max(down, across) <= gap
-
-    def stands_beside(self, other: _Part) -> bool:
-        """Tell whether this is as tall as a digit, and beside another part, not above or below it."""
-        height = other.bottom - other.top
-        gap = max(self.left, other.left) - min(self.right, other.right)
-        return self.bottom - self.top >= _OTHER * height and gap > 0.05 * height
+_SAME_PEN = 0.8  # of the main part's darkness: what is paler was not written with its pen
+_NEAR = 0.25  # of its longer edge: how far from a digit a part of it may be
+_TALL = 0.6  # of the height of all ink: two pieces side by side that are as tall are two digits
 
 
 @dataclass(frozen=True)
 class _Strokes:
-    """Strokes that do not reach the border.
+    """What may be a digit, and what stands beside it.
 
     Attributes:
         ink: of the whole picture.
@@ -88,46 +50,71 @@ class _Strokes:
     ink: Ink
     strength: float
     sharpness: float
-    parts: list[_Part]
+    parts: list[Part]
 
     @property
-    def main(self) -> _Part:
-        """The part that takes most room."""
-        return max(self.parts, key=lambda part: part.box)
+    def main(self) -> Part:
+        """The part that takes most room, and is not a line."""
+        return max(self.parts, key=lambda part: (not part.is_flat, part.box))
 
     @property
-    def large(self) -> list[_Part]:
+    def large(self) -> list[Part]:
         """The main part, and those that are not tiny beside it."""
         least = _PART * len(self.main.pixels)
         return [part for part in self.parts if len(part.pixels) >= least]
 
-    def checked(self) -> Ink:
-        """Return the ink of the whole picture.
-
-        Raises:
-            DataError: another digit stands beside the main part.
-        """
-        main = self.main
-        if any(
-            part.stands_beside(main) and len(part.pixels) >= 0.3 * len(main.pixels) for part in self.large
-        ):
-            raise DataError("the picture shows two digits, it seems", "cut out one of them")
-        return self.ink
-
-    def digit(self) -> Ink:
+    def digit(self, plain: bool = False) -> Ink:
         """Return the ink of the main part and of what belongs to it.
+
+        Args:
+            plain: all around it is paper.
 
         Raises:
             DataError: another digit stands beside it.
         """
-        self.checked()
         main = self.main
+        own_pen = _SAME_PEN * np.median(self.ink.ravel()[main.pixels])
+        written = [part for part in self.large if np.median(self.ink.ravel()[part.pixels]) >= own_pen]
+        if _are_two(written):
+            raise DataError("the picture shows two digits, it seems", "cut out one of them")
+        digit, others = main, [part for part in self.large if part is not main]
+        while beside := [part for part in others if part.is_near(digit, _NEAR * digit.edge)]:
+            digit = functools.reduce(Part.joined, beside, digit)
+            others = [part for part in others if not any(part is one for one in beside)]
+        if plain:
+            return _cut_out(self.ink, digit, others)
         kept = np.zeros(self.ink.size, np.uint8)
-        for part in self.large:
-            if part.is_near(main, 0.25 * (main.bottom - main.top)):
-                kept[part.pixels] = 1
-        ink = np.where(_dilate(kept.reshape(self.ink.shape), 5) > 0, self.ink, 0)
+        kept[digit.pixels] = 1
+        ink = np.where(dilate(kept.reshape(self.ink.shape), 5) > 0, self.ink, 0)
         return ink / ink.max()
+
+
+def _cut_out(ink: Ink, digit: Part, others: list[Part]) -> Ink:
+    """Return the ink in and around a digit's box, soft edges included, without other parts."""
+    margin = digit.edge // 10 + 2
+    kept = np.zeros_like(ink)
+    box = tuple(
+        slice(max(0, low - margin), high + margin)
+        for low, high in ((digit.top, digit.bottom), (digit.left, digit.right))
+    )
+    kept[box] = ink[box]
+    for part in others:
+        kept.ravel()[part.pixels] = 0
+    return kept
+
+
+def _are_two(parts: list[Part]) -> bool:
+    """Tell whether parts are two digits side by side, with paper between them from top to bottom."""
+    first, *others = sorted(parts, key=lambda part: part.left)
+    height = max(part.bottom for part in parts) - min(part.top for part in parts)
+    pieces = [first]
+    for part in others:
+        if part.left - pieces[-1].right <= 0.05 * height:
+            pieces[-1] = pieces[-1].joined(part)
+        else:
+            pieces.append(part)
+    least = 0.3 * max(len(piece.pixels) for piece in pieces)
+    return sum(piece.height >= _TALL * height and len(piece.pixels) >= least for piece in pieces) > 1
 
 
 def find_ink(grey: Grey) -> Ink:
@@ -138,7 +125,7 @@ def find_ink(grey: Grey) -> Ink:
     """
     plain = _on_plain_paper(grey)
     if plain is not None and _is_plausible(plain):
-        return _Strokes(plain, 1.0, 1.0, _parts(plain > 0.4)).checked()
+        return _Strokes(plain, 1.0, 1.0, parts_of(plain > 0.4)).digit(plain=True)
     found = [one for one in (_in_photograph(grey, False), _in_photograph(grey, True)) if one is not None]
     if found:  # a digit encloses its holes, a pen is darker than what is printed, and light has no edges
         return max(found, key=lambda one: (one.strength * one.sharpness) ** 2 * one.main.box).digit()
@@ -149,7 +136,7 @@ def find_ink(grey: Grey) -> Ink:
 
 def _is_cropped(ink: Ink) -> bool:
     """Tell whether ink is one piece that reaches the border here and there: a digit without a margin."""
-    parts = _parts(ink > 0.4)
+    parts = parts_of(ink > 0.4)
     on_border = border_of((ink > 0.4).astype(np.uint8))
     main = max(len(part.pixels) for part in parts)
     return main > 0.9 * sum(len(part.pixels) for part in parts) and 0 < on_border.mean() < 0.25
@@ -164,6 +151,20 @@ def box_of(there: Mask) -> tuple[slice, slice]:
 def border_of(grey: Grey) -> Grey:
     """Return the pixels of the border."""
     return np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
+
+
+def with_full_strokes(ink: Ink, width: float) -> Ink:
+    """Return ink with those strokes wider that are thinner than `width` pixels.
+
+    A hairline would fade as the picture shrinks: its ink is spread over a pixel that is mostly paper.
+    """
+    window = round(width) // 2 * 2 + 1
+    if window < 3:
+        return ink
+    grey = np.rint(255 * ink).astype(np.uint8)
+    wide = dilate(255 - dilate(255 - grey, window), window)
+    thin = np.where(dilate(wide, window) < grey // 2, grey, 0)
+    return np.maximum(ink, dilate(thin, window).astype(np.float32) / 255)
 
 
 def _on_plain_paper(grey: Grey) -> Ink | None:
@@ -201,8 +202,8 @@ def _sharpness(grey: Grey, contrast: Ink | float, there: Mask) -> float:
     between the digit and the table has one in part.
     """
     window = max(5, min(grey.shape) // 40)
-    change = (_dilate(grey, window) - (255 - _dilate(255 - grey, window))) / contrast
-    outline = there & (_dilate(255 - 255 * there.astype(np.uint8), 3) > 0)
+    change = (dilate(grey, window) - (255 - dilate(255 - grey, window))) / contrast
+    outline = there & (dilate(255 - 255 * there.astype(np.uint8), 3) > 0)
     return float(np.percentile(np.minimum(change, 1)[outline], 20))
 
 
@@ -210,10 +211,10 @@ def _in_photograph(grey: Grey, light: bool) -> _Strokes | None:
     """Return the dark strokes of a photograph, or its light ones; None if there are none."""
     window = max(3, min(grey.shape) // 4)
     shown = 255 - grey if light else grey
-    paper = 255 - _dilate(255 - _dilate(shown, window), window)
+    paper = 255 - dilate(255 - dilate(shown, window), window)
     stroke = (paper - shown).astype(np.float32)  # paper is never darker
     # In the shade ink and paper are darker by the same factor.
-    bright = np.maximum(_dilate(grey, window) if light else paper, 32).astype(np.float32)
+    bright = np.maximum(dilate(grey, window) if light else paper, 32).astype(np.float32)
     ink = stroke / bright
     noise = np.median(ink) + 3 * 1.4826 * np.median(abs(ink - np.median(ink)))
     ink = np.maximum(ink - noise, 0)
@@ -221,22 +222,28 @@ def _in_photograph(grey: Grey, light: bool) -> _Strokes | None:
     if not ink.any():
         return None
     strength = float(np.percentile(ink[ink > 0], 99))
-    parts = [part for part in _parts(ink > _STRONG * strength) if part.is_inside(grey.shape)]
+    there = parts_of(ink > _STRONG * strength)
     speck = max(4, min(grey.shape) // 32)
-    if all(max(part.bottom - part.top, part.right - part.left) <= speck for part in parts):
+    for belongs in (Part.is_inside, Part.is_cut):
+        parts = [part for part in there if belongs(part, grey.shape)]
+        if any(part.edge > speck and not part.is_flat for part in parts):
+            break
+    else:
         return None
     sharpness = _sharpness(grey, strength * bright, ink > _STRONG * strength)
+    if belongs is Part.is_cut and sharpness <= _SHARP:
+        return None
     found = _Strokes(ink, strength, sharpness, _with_hairlines(ink / strength, parts))
     return found if len(found.large) <= _MOST_PARTS and _is_on_paper(grey, found.main) else None
 
 
-def _is_on_paper(grey: Grey, part: _Part) -> bool:
-    """Tell whether most of what surrounds a part is like what it borders on, and not like the part.
+def _is_on_paper(grey: Grey, part: Part) -> bool:
+    """Tell whether much of what surrounds a part is like what it borders on, and not like the part.
 
     A strip of paper between the digit and the table is not: there is more of the same paper beside it.
     """
     height, width = grey.shape
-    reach = max(part.bottom - part.top, part.right - part.left, 8) // 2
+    reach = max(part.edge, 8) // 2
     near = (
         slice(max(part.top - reach, 0), min(part.bottom + reach, height)),
         slice(max(part.left - reach, 0), min(part.right + reach, width)),
@@ -244,29 +251,30 @@ def _is_on_paper(grey: Grey, part: _Part) -> bool:
     mask = np.zeros(grey.size, np.uint8)
     mask[part.pixels] = 1
     own = mask.reshape(grey.shape)[near]
-    beside = (_dilate(own, 9) > 0) & (_dilate(own, 3) == 0)
+    beside = (dilate(own, 9) > 0) & (dilate(own, 3) == 0)
     if not beside.any():
         return True
     shown = np.log(grey[near] + 8.0)  # in the shade all are darker by the same factor
-    usual, ink, paper = (np.median(values) for values in (shown, shown[own > 0], shown[beside]))
-    return bool(abs(usual - paper) <= abs(usual - ink))
+    ink, paper = np.median(shown[own > 0]), np.median(shown[beside])
+    return bool((abs(shown - paper) <= abs(shown - ink)).mean() >= _ON_PAPER)
 
 
-def _with_hairlines(ink: Ink, parts: list[_Part]) -> list[_Part]:
+def _with_hairlines(ink: Ink, parts: list[Part]) -> list[Part]:
     """Return the parts grown by the paler strokes that join them; as they are if that leads to other things.
 
     Args:
         ink: 1 for the strongest.
         parts: of its strong strokes.
     """
-    main = max(parts, key=lambda part: part.box)
+    main = max(parts, key=lambda part: (not part.is_flat, part.box))
+    pen = _pen_of(main, ink.shape)
     for faint in _HAIRLINES:
         there = ink > faint
-        there &= ~_long_lines(there)
+        there &= ~(_long_lines(there) | _broad(there, 2 * pen))
         there.ravel()[np.concatenate([part.pixels for part in parts])] = True
         own = np.zeros(there.size, bool)
         own[main.pixels] = True
-        grown = _parts(there)
+        grown = parts_of(there)
         joined = next(part for part in grown if own[part.pixels].any())
         if joined.is_inside(ink.shape) and joined.is_like(main):
             strong = np.zeros(there.size, bool)
@@ -276,66 +284,27 @@ def _with_hairlines(ink: Ink, parts: list[_Part]) -> list[_Part]:
     return parts
 
 
+def _pen_of(part: Part, shape: tuple[int, ...]) -> float:
+    """Return how wide the strokes of a part are, in pixels."""
+    mask = np.zeros(shape, np.uint8)
+    mask.ravel()[part.pixels] = 1
+    outline = mask & dilate(1 - mask, 3)
+    return 2 * len(part.pixels) / max(1, int(outline.sum()))
+
+
+def _broad(there: Mask, width: float) -> Mask:
+    """Return the pixels of what is broader than a pen, such as a shadow."""
+    window = int(width) | 1
+    core = 1 - dilate(1 - there.astype(np.uint8), window)
+    return dilate(core, window + 2) > 0
+
+
 def _long_lines(there: Mask) -> Mask:
     """Return the pixels of lines that run across half of a picture, such as those printed on paper."""
     lines = np.zeros_like(there)
     for mask, out in ((there, lines), (there.T, lines.T)):
         length = mask.shape[1] // 2
-        thick = _dilate(mask.astype(np.uint8), 3)
-        core = 1 - _dilate_along(1 - thick, length, 1)
-        out |= _dilate_along(core, length, 1) > 0
+        thick = dilate(mask.astype(np.uint8), 3)
+        core = 1 - dilate_along(1 - thick, length, 1)
+        out |= dilate_along(core, length, 1) > 0
     return lines & there
-
-
-def _dilate(grey: Grey, window: int) -> Grey:
-    """Return the largest value of a square window around each pixel."""
-    return _dilate_along(_dilate_along(grey, window, 0), window, 1)
-
-
-def _dilate_along(grey: Grey, window: int, axis: int) -> Grey:
-    """Return the largest value of a window around each pixel, of its column (0) or its row (1)."""
-    reach = window // 2
-    padded = np.pad(grey, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)], mode="edge")
-    done = 1
-    while done < 2 * reach + 1:  # each step doubles how many values a maximum covers
-        step = min(done, 2 * reach + 1 - done)
-        size = padded.shape[axis] - step
-        padded = np.maximum(padded.take(range(size), axis), padded.take(range(step, size + step), axis))
-        done += step
-    return padded.take(range(grey.shape[axis]), axis)
-
-
-def _parts(there: Mask) -> list[_Part]:
-    """Return the connected pieces of a mask; diagonal neighbours are connected."""
-    height, width = there.shape
-    edges = np.diff(np.pad(there, [(0, 0), (1, 1)]).astype(np.int8), axis=1)
-    rows, starts = np.nonzero(edges == 1)
-    stops = np.nonzero(edges == -1)[1]
-    root = list(range(len(rows)))
-
-    def find(run: int) -> int:
-        while root[run] != run:
-            root[run] = root[root[run]]
-            run = root[run]
-        return run
-
-    first_of = np.searchsorted(rows, np.arange(height + 1)).tolist()
-    start, stop = starts.tolist(), stops.tolist()
-    for row in range(1, height):
-        above, above_end = first_of[row - 1], first_of[row]
-        for run in range(first_of[row], first_of[row + 1]):
-            while above < above_end and stop[above] < start[run]:
-                above += 1
-            other = above
-            while other < above_end and start[other] <= stop[run]:
-                root[find(run)] = find(other)
-                other += 1
-    groups: dict[int, list[int]] = {}
-    for run in range(len(rows)):
-        groups.setdefault(find(run), []).append(run)
-    parts = []
-    for runs in groups.values():
-        pixels = np.concatenate([np.arange(start[run], stop[run]) + rows[run] * width for run in runs])
-        left, right = min(start[run] for run in runs), max(stop[run] for run in runs)
-        parts.append(_Part(pixels, int(rows[runs[0]]), int(rows[runs[-1]]) + 1, left, right))
-    return parts

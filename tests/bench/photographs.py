@@ -4,8 +4,9 @@
 
 Each condition has 50 pictures that the code was tuned on and 50 for checking, of other writers (the last
 5,000 of MNIST's test set were written by others than its first 5,000) and other fonts; of each half, 25 are
-handwriting and 25 are in fonts. The conditions of `UNSEEN` were written after the code, and nothing is tuned
-on their checking half. The fonts are Debian's: `apt install FONTS`.
+handwriting and 25 are in fonts. A wrong answer is `unsure` if `predict` says so. The conditions of `UNSEEN`
+were written after the code, and nothing is tuned on their checking half. The fonts are Debian's:
+`apt install FONTS`.
 
 FONTS: fonts-humor-sans fonts-dkg-handwriting fonts-ecolier-court fonts-dejavu-extra fonts-kiloji
 fonts-breip fonts-comic-neue fonts-klee fonts-rufscript fonts-kristi
@@ -54,6 +55,7 @@ def pictures(archive: Path, checked: bool) -> Iterator[tuple[Array, int, str]]:
 def main() -> None:
     """Print the table, and on stderr what was not read."""
     from mnist_core import from_image, open_model
+    from mnist_core.__main__ import SURE
     from mnist_core.errors import DataError
 
     model = open_model(Path(sys.argv[1]))
@@ -62,19 +64,20 @@ def main() -> None:
         probabilities = model.predict(from_image(image)[None])[0]
         return int(probabilities.argmax()), float(probabilities.max())
 
-    print("| condition | tuning: right, wrong, none | checking: right, wrong, none |\n|---|---|---|")
+    what = "right, wrong, unsure, blank"
+    print(f"| condition | tuning: {what} | checking: {what} |\n|---|---|---|")
     for name in sys.argv[3:] or (*CONDITIONS, *UNSEEN):
         row = [name]
         for checked in (False, True):
-            found = [0, 0, 0]
+            found = [0, 0, 0, 0]
             for seed, (digit, label, source) in enumerate(pictures(Path(sys.argv[2]), checked)):
                 try:
                     digit_read, probability = read(photograph(digit, name, seed + 1000 * checked))
                 except DataError as error:
-                    found[2] += 1
+                    found[3] += 1
                     print(name, checked, seed, source, label, error, file=sys.stderr)
                     continue
-                found[int(digit_read != label)] += 1
+                found[0 if digit_read == label else 1 if probability >= SURE else 2] += 1
                 if digit_read != label:
                     print(
                         name, checked, seed, source, label, digit_read, f"{probability:.2f}", file=sys.stderr

@@ -199,6 +199,52 @@ def flashed(page: Page) -> Array:
     return 120 + 135 * np.exp(-(((X - x) / 160) ** 2) - ((Y - y) / 140) ** 2)
 
 
+def pointed_at(paper: Array, page: Page) -> Array:
+    """Return paper with the shadow of a finger that comes from below."""
+    x, y, lean = page.rng.uniform(120, 280), page.rng.uniform(150, 260), page.rng.uniform(-0.5, 0.5)
+    along = (Y - y) * np.cos(lean) - (X - x) * np.sin(lean)
+    beside = (X - x) * np.cos(lean) + (Y - y) * np.sin(lean)
+    away = np.where(along > 0, abs(beside), np.hypot(along, beside)) / 28
+    return paper * (1 - 0.4 / (1 + np.exp(np.clip((away - 1) * 14, -50, 50))))
+
+
+def printed(paper: Array, page: Page) -> Array:
+    """Return paper with two lines of print at the top."""
+    for top in (10, 22):
+        left = 10
+        while left < WIDTH - 20:
+            width = int(page.rng.integers(3, 9))
+            if page.rng.random() < 0.8:
+                paper[top : top + 7, left : left + width] = 90
+            left += width + 3
+    return paper
+
+
+def spotted(picture: Array, page: Page) -> Array:
+    """Return a picture with a dozen specks of dirt."""
+    for _ in range(12):
+        x, y, radius = page.rng.uniform(0, WIDTH), page.rng.uniform(0, HEIGHT), page.rng.uniform(1.5, 4)
+        picture = np.where(np.hypot(X - x, Y - y) < radius, picture * 0.5, picture)
+    return picture
+
+
+def on_a_cloth(picture: Array, page: Page) -> Array:
+    """Return a card on a patterned table cloth."""
+    inside = (X > 50) & (X < WIDTH - 50) & (Y > 30) & (Y < HEIGHT - 30)
+    return np.where(inside, picture, 120 + 20 * page.texture(30))
+
+
+def half_lit(page: Page) -> Array:
+    """Return paper with the hard edge of the sun's light across it."""
+    return np.where(page.rng.uniform(0.4, 0.8) < ACROSS + 0.3 * DOWN, 250.0, 120.0)
+
+
+def two_toned(picture: Array, page: Page) -> Array:
+    """Return a picture with a table of two tones below and left of the paper."""
+    picture = np.where(HEIGHT - 35 < Y, 60.0, picture)
+    return np.where(page.rng.uniform(40, 60) > X, np.where(Y < HEIGHT / 2, 140.0, 90.0), picture)
+
+
 CONDITIONS: dict[str, Callable[[Page], Array]] = {
     "plain": lambda page: page.write(plain()),
     "gradient": lambda page: page.write(230 - 110 * ACROSS),
@@ -244,8 +290,18 @@ UNSEEN: dict[str, Callable[[Page], Array]] = {
     "rough paper": lambda page: page.write(plain(200) + 6 * page.texture(3)),
     "dark ruled": lambda page: page.write(lined(120 - 50 * ACROSS, 24, 0.8)),
     "shaded squares": lambda page: page.write(lined(page.shadow(40), 18, 0.85, squared=True)),
+    "finger": lambda page: page.write(pointed_at(plain(), page)),
+    "hard light": lambda page: page.write(half_lit(page)),
+    "two-tone table": lambda page: two_toned(page.write(plain(), edge=(110, 170), reach=(40, 10)), page),
+    "card": lambda page: on_a_cloth(page.write(plain(235), edge=(90, 140), reach=(40, 20)), page),
+    "printed": lambda page: page.write(printed(plain(), page), edge=(110, 160), reach=(40, 30)),
+    "specks": lambda page: spotted(page.write(plain()), page),
+    "low contrast": lambda page: page.write(170 - 50 * ACROSS, tone=0.78),
+    "white pencil": lambda page: 60 + 40 * ACROSS + 150 * page.ink(pen=-1),
+    "yellow pen": lambda page: page.write(235 - 60 * ACROSS, tone=0.72),
+    "jpeg at 20": lambda page: page.write(225 - 60 * ACROSS),
 }
-"""Conditions that were written after it."""
+"""Conditions that were written after it, and conditions that were then added to them."""
 
 
 def photograph(digit: Array, name: str, seed: int) -> Image.Image:
@@ -257,5 +313,5 @@ def photograph(digit: Array, name: str, seed: int) -> Image.Image:
     if name == "red pen":
         grey = Image.merge("RGB", (grey.point(lambda v: min(255, int(v * 1.1))), grey, grey))
     file = io.BytesIO()
-    grey.save(file, "JPEG", quality=30 if name == "jpeg" else 88)
+    grey.save(file, "JPEG", quality={"jpeg": 30, "jpeg at 20": 20}.get(name, 88))
     return Image.open(file)

@@ -67,6 +67,36 @@ function boxOf(ink, width, height) {
   return box;
 }
 
+// Return the largest value of a square window around each pixel.
+function largest(grey, width, height, window) {
+  const reach = window >> 1, across = new Uint8Array(grey.length), all = new Uint8Array(grey.length);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = y * width + Math.max(x - reach, 0), to = y * width + Math.min(x + reach, width - 1);
+      for (let at = from; at <= to; at++) across[y * width + x] = Math.max(across[y * width + x], grey[at]);
+    }
+  }
+  for (let y = 0; y < height; y++) {
+    for (let row = Math.max(y - reach, 0); row <= Math.min(y + reach, height - 1); row++) {
+      for (let x = 0; x < width; x++) {
+        all[y * width + x] = Math.max(all[y * width + x], across[row * width + x]);
+      }
+    }
+  }
+  return all;
+}
+
+// Return ink with those strokes wider that are thinner than `least` pixels.
+function withFullStrokes(ink, width, height, least) {
+  const window = Math.floor(round(least) / 2) * 2 + 1;
+  if (window < 3) return ink;
+  const grey = Uint8Array.from(ink, (value) => round(Math.fround(255 * value)));
+  const core = largest(grey.map((value) => 255 - value), width, height, window).map((value) => 255 - value);
+  const near = largest(largest(core, width, height, window), width, height, window);
+  const wider = largest(grey.map((value, i) => (near[i] < value >> 1 ? value : 0)), width, height, window);
+  return ink.map((value, i) => Math.max(value, wider[i] / 255));
+}
+
 // Return a drawing, grey values 0 background to 255 ink, as 28 × 28 in MNIST's form; null if it is empty.
 export function centre(grey, width, height) {
   const most = grey.reduce((a, b) => Math.max(a, b), 0);
@@ -75,7 +105,7 @@ export function centre(grey, width, height) {
   const box = boxOf(ink, width, height);
   const wide = box.right - box.left, tall = box.bottom - box.top, scale = FIT / Math.max(tall, wide);
   const columns = Math.max(1, round(wide * scale)), rows = Math.max(1, round(tall * scale));
-  let small = resize(ink, width, height, box, columns, rows);
+  let small = resize(withFullStrokes(ink, width, height, 1 / scale), width, height, box, columns, rows);
   // A thin pen turns pale when it shrinks; the strokes get full ink again.
   const faint = Math.fround(TENTH * small.reduce((a, b) => Math.max(a, b), 0));
   const full = percentile(small.filter((value) => value > faint), 0.9);
