@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -149,34 +150,58 @@ def _find_clients(folder: Path) -> None:
 
 
 def build_images(built: bool) -> None:
-    """Build our images, and stand-ins for those of others that cannot be pulled.
+    """Build our images, and stand-ins for those of others that cannot be pulled, all at once.
 
     Args:
         built: use those that are there.
     """
-    for target in ("predict", "train"):
-        if not (built and _exists(f"mnist-nightly:{target}")):
-            arguments = os.environ.get("IMAGE_ARGS") or CERTIFICATES
-            subprocess.run(
-                [ROOT / "infra" / "image.sh", target], env=os.environ | {"IMAGE_ARGS": arguments}, check=True
-            )
-    for stage, name in STAND_INS.items():
-        if (
-            _exists(name)
-            or not subprocess.run(
-                ["timeout", "60", "docker", "pull", "--quiet", name], capture_output=True, check=False
-            ).returncode
-        ):
-            continue
-        say(f"{name} cannot be pulled: building a stand-in from Debian")
-        if not _exists(BASE):
-            output(ROOT / "infra" / "base-image.sh", BASE)
-        with tempfile.TemporaryDirectory() as context:
-            shutil.copy(Path(sys.executable).with_name("weed"), context)
-            output(
-                "docker", "build", "--quiet", "--file", COMPOSE / "stand-ins.Dockerfile", "--target", stage,
-                "--tag", name, context, DOCKER_BUILDKIT="1",
-            )  # fmt: skip
+    targets = [
+        target for target in ("predict", "train") if not (built and _exists(f"mnist-nightly:{target}"))
+    ]
+    bases = [_base()] if targets else []
+    with ThreadPoolExecutor() as pool:
+        wanted = [*bases, *STAND_INS.values()]
+        pulled = dict(zip(wanted, pool.map(_pull, wanted), strict=True))
+    absent = [name for name, there in pulled.items() if not there]
+    if absent and not _exists(BASE):
+        say(f"cannot be pulled: {', '.join(absent)}; making a base image from Debian")
+        output(ROOT / "infra" / "base-image.sh", BASE)
+    with ThreadPoolExecutor() as pool:
+        parts = [
+            pool.submit(_build_stand_in, stage, name) for stage, name in STAND_INS.items() if name in absent
+        ]
+        if targets:
+            parts.append(pool.submit(_build_ours, targets, BASE if bases[0] in absent else bases[0]))
+        for part in as_completed(parts):
+            part.result()
+
+
+def _base() -> str:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    return next(line for line in lines if line.startswith("ARG BASE=")).partition("=")[2]
+
+
+def _pull(name: str) -> bool:
+    """Return whether an image is there, after a try to pull it."""
+    pull = ("timeout", "60", "docker", "pull", "--quiet", name)
+    return _exists(name) or not subprocess.run(pull, capture_output=True, check=False).returncode
+
+
+def _build_ours(targets: list[str], base: str) -> None:
+    given = {"IMAGE_ARGS": os.environ.get("IMAGE_ARGS") or CERTIFICATES, "BASE": base}
+    done = subprocess.run([ROOT / "infra" / "image.sh", *targets], env=os.environ | given, check=False)
+    if done.returncode:
+        raise SystemExit("our images cannot be built, as shown above")
+
+
+def _build_stand_in(stage: str, name: str) -> None:
+    with tempfile.TemporaryDirectory() as context:
+        shutil.copy(Path(sys.executable).with_name("weed"), context)
+        output(
+            "docker", "build", "--quiet", "--file", COMPOSE / "stand-ins.Dockerfile", "--target", stage,
+            "--tag", name, context, DOCKER_BUILDKIT="1",
+        )  # fmt: skip
+    say(f"{name} cannot be pulled: built from Debian in its place")
 
 
 def relabel_images(revision: str) -> None:

@@ -84,8 +84,18 @@ else
 fi
 
 revision=$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
-# A wheel of torch's CPU build in requirements/ is preferred to its index.
-wheel=$(find requirements -name 'torch-*+cpu-*.whl' | sort | tail -n 1)
+# A wheel of torch's CPU build in requirements/ is preferred to its index; pip's own PIP_FIND_LINKS may have one.
+find_wheel() { find "$1" -maxdepth 1 -name 'torch-*+cpu-*.whl' 2>/dev/null | sort | tail -n 1; }
+wheel=$(find_wheel requirements)
+for folder in ${PIP_FIND_LINKS:-}; do
+    found=$(find_wheel "$folder")
+    if [ -z "$wheel" ] && [ -n "$found" ]; then
+        wheel=requirements/$(basename "$found")
+        trap 'rm -f "$wheel"' EXIT
+        trap 'exit 130' HUP INT TERM
+        cp "$found" "$wheel"
+    fi
+done
 
 build() {
     target=$1 started=$(date +%s)

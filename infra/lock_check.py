@@ -6,6 +6,7 @@ no wheels for them, and `infra/environment.py` refuses them.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,15 +24,25 @@ IMAGE_PYTHON = "3.11"
 
 
 def missing(python: str, platform: str, lock: str = LOCK) -> str:
-    """Return why the lock has not all wheels for a Python and a system; empty if it has them."""
+    """Return why a lock does not do for a Python and a system; empty if it does.
+
+    It lacks a wheel, or a package that another one needs there: with hashes, nothing else is installed.
+    """
     uv = Path(sys.executable).with_name("uv")
     command = [
         str(uv), "pip", "compile", "--only-binary", ":all:", "--python-version", python,
-        "--python-platform", platform, "--no-python-downloads", "--output-file", os.devnull, "--quiet", lock,
+        "--python-platform", platform, "--no-python-downloads", "--no-header", "--no-annotate", lock,
     ]  # fmt: skip
     environment = os.environ | {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    return done.stderr.strip() if done.returncode else ""
+    if done.returncode:
+        return done.stderr.strip()
+    more = _names(done.stdout) - _names(Path(lock).read_text())
+    return f"missing from the lock: {', '.join(sorted(more))}" if more else ""
+
+
+def _names(requirements: str) -> set[str]:
+    return set(re.findall(r"^([A-Za-z0-9][A-Za-z0-9._-]*)", requirements, re.MULTILINE))
 
 
 def main() -> None:

@@ -5,6 +5,7 @@
 #   infra/compose/compose.sh down               stop and remove the containers; the volumes stay
 #   infra/compose/compose.sh backup [FOLDER]    copy database and volumes (default: backups/DATE)
 #   infra/compose/compose.sh restore FOLDER     fill the empty volumes of an installation from a backup
+#   infra/compose/compose.sh flows COMMAND…     run our command line with the installation's settings and store
 #   infra/compose/compose.sh COMMAND…           any other command of Docker Compose: ps, logs worker, …
 #
 # COMPOSE_FOLDER is where .env, secrets/ and backups/ are (default: this folder).
@@ -218,5 +219,11 @@ case ${1:-} in
     "") sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     up) prepare; up ;;
     backup | restore) prepare; "$@" ;;
+    flows) # without the services that the worker depends on: starting them deploys again
+        prepare
+        shift
+        # shellcheck disable=SC2046
+        compose run --rm --no-deps $([ -t 0 ] || echo -T) worker python -m flows "$@"
+        ;;
     *) prepare; compose "$@" ;;
 esac

@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,35 @@ def test_other_commands_reach_compose(script) -> None:
 
     assert done.returncode == 0
     assert re.search(r"compose --env-file \S+/\.env --file \S+/compose\.yaml logs worker", asked)
+
+
+def test_our_command_line_runs_without_the_services_that_a_worker_waits_for(script) -> None:
+    """`compose.sh flows status` answers in seconds, since nothing is deployed again for it."""
+    done, asked = script("flows", "status", "--json")
+
+    assert done.returncode == 0
+    assert "run --rm --no-deps -T worker python -m flows status --json\n" in asked
+
+
+BOTO3 = """
+from pathlib import Path
+folder = Path(__file__).parent / "buckets"
+class client:
+    def __init__(self, service): folder.mkdir(exist_ok=True)
+    def list_buckets(self): return {"Buckets": [{"Name": bucket.name} for bucket in folder.iterdir()]}
+    def create_bucket(self, Bucket): (folder / Bucket).mkdir()
+"""
+
+
+def test_the_bucket_of_an_earlier_start_is_kept(tmp_path: Path) -> None:
+    """SeaweedFS refuses to make a bucket a second time, which failed every upgrade with the profile `s3`."""
+    (tmp_path / "boto3.py").write_text(BOTO3)
+    command = [sys.executable, *SERVICES["bucket"]["command"][1:3], "s3://mnist/store"]
+
+    for _ in range(2):
+        subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, check=True)
+
+    assert [bucket.name for bucket in (tmp_path / "buckets").iterdir()] == ["mnist"]
 
 
 def test_the_relay_carries_both_directions_and_their_ends() -> None:

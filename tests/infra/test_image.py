@@ -19,14 +19,14 @@ BASE = "docker.io/library/python:3.11-slim-bookworm"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
 
-def make(folder: Path, *targets: str, **variables: str) -> tuple[int, str, str]:
+def make(folder: Path, *targets: str, tree: Path = ROOT, **variables: str) -> tuple[int, str, str]:
     """Run infra/image.sh, by default for `predict`; return exit code, messages and docker's arguments."""
     docker, log = folder / "docker", folder / "log"
     docker.write_text(DOCKER)
     docker.chmod(0o755)
     done = subprocess.run(
         ["sh", "infra/image.sh", *(targets or ("predict",))],
-        cwd=ROOT,
+        cwd=tree,
         env={"PATH": f"{folder}:{os.environ['PATH']}", "LOG": str(log), **variables},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -112,3 +112,19 @@ def test_a_build_that_fails_fails_the_command(tmp_path: Path) -> None:
     assert said.count("no space left on device") == 2
     assert said.endswith("image: the build failed, as shown above\n")
     assert asked.count(" build ") == 2
+
+
+def test_a_wheel_of_torch_that_pip_would_find_is_used(tmp_path: Path) -> None:
+    """A machine that cannot reach torch's index has it among its own wheels; the tree is left as it was."""
+    tree, wheels = tmp_path / "tree", tmp_path / "wheels"
+    for folder in (tree / "infra", tree / "requirements", wheels):
+        folder.mkdir(parents=True)
+    for name in ("infra/image.sh", "Dockerfile"):
+        (tree / name).write_bytes((ROOT / name).read_bytes())
+    (wheels / "torch-2.14.1+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
+
+    code, said, asked = make(tmp_path, tree=tree, PIP_FIND_LINKS=f"/nowhere {wheels}")
+
+    assert code == 0, said
+    assert "--build-arg TORCH=torch==2.14.1+cpu --no-index " in asked
+    assert not list((tree / "requirements").iterdir())

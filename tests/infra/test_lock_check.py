@@ -9,10 +9,12 @@ from tests.package_index import Index
 
 
 def test_a_lock_without_a_wheel_for_a_system_is_reported(tmp_path, monkeypatch):
-    """Only where the wheel is missing, and no source is built in its place; macOS means 14."""
+    """Or without a package that is needed there alone; no source is built in its place; macOS means 14."""
     index = Index(tmp_path / "index")
     index.add("fast", "1", tag="cp313-cp313-manylinux_2_28_x86_64")
     index.add("apple", "1", tag="cp313-cp313-macosx_14_0_arm64")
+    index.add("more", "1")
+    index.add("needy", "1", needs=["more ; platform_machine == 'aarch64'"])
     for name in [name for name in os.environ if name.startswith("UV_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
@@ -27,6 +29,9 @@ def test_a_lock_without_a_wheel_for_a_system_is_reported(tmp_path, monkeypatch):
     assert why("3.13", "macOS 14 arm64") == ""
     assert "has no wheels" in why("3.13", "Linux aarch64")
     assert "has no wheels" in why("3.14", "Linux x86-64")
+    lock.write_text("needy==1\n")
+    assert why("3.13", "Linux x86-64") == ""
+    assert why("3.13", "Linux aarch64") == "missing from the lock: more"
     index.server.shutdown()
 
 
