@@ -139,11 +139,12 @@ class _Run:
         """End the processes, and let the threads end."""
         with self._lock:
             self._stopped = True
-            for process in self._processes:
+            started = list(self._processes)  # a thread may just now take a dead one out
+            for process in started:
                 process.kill()
         for _ in range(threading.active_count()):
             self._todo.put(None)
-        for process in self._processes:
+        for process in started:
             process.wait()
             for end in (process.stdin, process.stdout):
                 if end is not None:
