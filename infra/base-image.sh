@@ -13,6 +13,7 @@ export BUILDAH_ISOLATION STORAGE_DRIVER
 folder=$(mktemp -d)
 container=
 trap 'if [ -n "$container" ]; then buildah rm "$container" >/dev/null; fi; rm -rf "$folder"' EXIT
+trap 'exit 130' HUP INT TERM # dash runs no EXIT trap for a signal
 packages=python3,python3-venv,ca-certificates
 for package in "$@"; do packages=$packages,$package; done
 # Half the time would be spent to wait for the disk; Debian's image for Docker has this too.
