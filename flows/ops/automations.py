@@ -1,6 +1,5 @@
 """What the Prefect server does by itself: mark dead runs as crashed, and send notifications."""
 
-import functools
 from collections.abc import Sequence
 from datetime import timedelta
 from enum import StrEnum
@@ -47,7 +46,8 @@ async def apply_automations(settings: Settings) -> None:
 
     Args:
         settings: `notify`, `silence_s`, and the competition, whose silence is its own: a night of another one
-            does not end it. The others' automations about that are left alone.
+            does not end it. The others' automations about that are left alone, and so are those that all
+            share if a competition of MNIST_SPEC names nobody to notify.
 
     Raises:
         SettingsError: the server has no block of the name in MNIST_NOTIFY.
@@ -68,10 +68,12 @@ async def apply_automations(settings: Settings) -> None:
                 ) from None
         ids = await _deployments(client)
         wanted = {automation.name: automation for automation in automations(settings, block, ids)}
-        for name in map(functools.partial(name_for, settings.competition), Name):
+        for kind in Name:
+            name = name_for(settings.competition, kind)
             found = await client.read_automations_by_name(name)
             if name not in wanted:
-                for automation in found:
+                # What all competitions share stays when one without MNIST_NOTIFY joins them.
+                for automation in found if _is_own(settings.competition, kind) else ():
                     await client.delete_automation(automation.id)
             elif not found:
                 await client.create_automation(wanted[name])
@@ -85,8 +87,13 @@ async def apply_automations(settings: Settings) -> None:
 
 def name_for(competition: str, name: Name) -> str:
     """Return what an automation is called for a competition: that about its silence has its name."""
-    shared = name is not Name.SILENT or competition in SPECS
-    return name.value if shared else f"{name} ({competition})"
+    own = name is Name.SILENT and competition not in SPECS
+    return f"{name} ({competition})" if own else name.value
+
+
+def _is_own(competition: str, name: Name) -> bool:
+    """Return whether an automation is a competition's own; the shared ones are those of the built-in ones."""
+    return competition in SPECS or name is Name.SILENT
 
 
 async def _deployments(client: "PrefectClient") -> list[UUID]:

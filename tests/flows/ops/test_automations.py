@@ -196,6 +196,29 @@ def wait_for(prefect_api: str, name: str, of: str) -> Any:
         time.sleep(0.2)
 
 
+def test_a_competition_that_notifies_nobody_leaves_the_others_their_notifications(prefect_api, monkeypatch):
+    """`MNIST_SPEC=… make deployments` from a shell without MNIST_NOTIFY does not silence failed nights."""
+
+    async def block() -> str:
+        hook = CustomWebhookNotificationBlock(name="shared", url="http://127.0.0.1:9", json_data={})
+        await hook.save("shared", overwrite=True)
+        return "custom-webhook/shared"
+
+    def names() -> set[str]:
+        return {found["name"] for found in ask(prefect_api, "/automations/filter", "POST")}
+
+    monkeypatch.setenv("MNIST_NOTIFY", asyncio.run(block()))
+    asyncio.run(apply_automations(read_settings()))
+    monkeypatch.delenv("MNIST_NOTIFY")
+    monkeypatch.setenv("MNIST_SPEC", LETTERS)
+    asyncio.run(apply_automations(read_settings()))
+
+    assert {Name.FAILED, Name.CANCELLED, Name.CHAMPION, Name.SILENT} <= names()
+    monkeypatch.delenv("MNIST_SPEC")
+    asyncio.run(apply_automations(read_settings()))
+    assert names() & {Name.FAILED, Name.CANCELLED, Name.CHAMPION, Name.SILENT} == set()
+
+
 @pytest.mark.slow
 def test_a_server_without_any_night_notifies_of_silence(prefect_api, monkeypatch):
     """The hours count from `make ui`; the window is the shortest that Prefect allows."""
