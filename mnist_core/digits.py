@@ -167,6 +167,14 @@ def read_csv(csv: Path, spec: CompetitionSpec = DIGIT_RECOGNIZER) -> Digits:
     return _read(csv, spec, labelled=labelled, rows=None)
 
 
+def upright(pixels: NDArray[np.uint8], spec: CompetitionSpec) -> NDArray[np.uint8]:
+    """Return pictures row by row, uint8 (N, *spec.picture_shape), of pixels as a file has them."""
+    if spec.transposed:
+        rows, columns = spec.sides
+        pixels = pixels.reshape(-1, columns, rows, spec.channels).swapaxes(1, 2)
+    return np.ascontiguousarray(pixels).reshape(-1, *spec.picture_shape)
+
+
 def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool | None, rows: int | None) -> Digits:
     """Read a file; `labelled`: whether it must have labels, None takes what is there."""
     ids = None
@@ -187,11 +195,7 @@ def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool | None, rows: int 
         raise DataError(
             f"{csv}: {len(pixels):,} rows, expected {rows:,}", "if the file was cut off, download it again"
         )
-    if spec.transposed:
-        rows_of, columns_of = spec.sides
-        pixels = pixels.reshape(-1, columns_of, rows_of, spec.channels).swapaxes(1, 2)
-    pictures = np.ascontiguousarray(pixels).reshape(-1, *spec.picture_shape)
-    found = Digits(pictures, labels, spec, ids)
+    found = Digits(upright(pixels, spec), labels, spec, ids)
     for oddity in oddities(found.pixels, labels, spec):
         logging.getLogger("mnist").warning("%s: %s", csv, oddity)
     return found

@@ -3,6 +3,7 @@
 MnistError
 ├── DataError                   a CSV file, a picture or an array that does not hold digits
 │   ├── DamagedPictureError     a picture file that cannot be decoded
+│   ├── RowError                a row of a CSV file that is not as the specification says
 │   └── ChangedInputError       a file that is not the one that a job of shards was planned for
 ├── ModelError                  an unknown model, preset or device; weights that cannot be fetched
 │   └── DivergedError           a training whose loss is no longer finite

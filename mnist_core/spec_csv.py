@@ -31,6 +31,20 @@ UNNAMED = ("", "Unnamed: 0")
 """Columns that pandas writes for its index, and spreadsheets behind a last comma: they mean nothing."""
 
 
+class RowError(DataError):
+    """A row that is not as the specification says.
+
+    Attributes:
+        column: where it is wrong; empty for the whole row.
+        flaw: what is wrong there.
+    """
+
+    def __init__(self, where: str, column: str, flaw: str, remedy: str) -> None:
+        super().__init__(f"{where}{f', column {column}' if column else ''}: {flaw}", remedy)
+        self.column = column
+        self.flaw = flaw
+
+
 class Rows(NamedTuple):
     """What a file holds: pixels uint8 (N, spec.pixels) as the file has them, but 0 to 255; labels, ids."""
 
@@ -115,6 +129,40 @@ def read(csv: Path, spec: CompetitionSpec, labelled: bool | None) -> Rows:
     )
 
 
+class LineReader:
+    """Reads the lines of a file apart from one another, such as a part of a large one.
+
+    Args:
+        name: of the file, for messages.
+        first: its first line.
+        spec: describes it.
+
+    Raises:
+        DataError: a column is missing or unknown.
+    """
+
+    def __init__(self, name: str, first: str, spec: CompetitionSpec) -> None:
+        self._name, self._spec = name, spec
+        names = _split(first, spec)
+        try:
+            self._layout = _layout(name, names, spec, labelled=False)
+        except DataError:
+            self._layout = _layout(name, names, spec, labelled=None)
+
+    def read(self, lines: Sequence[tuple[int, str]]) -> Rows:
+        """Return the rows of some lines, without labels; blank lines at their end are left out.
+
+        Args:
+            lines: each with its number in the file, from 1.
+
+        Raises:
+            RowError: a row is not as the specification says.
+        """
+        found = _Batch(self._name, self._spec, self._layout, [*lines])
+        ids = None if self._layout.identity is None else tuple(found.ids())
+        return Rows(found.pixels(), None, ids)
+
+
 def count_rows(csv: Path, spec: CompetitionSpec) -> int:
     """Return the number of rows of a file as `read` counts them, without checking them.
 
@@ -140,7 +188,7 @@ def _chain(first: str, lines: Iterator[str]) -> Iterator[str]:
     yield from lines
 
 
-def _layout(csv: Path, names: list[str], spec: CompetitionSpec, labelled: bool | None) -> _Layout:
+def _layout(csv: Path | str, names: list[str], spec: CompetitionSpec, labelled: bool | None) -> _Layout:
     """Return where the columns are, or raise because one is missing or unknown."""
     found = _named(csv, names, spec) if spec.header else _numbered(csv, len(names), spec, labelled)
     if labelled is not None and labelled != (found.label is not None):
@@ -154,7 +202,7 @@ def _layout(csv: Path, names: list[str], spec: CompetitionSpec, labelled: bool |
     return found
 
 
-def _named(csv: Path, names: list[str], spec: CompetitionSpec) -> _Layout:
+def _named(csv: Path | str, names: list[str], spec: CompetitionSpec) -> _Layout:
     places = {name: place for place, name in enumerate(names)}
     missing = [name for name in spec.pixel_columns if name not in places]
     if missing:
@@ -177,7 +225,7 @@ def _named(csv: Path, names: list[str], spec: CompetitionSpec) -> _Layout:
     )
 
 
-def _numbered(csv: Path, width: int, spec: CompetitionSpec, labelled: bool | None) -> _Layout:
+def _numbered(csv: Path | str, width: int, spec: CompetitionSpec, labelled: bool | None) -> _Layout:
     """Return where columns without names are.
 
     The label's number counts in the training file, other numbers in the test file, which has no label.
@@ -221,7 +269,7 @@ class _Batch:
     """Some rows of a file: what stands beside the pixels, and the text of the pixels."""
 
     def __init__(
-        self, csv: Path, spec: CompetitionSpec, layout: _Layout, lines: list[tuple[int, str]]
+        self, csv: Path | str, spec: CompetitionSpec, layout: _Layout, lines: list[tuple[int, str]]
     ) -> None:
         self._csv, self._spec, self._layout = csv, spec, layout
         while lines and not lines[-1][1].strip():
@@ -233,7 +281,7 @@ class _Batch:
         self._inks: list[str] = []
         for number, line in lines:
             if not line.strip():
-                raise DataError(f"{self._where(number)}: the line is empty, and rows follow", "remove it")
+                raise RowError(self._where(number), "", "the line is empty, and rows follow", "remove it")
             if self._fast and before is not None:
                 head, ink, tail = self._cut(line, before)
                 fields, missing = (
@@ -267,8 +315,10 @@ class _Batch:
         return f"{self._csv}: row {number - self._spec.header} (line {number})"
 
     def _refuse_length(self, number: int, found: int) -> None:
-        raise DataError(
-            f"{self._where(number)}: {found} values, expected {len(self._layout.names)}",
+        raise RowError(
+            self._where(number),
+            "",
+            f"{found} values, expected {len(self._layout.names)}",
             "correct or remove the row, or download the file again",
         )
 
@@ -349,9 +399,10 @@ class _Batch:
 
     def _refuse_pixel(self, number: int, pixel: int, fields: Sequence[str]) -> None:
         low, high = sorted(self._spec.value_range)
-        raise DataError(
-            f"{self._where(number)}, column {self._layout.names[self._layout.pixels[pixel]]}: found "
-            f"{fields[pixel][:_SHOWN]!r}, expected a number {low}..{high}",
+        raise RowError(
+            self._where(number),
+            self._layout.names[self._layout.pixels[pixel]],
+            f"found {fields[pixel][:_SHOWN]!r}, expected a number {low}..{high}",
             "correct it, or `value_range` of the specification",
         )
 

@@ -77,6 +77,14 @@ class Job:
         return shards
 
     @property
+    def file_rows(self) -> list[int]:
+        """Rows of each file."""
+        rows = [0] * len(self.files)
+        for file, piece in self.pieces:
+            rows[file] = max(rows[file], piece.stop)
+        return rows
+
+    @property
     def rows(self) -> int:
         """Rows of the whole input."""
         return sum(shard.rows for shard in self.shards)
@@ -92,7 +100,10 @@ class Job:
             "probabilities": self.probabilities,
             "shard_rows": self.shard_rows,
             "rows": self.rows,
-            "files": [[file.address, file.size, file.version] for file in self.files],
+            "files": [
+                [file.address, file.size, file.version, rows]
+                for file, rows in zip(self.files, self.file_rows, strict=True)
+            ],
             "shards": [
                 [file, piece.start, piece.stop, piece.start_byte, piece.stop_byte]
                 for file, piece in self.pieces
@@ -115,7 +126,7 @@ class Job:
             )
         return cls(
             spec=_spec_from_json(facts["spec"]),
-            files=[Input(*entry) for entry in facts["files"]],
+            files=[Input(*entry[:3]) for entry in facts["files"]],
             pieces=[(file, Piece(*piece)) for file, *piece in facts["shards"]],
             **{name: facts[name] for name in ("input", "version", "bad_rows", "probabilities", "shard_rows")},
         )
