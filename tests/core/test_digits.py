@@ -250,7 +250,9 @@ def test_a_selection_of_rows_is_digits(rows, synthetic):
 
 def test_another_competition_has_its_own_columns(tmp_path):
     """Shape, classes and columns come from the spec, in both directions."""
-    spec = replace(DIGITS_MINI, shape=(2, 3, 1), classes=("0", "1"), label_column="class", pixel_column="p{}")
+    spec = replace(
+        DIGITS_MINI, shape=(2, 3, 1), margin=0, classes=("0", "1"), label_column="class", pixel_column="p{}"
+    )
     digits = Digits(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), np.array([1, 0]), spec)
 
     write_csv(digits, tmp_path / "small.csv")
