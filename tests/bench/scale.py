@@ -28,7 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -416,7 +416,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Prices:
-    """US dollars in us-east-1, as published in November 2025; check them before you rely on them.
+    """US dollars, assumed: of the order of AWS's lists; `--price` gives your own.
 
     Attributes:
         core_hour: of Fargate Spot, x86, with 2 GB of memory a core.
@@ -521,11 +521,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="a folder with 8 GB of room (default: a temporary one)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rate", nargs="+", default=[], metavar="MODEL=DIGITS", help="a second, of one core")
+    parser.add_argument("--price", nargs="+", default=[], metavar="NAME=DOLLARS", help="a field of Prices")
     parser.add_argument("--overhead", type=float, default=0.05, help="seconds a shard")
     options = parser.parse_args()
     if "paper" in options.parts:
         models = {name: float(value) for name, _, value in (rate.partition("=") for rate in options.rate)}
-        print(paper_table(models, options.overhead, Prices()))
+        given = {name: float(value) for name, _, value in (price.partition("=") for price in options.price)}
+        print(paper_table(models, options.overhead, replace(Prices(), **given)))
     measured = [name for name in options.parts if name in PARTS]
     if not measured:
         return
