@@ -220,7 +220,7 @@ class Settings(BaseSettings):
         21600.0,
         gt=0,
         le=7 * DAY_S,
-        description="Longest nightly or `predict` run in seconds; then it fails",
+        description="Longest nightly, `predict` or `sweep` run in seconds; then it fails",
     )
     keep_reports: int = Field(
         90, ge=1, le=10_000, description="Number of nights whose reports are kept in the home"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from prefect import flow
 
+from flows.caps import capped
 from flows.grid import Point, read_grid
 from flows.ops.children import ChildError, Limits, run_children
 from flows.ops.deployments import own_name
@@ -54,6 +55,16 @@ def sweep(parameters: SweepParameters) -> SweepResult:
     Nothing is promoted or submitted, and of the competition's rows only those of the training file are read.
     """
     settings = start_flow(parameters)
+    with capped(settings.night_cap_s, "the sweep", "MNIST_NIGHT_CAP_S"):
+        return train_grid(settings, parameters)
+
+
+def train_grid(settings: Settings, parameters: SweepParameters) -> SweepResult:
+    """Train the grid of a sweep, and show what each point is worth.
+
+    Raises:
+        ChildError: a child run failed; what was trained before is shown.
+    """
     points = read_grid(parameters.set)
     given = [_training_of(parameters, point) for point in points]
     workspace = open_workspace(settings)

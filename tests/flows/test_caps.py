@@ -16,6 +16,7 @@ from flows.nightly import nightly
 from flows.predict import predict
 from flows.settings import Settings
 from flows.submit import submit
+from flows.sweep import sweep
 from flows.train import train
 from infra.pools import fill
 from mnist_core.errors import MnistError
@@ -28,6 +29,7 @@ FLOWS = {
     "nightly": (nightly, {"night": NIGHT}),
     "train": (train, {"night": NIGHT}),
     "submit": (submit, {}),
+    "sweep": (sweep, {"set": ["seed=1,2"], "night": NIGHT}),
 }
 """Each flow that calls the competition first, with the parameters of a run."""
 
@@ -138,7 +140,7 @@ def test_no_flow_is_left_out():
 def test_a_flow_whose_first_call_hangs_ends_by_its_cap(job, monkeypatch, name):
     """A server that accepts the call and stays silent does not keep a run, however often it may try again."""
     flow, parameters = FLOWS[name]
-    cap = {"nightly": "NIGHT", "train": "TRAIN", "submit": "SUBMIT"}[name]
+    cap = {"train": "TRAIN", "submit": "SUBMIT"}.get(name, "NIGHT")
     job().server.fault("silent", count=-1)
     monkeypatch.setenv(f"MNIST_{cap}_CAP_S", "3")
     monkeypatch.setenv("MNIST_RETRY_WAITS_S", "[0.1, 0.1, 0.1]")
