@@ -19,6 +19,7 @@ from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI, SPECS, CompetitionSpe
 from tests.practice_server import Forks, PracticeServer, start_server
 from tests.s3_server import S3Server, moto
 from tests.seaweedfs import SeaweedFS
+from tests.socks_server import SocksServer
 
 LONGEST = (
     {"chaos"},
@@ -293,6 +294,25 @@ def start_s3(
         server.reset()
         if server.name == "seaweedfs":  # where each bucket has a file of its own
             server.client.delete_bucket(Bucket=server.bucket)
+
+
+@pytest.fixture
+def socks_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[dict[str, tuple[str, int]]], SocksServer]]:
+    """Start a SOCKS proxy that knows hosts nobody else knows; no other proxy is set in the environment."""
+    for variable in list(os.environ):
+        if variable.lower().endswith("_proxy"):
+            monkeypatch.delenv(variable)
+    started: list[SocksServer] = []
+
+    def start(hosts: dict[str, tuple[str, int]]) -> SocksServer:
+        started.append(SocksServer(hosts))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
 
 
 @pytest.fixture

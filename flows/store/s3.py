@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from flows.environment import TRUST, certificate_fault
 from flows.store.base import PROBE, PROBE_TEXT, Page, StoreError, Written
+from flows.store.proxy import follow_proxy
 
 CONNECT_TIMEOUT_S = 5
 ATTEMPTS = 5
@@ -97,6 +98,7 @@ class Bucket:
                     response_checksum_validation="when_required",
                 ),
             )
+            follow_proxy(self._s3)
 
         self._s3.meta.events.register_first("needs-retry.s3", _stop_if_untrusted)
 
@@ -385,7 +387,8 @@ class Bucket:
             lost = (exceptions.HTTPClientError, exceptions.ConnectionError, exceptions.IncompleteReadError)
             raise StoreError(
                 f"{self.location(key)}: {' '.join(str(error).split())}",
-                "check the AWS variables (credentials, region, AWS_ENDPOINT_URL) and the network",
+                "check the AWS variables (credentials, region, AWS_ENDPOINT_URL), the network, and "
+                "HTTPS_PROXY or ALL_PROXY if one is set",
                 retryable=isinstance(error, lost),
             ) from None
 

@@ -25,6 +25,11 @@ STUCK_S = 600.0
 """Seconds after which a run that is Pending or Cancelling is stuck; on the GPU pool MNIST_GPU_START_S."""
 CALL_S, BUSY_WAIT_S = 8.0, 0.3
 """Seconds that the API may be silent or busy, and the wait before a busy one is asked again."""
+_WEBSOCKETS = "let the proxy pass WebSockets (nginx: the headers Upgrade and Connection), or set NO_PROXY"
+_SOCKS = (
+    "set HTTPS_PROXY to an http:// proxy, or name the API's host in NO_PROXY: Prefect's client opens no "
+    "WebSocket through a SOCKS proxy"
+)
 
 
 def check_api(settings: Settings) -> Findings:
@@ -54,8 +59,15 @@ def check_events(settings: Settings) -> Findings:
     yield Finding.warning(
         "Prefect events",
         f"blocked, so that heartbeats are sent over HTTP, and notifications may be missed: {fault}",
-        "let the proxy pass WebSockets (nginx: the headers Upgrade and Connection), or set NO_PROXY",
+        _SOCKS if _is_behind_socks(url) else _WEBSOCKETS,
     )
+
+
+def _is_behind_socks(url: str) -> bool:
+    """Return whether the environment names a SOCKS proxy for an API."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    return (select_proxy(url, get_environ_proxies(url)) or "").lower().startswith("socks")
 
 
 def check_pool(pool: str, settings: Settings) -> Findings:

@@ -285,3 +285,33 @@ def test_a_server_that_names_its_region_is_written_to(s3):
     s3.refuse = lambda environ: (*answer[:3], REGION) if refuses(environ) else None
 
     assert open_store(f"s3://{s3.bucket}/store").put("a", b"x")
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "HTTP_PROXY", "all_proxy"])
+def test_s3_is_reached_through_the_proxy_of_the_environment(s3, socks_proxy, monkeypatch, variable):
+    """boto3 passes over ALL_PROXY and knows no SOCKS; the store goes through it, large objects too."""
+    host, port = "127.0.0.9", int(s3.url.rpartition(":")[2])  # where nobody listens
+    proxy = socks_proxy({host: ("127.0.0.1", port)})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv(variable, proxy.url)
+
+    store = open_store(f"s3://{s3.bucket}/p")
+    store.put("a.json", b"{}")
+    store.upload("objects/x", io.BytesIO(bytes(9 << 20)))
+
+    assert store.get("a.json") == b"{}"
+    assert set(proxy.asked) == {host}
+
+
+def test_a_host_in_no_proxy_and_a_dead_proxy_are_told_apart(s3, socks_proxy, monkeypatch):
+    """A host of NO_PROXY is reached without the proxy; a proxy that refuses is an error with a remedy."""
+    proxy = socks_proxy({})
+    monkeypatch.setenv("ALL_PROXY", proxy.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    open_store(f"s3://{s3.bucket}/p").put("a.json", b"{}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.example")
+
+    with pytest.raises(StoreError, match="HTTPS_PROXY or ALL_PROXY if one is set"):
+        open_store(f"s3://{s3.bucket}/p").get("a.json")
+
+    assert set(proxy.asked) == {"s3.example"}
