@@ -27,7 +27,10 @@ from infra.compose_installation import SETTINGS, Installation, expect, step
 
 LOGIN = "mnist:docker-pool-check"
 IMAGE = "mnist-nightly:missing"
-BLOCK = "import sys; from prefect.blocks.system import Secret; Secret(value=sys.argv[1]).save(sys.argv[2])"
+BLOCK = (
+    "import os; from prefect.blocks.system import Secret; "
+    "Secret(value=os.environ['TOKEN']).save('kaggle-api-token')"
+)
 CONFINED = {
     "User": "10001:10001",
     "ReadonlyRootfs": True,
@@ -99,7 +102,7 @@ class Pools:
             "devices=[]",
         ]  # fmt: skip
         given += [f"{name}={value}" for name, value in SETTINGS.items() if name != "MNIST_KAGGLE"]
-        output(sys.executable, "-c", BLOCK, practice.token, "kaggle-api-token", **self._variables)
+        output(sys.executable, "-c", BLOCK, TOKEN=practice.token, **self._variables)
         output(sys.executable, "-m", "infra.pools", folder / "pools", "docker", *given)
         deploy = ("-m", "flows.ops.pools", "--templates", folder / "pools", "--pool-type", "docker")
         output(sys.executable, *deploy, MNIST_HOME=str(folder / "home"), **self._variables)
