@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from flows.parameters import SweepParameters, TrainParameters
 from flows.settings import SettingsError
 from mnist_core.recipes import Value
 
@@ -71,6 +72,20 @@ def read_grid(options: Iterable[str]) -> list[Point]:
     if len(points) > MOST:
         raise SettingsError(f"{OPTION}: the grid has more than {MOST:,} points", "sweep over less at once")
     return points
+
+
+def training_of(parameters: SweepParameters, point: Point) -> TrainParameters:
+    """Return the parameters of a point's training, without its recipe.
+
+    Raises:
+        SettingsError: one of them is out of range.
+    """
+    base = {
+        name: getattr(parameters, name) for name in ("night", "model", "preset", "seed", "device", "recipe")
+    }
+    given = TrainParameters.check(**(base | dict(point.parameters)))
+    given.read_settings()
+    return given
 
 
 def _value(text: str) -> Value:

@@ -6,7 +6,7 @@ Neither Prefect nor torch is imported here.
 import contextlib
 from datetime import UTC, date, datetime
 
-from flows.grid import read_grid
+from flows.grid import read_grid, training_of
 from flows.kaggle.address import LIVE, PRACTICE, server_name
 from flows.parameters import (
     NightlyParameters,
@@ -36,6 +36,9 @@ def preflight(parameters: Parameters, settings: Settings) -> str:
         check_night(parameters.night, today)
     if isinstance(parameters, TrainParameters) and parameters.member is not None:
         check_member(parameters.member, settings)
+    if isinstance(parameters, SweepParameters):
+        for point in read_grid(parameters.set):
+            training_of(parameters, point)
     if isinstance(parameters, SubmitParameters) and parameters.version is not None:
         _check_version(parameters.version, settings)
     if isinstance(parameters, PredictParameters):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from prefect import flow
 
 from flows.caps import capped
-from flows.grid import Point, read_grid
+from flows.grid import Point, read_grid, training_of
 from flows.ops.children import ChildError, Limits, run_children
 from flows.ops.deployments import own_name
 from flows.parameters import SweepParameters, TrainParameters, takes
@@ -66,7 +66,7 @@ def train_grid(settings: Settings, parameters: SweepParameters) -> SweepResult:
         ChildError: a child run failed; what was trained before is shown.
     """
     points = read_grid(parameters.set)
-    given = [_training_of(parameters, point) for point in points]
+    given = [training_of(parameters, point) for point in points]
     workspace = open_workspace(settings)
     check_recipes(points, given, workspace.data.spec)
     registry, fresh = workspace.registry, parameters.fresh
@@ -83,20 +83,6 @@ def train_grid(settings: Settings, parameters: SweepParameters) -> SweepResult:
     result = result_of(workspace, trainings, failed)
     report.show(result)
     return result
-
-
-def _training_of(parameters: SweepParameters, point: Point) -> TrainParameters:
-    """Return the parameters of a point's training, without its recipe.
-
-    Raises:
-        SettingsError: one of them is out of range.
-    """
-    base = {
-        name: getattr(parameters, name) for name in ("night", "model", "preset", "seed", "device", "recipe")
-    }
-    given = TrainParameters.check(**(base | dict(point.parameters)))
-    given.read_settings()
-    return given
 
 
 def check_recipes(points: list[Point], given: list[TrainParameters], spec: CompetitionSpec) -> None:

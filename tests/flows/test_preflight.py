@@ -7,7 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from flows import __main__ as command_line
-from flows.parameters import NightlyParameters, SubmitParameters, TrainParameters, check_night
+from flows.parameters import (
+    NightlyParameters,
+    SubmitParameters,
+    SweepParameters,
+    TrainParameters,
+    check_night,
+)
 from flows.preflight import announcement, preflight
 from flows.settings import SettingsError, read_settings
 
@@ -37,6 +43,12 @@ def _log_as_before(monkeypatch):
             TrainParameters(night="2026-11-20"),
             {"model": "scratch", "preset": "best"},
             "night 2026-11-20: scratch best, training alone; digit-recognizer on the practice server, not on "
+            "kaggle.com; home /a/home",
+        ),
+        (
+            SweepParameters.check(set=["seed=1,2", "preset=fast,best"]),
+            {},
+            "a sweep of 4 trainings, which promotes nothing; digit-recognizer on the practice server, not on "
             "kaggle.com; home /a/home",
         ),
         (
@@ -101,6 +113,12 @@ def invoke(monkeypatch, *arguments):
         (["train", "--model", "convent"], "did you mean convnet?"),
         (["train", "--member", "0"], "--member 0"),
         (["train", "--member", "3"], "convnet is a single network"),
+        (["sweep"], "--set is missing"),
+        (["sweep", "--set", "preset=fast,huge"], "--preset"),
+        (
+            ["predict", "--input", "a", "--output", "b", "--engine", "dask"],
+            "--engine dask: needs --scheduler",
+        ),
         (["submit", "--version", "nope"], "--version nope: must be a version's name"),
         (["submit", "--version", "2026-11-23-convnet-0123abcd"], "flows nightly"),
     ],
