@@ -84,7 +84,8 @@ up() {
     if [ -n "$revision" ] && [ "$built" != "$revision" ]; then
         say "the images are of $built, and this tree is $revision: make image compose"
     fi
-    compose up --detach --remove-orphans --quiet-pull
+    compose up --detach --remove-orphans --quiet-pull \
+        || fail "not everything started, as shown above; what a service said: infra/compose/compose.sh logs SERVICE"
     wait_for_health
     say "Prefect UI: http://127.0.0.1:$(value=$(setting PORT); echo "${value:-4200}")"
     say "It asks for the login in $SECRETS/prefect-login"

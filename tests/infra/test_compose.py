@@ -29,6 +29,7 @@ case "$*" in
     *"config --services"*) echo worker ;;
     *"ps --format"*) echo "${HEALTH:-healthy}" ;;
     "image inspect --format"*) echo 0123456789ab ;;
+    *"up --detach"*) exit "${UP:-0}" ;;
 esac
 """
 
@@ -142,6 +143,14 @@ def test_images_of_another_commit_are_reported(script) -> None:
     assert re.search(
         r"the images are of 0123456789ab, and this tree is \w+(-dirty)?: make image compose", done.stderr
     )
+
+
+def test_services_that_do_not_start_fail_the_command_and_name_their_logs(script) -> None:
+    """Compose's own message names the service, and ours the command that shows why."""
+    done, _ = script("up", UP="1")
+
+    assert done.returncode == 1
+    assert done.stderr.endswith("what a service said: infra/compose/compose.sh logs SERVICE\n")
 
 
 def test_other_commands_reach_compose(script) -> None:
