@@ -181,7 +181,7 @@ def _find_pixels(testing: Table, identity: str | None, known: Known, notes: list
 def _is_grid(order: NDArray[np.int64]) -> bool:
     """Tell whether places of pixels, int (N, 2 or 3), run through a grid, one number slower than the next."""
     order = order - order.min()
-    sides = order.max(0) + 1
+    sides = tuple(int(side) for side in order.max(0) + 1)
     if np.prod(sides) != len(order):
         return False
     grid = np.indices(sides).reshape(len(sides), -1).T

@@ -152,7 +152,7 @@ def _is_like_mnist(grey: NDArray[np.uint8], spec: CompetitionSpec) -> bool:
     rows, columns = box_of(grey > 25)
     free = np.array([rows.stop - rows.start, columns.stop - columns.start]) - _room(spec)
     middle = np.array(spec.sides) / 2
-    return -2 <= free.max() <= 0 and bool((abs(_centre_of_mass(grey) - middle) < 1).all())
+    return -2 <= int(free.max()) <= 0 and bool((abs(_centre_of_mass(grey) - middle) < 1).all())
 
 
 def _fit_and_centre(ink: NDArray[np.float32], spec: CompetitionSpec) -> NDArray[np.uint8]:

@@ -139,7 +139,7 @@ def _is_cropped(ink: Ink) -> bool:
     parts = parts_of(ink > 0.4)
     on_border = border_of((ink > 0.4).astype(np.uint8))
     main = max(len(part.pixels) for part in parts)
-    return main > 0.9 * sum(len(part.pixels) for part in parts) and 0 < on_border.mean() < 0.25
+    return main > 0.9 * sum(len(part.pixels) for part in parts) and 0 < float(on_border.mean()) < 0.25
 
 
 def box_of(there: Mask) -> tuple[slice, slice]:
@@ -188,7 +188,7 @@ def _is_plausible(ink: Ink) -> bool:
     reach = 0.1 * max(strong_rows.stop - strong_rows.start, strong_columns.stop - strong_columns.start)
     return (
         min(rows.start, columns.start, height - rows.stop, width - columns.stop) > 0
-        and faint.mean() < _FULL
+        and float(faint.mean()) < _FULL
         and max(strong_rows.start - rows.start, rows.stop - strong_rows.stop) <= reach + 2
         and max(strong_columns.start - columns.start, columns.stop - strong_columns.stop) <= reach + 2
         and _sharpness(np.rint(255 * ink).astype(np.uint8), 255, ink > 0.4) > _SHARP

@@ -321,8 +321,9 @@ def _without_repeated_ids(batch: Rows, seen: set[Any]) -> Rows:
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    likelihoods = np.exp(logits - logits.max(1, keepdims=True))
-    return likelihoods / likelihoods.sum(1, keepdims=True)
+    likelihoods: NDArray[np.float32] = np.exp(logits - logits.max(1, keepdims=True))
+    likelihoods /= likelihoods.sum(1, keepdims=True)
+    return likelihoods
 
 
 def _bad_line(shard: Shard, bad: BadRow) -> bytes:
