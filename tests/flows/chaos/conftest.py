@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnist_core import load, predict, read_test
-from tests.flows.chaos.trials import OLD, SEAWEEDFS, Trials
+from tests.flows.chaos.trials import OLD, OWN, STORES, Trials
 
 
 @pytest.fixture(scope="session")
@@ -23,19 +23,28 @@ def processes(prefect_api):
 
 
 @pytest.fixture(scope="session")
-def labels(bundle, unpacked, tmp_path_factory):
-    """The predictions of the session's bundle for the test file, as a file."""
-    net, _ = load(bundle)
-    path = tmp_path_factory.mktemp("labels") / "labels.npy"
-    np.save(path, predict(net, read_test(unpacked / "test.csv").pixels).argmax(1))
-    return path
+def labels_of(make_bundle, unpack, tmp_path_factory):
+    """Return the predictions of a competition's bundle for its test file, as a file that is made once."""
+    made = {}
+
+    def labels(spec):
+        if spec.name not in made:
+            net, _ = load(make_bundle(spec))
+            digits = read_test(unpack(spec) / spec.test_file, spec)
+            made[spec.name] = tmp_path_factory.mktemp("labels") / "labels.npy"
+            np.save(made[spec.name], predict(net, digits.pixels).argmax(1))
+        return made[spec.name]
+
+    return labels
 
 
-@pytest.fixture(params=["folder", "moto", SEAWEEDFS])
-def trials(request, job, processes, labels, prefect_api, monkeypatch):
+@pytest.fixture(params=STORES)
+def trials(request, job, processes, labels_of, eight_by_eight, prefect_api, monkeypatch):
     """A competition with one champion that has its score; trials copy its store, to a folder or to S3."""
-    started = job(daily_limit=1_000_000)
-    s3 = None if request.param == "folder" else request.getfixturevalue("start_s3")(request.param)
+    own = request.param in OWN.values
+    kind = "folder" if own else request.param
+    started = job(daily_limit=1_000_000, **({"spec": eight_by_eight} if own else {}))
+    s3 = None if kind == "folder" else request.getfixturevalue("start_s3")(kind)
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     monkeypatch.setenv("MNIST_STORE", str(started.home / "template"))
     started.publish(night=OLD)
@@ -45,4 +54,4 @@ def trials(request, job, processes, labels, prefect_api, monkeypatch):
     store = started.registry.store
     keys = sorted(store.keys(""), key=lambda key: "/champions/" not in key)
     template = {key: store.get(key) for key in keys}
-    return Trials(started, processes, labels, request.param, s3, template)
+    return Trials(started, processes, labels_of(started.server.spec), kind, s3, template)

@@ -6,7 +6,7 @@
 import pytest
 
 from flows.records import Decision
-from tests.flows.chaos.trials import ALL, TONIGHT, wait_for
+from tests.flows.chaos.trials import ALL, OWN, STORES, TONIGHT, wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 one_or_many = pytest.mark.parametrize("same", [True, False], ids=["one night", "different nights"])
@@ -17,6 +17,7 @@ def nights_of(count: int, same: bool) -> list[str]:
     return [TONIGHT if same else f"2026-11-{23 + i}" for i in range(count)]
 
 
+@pytest.mark.parametrize("trials", [*STORES, OWN], indirect=True)
 @one_or_many
 @pytest.mark.parametrize("count", [2, 5] if ALL else [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_nights_at_once_take_turns(trials, count, same):
