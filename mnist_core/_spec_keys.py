@@ -95,8 +95,9 @@ KEYS: dict[str, dict[str, Key]] = {
         "metric": Key("metric", lambda v: v in list(Metric), f"one of {', '.join(Metric)}", Metric),
         "classes": Key(
             "classes",
-            _are_texts(*CLASSES),
-            f"{CLASSES[0]} to {CLASSES[1]:,} texts, the labels as they stand in the files",
+            lambda value: _are_texts(*CLASSES)(value) and all(name == name.strip() for name in value),
+            f"{CLASSES[0]} to {CLASSES[1]:,} texts, the labels as they stand in the files, "
+            "without spaces around",
             tuple,
         ),
         "shape": Key(

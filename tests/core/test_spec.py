@@ -257,6 +257,7 @@ def test_a_header_of_one_column_stands_for_the_classes(read):
         ("[8, 8, 1]", "[8, 8]", r"shape is \[8, 8\]; allowed is"),
         ('["oak", "elm"]', '["oak"]', r"classes is \['oak'\]; allowed is 2 to 1,000 texts"),
         ('["oak", "elm"]', "[0, 1]", r"classes is \[0, 1\]; allowed is 2 to 1,000 texts"),
+        ('["oak", "elm"]', '["oak ", "elm"]', r"classes is \['oak ', 'elm'\]; .* without spaces around"),
         ('["oak", "elm"]', '["oak", "oak"]', "classes is oak, oak; they must all be different"),
         ("shape =", "metric = 'auc'\nshape =", "metric is 'auc'; allowed is one of accuracy"),
         ("shape =", "train_rows = 0\nshape =", "train_rows is 0; allowed is a whole number above 0"),
