@@ -1,5 +1,6 @@
 #!/bin/bash
-# `make test-pythons`: this commit on Debian's own Pythons, each in a fresh chroot: the set-up, a night, the core tests.
+# `make test-pythons`: this commit on Debian's own Pythons, each in a fresh chroot: the set-up, a night, lint and
+# types (newer Pythons get a newer numpy, with other stubs), the core tests.
 # Needs root, debootstrap, 9 GB of disk for each release, and 10 to 20 minutes for each on two cores.
 #
 #   infra/test-pythons.sh [bookworm] [trixie] [sid]   3.11, 3.13, 3.14; default: all
@@ -58,6 +59,7 @@ for suite; do
     began=$SECONDS
     result=$(inside 'make --no-print-directory nightly ARGS=--json') || die "$suite, $python: the night failed"
     log "$suite, $python: night $((SECONDS - began)) s: $result"
+    inside '.venv/bin/ruff check --quiet && .venv/bin/mypy' || die "$suite, $python: lint or types failed"
     if [ -z "${NIGHT_ONLY:-}" ]; then
         inside 'make --no-print-directory test ARGS="tests/core -q"' || die "$suite, $python: tests failed"
     fi
