@@ -19,7 +19,7 @@ OURS = re.compile(
 """A key that this program gives to an object."""
 OF_THE_SYSTEM = re.compile(r"(.*/)?(\.DS_Store|Thumbs\.db|desktop\.ini|\.localized)|lost\+found(/.*)?|(.*/)?")
 """A name that an operating system, or S3's console, adds to any folder."""
-IN_A_HOME = {"data", "practice", "prefect", "reports", "store", "scratch", MARKER}
+IN_A_HOME = {"data", "practice", "prefect", "reports", "scratch", "store", "templates", MARKER}
 """What this program keeps in a home."""
 
 

@@ -32,22 +32,42 @@ def unpacked(unpack: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_bundle(make_once: Callable[..., Path], unpack: Callable[..., Path]) -> Callable[..., Path]:
+def templates(make_once: Callable[..., Path]) -> Callable[[CompetitionSpec], Path]:
+    """Return what fastai wrote for a competition's networks, which all homes of the session share.
+
+    Without it each test that trains would import fastai, which takes seconds.
+    """
+
+    def folder_of(spec: CompetitionSpec) -> Path:
+        return make_once(f"templates-{spec.name}", lambda folder: None)
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def make_bundle(
+    make_once: Callable[..., Path],
+    unpack: Callable[..., Path],
+    templates: Callable[[CompetitionSpec], Path],
+) -> Callable[..., Path]:
     """Return a bundle trained on a competition's rows for a few seconds, with all that a version has."""
 
     def bundle_of(spec: CompetitionSpec) -> Path:
-        epochs = {DIGITS_MINI.name: 16, "eight-by-eight": 60}.get(spec.name, 1)
-        return make_once(f"bundle-{spec.name}", lambda folder: _train(folder, unpack(spec), spec, epochs))
+        def fill(folder: Path) -> None:
+            _train(folder, unpack(spec), spec, templates(spec))
+
+        return make_once(f"bundle-{spec.name}", fill)
 
     return bundle_of
 
 
-def _train(folder: Path, unpacked: Path, spec: CompetitionSpec, epochs: int) -> None:
+def _train(folder: Path, unpacked: Path, spec: CompetitionSpec, templates: Path) -> None:
     from mnist_core import assign_folds, evaluate, export, fit, predict, read_train
 
     digits = read_train(unpacked / spec.train_file, spec)
     fold = assign_folds(digits.true_labels, data_digest(unpacked, spec))
     held_out = np.flatnonzero(fold == 0)
+    epochs = {DIGITS_MINI.name: 16, "eight-by-eight": 60}.get(spec.name, 1)
     net = fit(digits, "convnet", "fast", rows=np.flatnonzero(fold != 0), seed=1, epochs=epochs)
     probabilities = predict(net, digits.pixels[held_out])
     evaluation = evaluate(probabilities, digits.true_labels[held_out], spec)
@@ -61,6 +81,7 @@ def _train(folder: Path, unpacked: Path, spec: CompetitionSpec, epochs: int) -> 
             "night": NIGHT, "seed": 1, "preset": "fast", "valid_rows": evaluation.n,
             "valid_accuracy": evaluation.accuracy, "valid_interval": list(evaluation.interval), "seconds": {},
         },
+        templates=templates,
         spec=spec,
     )  # fmt: skip
 
@@ -191,6 +212,7 @@ def job(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     start_practice: Callable[..., Any],
+    templates: Callable[[CompetitionSpec], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Job]:
     """Start a practice server with these options and point the settings at it: `job(daily_limit=0)`.
@@ -205,11 +227,15 @@ def job(
     def start(**options: Any) -> Job:
         server = start_practice(**options)
         monkeypatch.chdir(tmp_path)
+        home = tmp_path / "home"
+        if not home.exists():
+            home.mkdir()
+            (home / "templates").symlink_to(templates(server.spec))
         for name, value in {
             "HOME": str(tmp_path),  # no ~/.kaggle of whoever runs the tests
             "HTTPS_PROXY": "http://127.0.0.1:9",  # a miswired client does not leave the machine
             "NO_PROXY": "127.0.0.1",  # Prefect's event stream would try the proxy
-            "MNIST_HOME": str(tmp_path / "home"),
+            "MNIST_HOME": str(home),
             "MNIST_KAGGLE": server.url,
             "MNIST_COMPETITION": server.spec.name,
             "MNIST_SPEC": str(server.spec_file or ""),

@@ -9,7 +9,7 @@ import pytest
 from flows.caps import OverdueError
 from flows.kaggle.errors import CompetitionError
 from flows.nightly import nightly
-from flows.ownership import MARKER
+from flows.ownership import MARKER, claim_home
 from flows.settings import SettingsError
 from flows.store.base import StoreError
 from mnist_core.errors import BundleError
@@ -51,6 +51,7 @@ def test_a_night_trains_promotes_submits_and_reports(job, monkeypatch, caplog):
         "seconds",
     ]  # fmt: skip
     assert list(nightly(NIGHT).seconds) == list(result.seconds)
+    assert claim_home(started.home / "home")  # where old reports are deleted: all that a night leaves is ours
 
 
 def test_a_night_whose_prune_takes_too_long_has_its_report(job, monkeypatch):
