@@ -8,6 +8,7 @@ import sys
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -232,19 +233,50 @@ def seed_prefect_home(make_once: Callable[..., Path]) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(
+def serve_prefect(
     seed_prefect_home: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """A real Prefect API on a database of its own; its address, for commands that run as processes."""
-    os.environ.update(PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1")
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing import utilities
+) -> Callable[[bool], AbstractContextManager[str]]:
+    """Run a real Prefect API on a database of its own, in a `with` block that is given its address.
 
-    folder = seed_prefect_home(tmp_path_factory.mktemp("prefect"), "prefect-test.db")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utilities, "mkdtemp", lambda: str(folder))  # where it puts its database
-        with utilities.prefect_test_harness(server_startup_timeout=120):
-            yield PREFECT_API_URL.value()
+    Flows and clients of this process use it until the end of the block. Without events it keeps no task runs
+    either; both would double what a night costs it.
+    """
+
+    @contextmanager
+    def serve(events: bool) -> Iterator[str]:
+        os.environ.update(PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1")
+        from prefect import settings
+        from prefect.testing import utilities
+
+        services = (
+            settings.PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
+            settings.PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED,
+            settings.PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED,
+        )
+        folder = seed_prefect_home(tmp_path_factory.mktemp("prefect"), "prefect-test.db")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(utilities, "mkdtemp", lambda: str(folder))  # where it puts its database
+            with (
+                settings.temporary_settings(dict.fromkeys(services, events)),
+                utilities.prefect_test_harness(server_startup_timeout=120),
+            ):
+                yield settings.PREFECT_API_URL.value()
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def prefect_api(serve_prefect: Callable[[bool], AbstractContextManager[str]]) -> Iterator[str]:
+    """A real Prefect API without events, for flows in this process; its address, for commands."""
+    with serve_prefect(False) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def prefect_events_api(serve_prefect: Callable[[bool], AbstractContextManager[str]]) -> Iterator[str]:
+    """A real Prefect API with events, for a file of tests that read them."""
+    with serve_prefect(True) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from flows.records import Decision, NightEntry, RunKey
 from flows.settings import read_settings
 from tests.prefect_api import ask
 
-pytestmark = pytest.mark.usefixtures("prefect_api")
+pytestmark = pytest.mark.usefixtures("prefect_events_api")
 LETTERS = """
 name = "letters"
 classes = ["a", "b"]
@@ -75,7 +75,7 @@ def test_an_automation_that_is_read_back_is_the_one_that_was_made(name):
 
 
 @pytest.fixture(scope="module")
-def cancelled(prefect_api: str) -> Callable[[str, bool], ReceivedEvent]:
+def cancelled(prefect_events_api: str) -> Callable[[str, bool], ReceivedEvent]:
     """Cancel a run of a flow with this name, which a schedule or a person made; return the server's event."""
 
     async def cancel(named: Flow[Any, Any], scheduled: bool) -> str:
@@ -108,7 +108,7 @@ def cancelled(prefect_api: str) -> Callable[[str, bool], ReceivedEvent]:
             "any_resource": {"id": [f"prefect.flow-run.{run}"]},
         }
         deadline = time.monotonic() + 60
-        while not (events := ask(prefect_api, "/events/filter", filter=wanted)["events"]):
+        while not (events := ask(prefect_events_api, "/events/filter", filter=wanted)["events"]):
             assert time.monotonic() < deadline
             time.sleep(0.2)
         return ReceivedEvent.model_validate(events[0])
@@ -178,25 +178,27 @@ def test_the_silence_of_one_competition_is_not_ended_by_another(monkeypatch):
     assert not built_in.covers(ended("promoted", "letters"))
 
 
-def events_of(prefect_api: str, name: str) -> list[Any]:
+def events_of(prefect_events_api: str, name: str) -> list[Any]:
     """The events of a name that the server has, the latest first."""
-    found = ask(prefect_api, "/events/filter", filter={"event": {"name": [name]}})["events"]
+    found = ask(prefect_events_api, "/events/filter", filter={"event": {"name": [name]}})["events"]
     assert isinstance(found, list)
     return found
 
 
-def wait_for(prefect_api: str, name: str, of: str) -> Any:
+def wait_for(prefect_events_api: str, name: str, of: str) -> Any:
     """The first event of a name with a resource of this name."""
     deadline = time.monotonic() + 60
     while True:
-        for event in events_of(prefect_api, name):
+        for event in events_of(prefect_events_api, name):
             if event["resource"].get("prefect.resource.name") == of:
                 return event
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
-def test_a_competition_that_notifies_nobody_leaves_the_others_their_notifications(prefect_api, monkeypatch):
+def test_a_competition_that_notifies_nobody_leaves_the_others_their_notifications(
+    prefect_events_api, monkeypatch
+):
     """`MNIST_SPEC=… make deployments` from a shell without MNIST_NOTIFY does not silence failed nights."""
 
     async def block() -> str:
@@ -205,7 +207,7 @@ def test_a_competition_that_notifies_nobody_leaves_the_others_their_notification
         return "custom-webhook/shared"
 
     def names() -> set[str]:
-        return {found["name"] for found in ask(prefect_api, "/automations/filter", "POST")}
+        return {found["name"] for found in ask(prefect_events_api, "/automations/filter", "POST")}
 
     monkeypatch.setenv("MNIST_NOTIFY", asyncio.run(block()))
     asyncio.run(apply_automations(read_settings()))
@@ -220,7 +222,7 @@ def test_a_competition_that_notifies_nobody_leaves_the_others_their_notification
 
 
 @pytest.mark.slow
-def test_a_server_without_any_night_notifies_of_silence(prefect_api, monkeypatch):
+def test_a_server_without_any_night_notifies_of_silence(prefect_events_api, monkeypatch):
     """The hours count from `make ui`; the window is the shortest that Prefect allows."""
     monkeypatch.setenv("MNIST_SILENCE_S", "10")
 
@@ -232,7 +234,7 @@ def test_a_server_without_any_night_notifies_of_silence(prefect_api, monkeypatch
     monkeypatch.setenv("MNIST_NOTIFY", asyncio.run(block()))
     asyncio.run(apply_automations(read_settings()))
     try:
-        assert wait_for(prefect_api, "prefect.automation.triggered", Name.SILENT)
+        assert wait_for(prefect_events_api, "prefect.automation.triggered", Name.SILENT)
     finally:
         monkeypatch.delenv("MNIST_NOTIFY")
         asyncio.run(apply_automations(read_settings()))

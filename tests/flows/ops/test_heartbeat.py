@@ -28,7 +28,7 @@ from tests.prefect_api import ask
 
 
 @pytest.fixture
-def proxy(prefect_api: str) -> Iterator[str]:
+def proxy(prefect_events_api: str) -> Iterator[str]:
     """The address of the API behind a proxy as nginx is without the headers Upgrade and Connection."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -41,7 +41,7 @@ def proxy(prefect_api: str) -> Iterator[str]:
             }
             answer = requests.request(
                 self.command,
-                prefect_api.removesuffix("/api") + self.path,
+                prefect_events_api.removesuffix("/api") + self.path,
                 data=body,
                 headers=passed,
                 timeout=30,
@@ -65,7 +65,7 @@ def proxy(prefect_api: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def running(prefect_api: str) -> FlowRun:
+def running(prefect_events_api: str) -> FlowRun:
     """A run of a deployment, in its state Running."""
     with get_client(sync_client=True) as client:
         deployment = client.create_deployment(client.create_flow(flow(name="beats")(lambda: None)), "beats")
@@ -85,12 +85,12 @@ def heartbeats(api: str, run: FlowRun) -> list[ReceivedEvent]:
     ]
 
 
-def test_a_run_whose_events_are_blocked_is_not_taken_for_dead(prefect_api, running, proxy):
+def test_a_run_whose_events_are_blocked_is_not_taken_for_dead(prefect_events_api, running, proxy):
     """Its heartbeats arrive over HTTP, as the automation expects them, and end with the run."""
     with temporary_settings({PREFECT_API_URL: proxy}):
         thread = keep_alive(running, every_s=0.1)
         deadline = time.monotonic() + 60
-        while len(seen := heartbeats(prefect_api, running)) < 2:
+        while len(seen := heartbeats(prefect_events_api, running)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.1)
 
@@ -105,22 +105,22 @@ def test_a_run_whose_events_are_blocked_is_not_taken_for_dead(prefect_api, runni
     assert not thread.is_alive()
 
 
-def test_a_run_whose_events_arrive_sends_nothing_more(prefect_api, running):
+def test_a_run_whose_events_arrive_sends_nothing_more(prefect_events_api, running):
     """Prefect's own heartbeats are enough."""
-    with temporary_settings({PREFECT_API_URL: prefect_api}):
+    with temporary_settings({PREFECT_API_URL: prefect_events_api}):
         thread = keep_alive(running, every_s=0.1)
         thread.join(60)
 
     assert not thread.is_alive()
-    assert heartbeats(prefect_api, running) == []
+    assert heartbeats(prefect_events_api, running) == []
 
 
-def test_doctor_reports_that_events_are_blocked(prefect_api, proxy, monkeypatch, tmp_path):
+def test_doctor_reports_that_events_are_blocked(prefect_events_api, proxy, monkeypatch, tmp_path):
     """It names the headers that a proxy must pass."""
     monkeypatch.setenv("MNIST_HOME", str(tmp_path))
     monkeypatch.setenv("PREFECT_API_URL", proxy)
     [blocked] = check_events(read_settings())
-    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    monkeypatch.setenv("PREFECT_API_URL", prefect_events_api)
     [open_] = check_events(read_settings())
 
     assert blocked.state is State.WARNING
