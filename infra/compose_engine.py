@@ -100,6 +100,9 @@ class Engine:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        # An engine that was killed leaves its mounts, and a folder with a mount cannot be removed.
+        for leaked in ("exec/netns/default", "data"):
+            subprocess.run(["umount", self.folder / leaked], capture_output=True, check=False)
 
 
 @contextmanager
