@@ -130,10 +130,10 @@ def test_doctor_reports_that_events_are_blocked(prefect_events_api, proxy, monke
 
 @pytest.mark.parametrize("variable", ["ALL_PROXY", "HTTP_PROXY"])
 def test_an_api_behind_a_socks_proxy_gets_heartbeats(
-    prefect_api, running, socks_proxy, monkeypatch, tmp_path, variable
+    prefect_events_api, running, socks_proxy, monkeypatch, tmp_path, variable
 ):
     """They go over HTTP, since the client opens no WebSocket there; `doctor` names what opens one."""
-    port = int(prefect_api.removesuffix("/api").rpartition(":")[2])
+    port = int(prefect_events_api.removesuffix("/api").rpartition(":")[2])
     proxy = socks_proxy({"prefect.example": ("127.0.0.1", port)})
     monkeypatch.setenv("MNIST_HOME", str(tmp_path))
     api = f"http://prefect.example:{port}/api"
@@ -144,11 +144,11 @@ def test_an_api_behind_a_socks_proxy_gets_heartbeats(
     with temporary_settings({PREFECT_API_URL: api}):
         thread = keep_alive(running, every_s=0.1)
         deadline = time.monotonic() + 60
-        while not heartbeats(prefect_api, running):
+        while not heartbeats(prefect_events_api, running):
             assert time.monotonic() < deadline
             time.sleep(0.1)
     [finding] = check_events(read_settings())
-    with temporary_settings({PREFECT_API_URL: prefect_api}), get_client(sync_client=True) as client:
+    with temporary_settings({PREFECT_API_URL: prefect_events_api}), get_client(sync_client=True) as client:
         client.set_flow_run_state(running.id, Cancelled(), force=True)
     thread.join(30)
 
