@@ -64,7 +64,7 @@ def evaluate(
         DataError: N is 0, shapes do not match, a label is not a class, or a row of probabilities
             is not finite, is negative or does not sum to 1 (such as logits).
     """
-    _check_labels("labels", labels, spec)
+    _check_labels("labels", labels, spec.class_count)
     n, classes = len(labels), spec.class_count
     if probabilities.shape != (n, classes):
         raise DataError(f"probabilities: shape {probabilities.shape}, expected ({n}, {classes})")
@@ -93,7 +93,7 @@ def compare(
     predicted_a: NDArray[np.int64],
     predicted_b: NDArray[np.int64],
     labels: NDArray[np.int64],
-    spec: CompetitionSpec = DIGIT_RECOGNIZER,
+    classes: int = DIGIT_RECOGNIZER.class_count,
 ) -> Comparison:
     """Compare two models' predictions on the same rows, as McNemar does.
 
@@ -104,15 +104,15 @@ def compare(
     the p value is the exact binomial one of A among A + B at 1/2.
 
     Args:
-        predicted_a, predicted_b: int64 (N,), each 0..9.
+        predicted_a, predicted_b: int64 (N,), each from 0 to below `classes`.
         labels: int64 (N,), the true classes.
-        spec: the competition's classes.
+        classes: number of the competition's classes.
 
     Raises:
         DataError: N is 0, the three differ in length, or a value is not a class.
     """
     for name, array in (("predicted_a", predicted_a), ("predicted_b", predicted_b), ("labels", labels)):
-        _check_labels(name, array, spec)
+        _check_labels(name, array, classes)
     n = len(labels)
     if not len(predicted_a) == len(predicted_b) == n:
         raise DataError(
@@ -200,11 +200,11 @@ def _binomial(a: int, b: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def _check_labels(name: str, labels: NDArray[np.int64], spec: CompetitionSpec) -> None:
+def _check_labels(name: str, labels: NDArray[np.int64], classes: int) -> None:
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{name}: {labels.dtype} with shape {labels.shape}, expected int64 (N,)")
     if not len(labels):
         raise DataError(f"{name}: there is no row")
-    wrong = np.flatnonzero((labels < 0) | (labels >= spec.class_count))
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
-        raise DataError(f"{name}: row {wrong[0]} is {labels[wrong[0]]}, expected 0..{spec.class_count - 1}")
+        raise DataError(f"{name}: row {wrong[0]} is {labels[wrong[0]]}, expected 0..{classes - 1}")

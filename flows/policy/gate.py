@@ -292,7 +292,8 @@ def _compare_errors(challenger: HeldOut, other: HeldOut, limits: Limits) -> _Dif
     rows, here, there = np.intersect1d(challenger.rows, other.rows, return_indices=True)
     if not len(rows):
         return None
-    found = compare(challenger.predicted[here], other.predicted[there], challenger.labels[here])
+    classes = challenger.probabilities.shape[1]
+    found = compare(challenger.predicted[here], other.predicted[there], challenger.labels[here], classes)
     error = found.standard_error * found.n
     return _Difference(
         more=found.only_b - found.only_a,

@@ -111,6 +111,20 @@ def test_the_margin(mine, theirs, limits, passed):
     assert f"{count} champion champion on 200 rows" in verdict.reason
 
 
+def test_versions_of_more_than_ten_classes_are_compared():
+    """A class above 9 is a class like any other."""
+    letters = tuple("abcdefghijklmnopqrstuvwxyz")
+    rows = HeldOut(np.arange(ROWS), np.full(ROWS, 25), np.eye(26, dtype=np.float32)[np.full(ROWS, 25)])
+    challenger, champion = (
+        Candidate(name, 0.995, np.arange(1000) % 26, rows, ()) for name in ("challenger", "champion")
+    )
+
+    verdict = judge(challenger, champion, replace(LIMITS, share_min=0.02), letters)
+
+    assert verdict.passed
+    assert "as many errors as champion champion on 200 rows" in verdict.reason
+
+
 def test_only_rows_held_out_from_both_are_compared():
     """Errors on rows that the champion was trained on do not count."""
     challenger = candidate(wrong=range(100))  # rows 0 to 99 are not among the champion's 100 to 299
