@@ -71,7 +71,7 @@ def write_site(registry: Registry, folder: Path, settings: Settings) -> SiteResu
     """
     _claim(folder)
     facts = read_facts(registry, pictures=settings.site_pictures, prices=settings.prices)
-    drawing = _drawing(registry, settings.home)
+    drawing = _drawing(registry, settings.home) if facts.of_digits else None
     _write(folder, render(facts, drawing))
     return SiteResult(
         folder=str(folder),

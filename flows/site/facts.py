@@ -16,7 +16,7 @@ from flows.registry import Registry
 from flows.report.history import LAST, Entry, Interval
 from flows.report.result import FREE, STEPS, history_of
 from flows.store.lists import DamagedObjectError
-from mnist_core.spec import CompetitionSpec
+from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 SERVERS = {"kaggle": "Kaggle", "practice": "a local practice server"}
 """Servers that a page names; any other one is a host."""
@@ -185,6 +185,11 @@ class SiteFacts:
     server: str
     nights: tuple[NightFacts, ...]
     champion: ChampionFacts | None
+
+    @property
+    def of_digits(self) -> bool:
+        """Whether the pictures are MNIST's in form and classes, as far as a specification can tell."""
+        return self.spec.is_like(DIGIT_RECOGNIZER)
 
     @property
     def has_costs(self) -> bool:

@@ -26,7 +26,7 @@ def render(facts: SiteFacts, drawing: Drawing | None = None) -> dict[str, bytes]
 
     Args:
         facts: what the pages say.
-        drawing: what the drawing page needs; None: it says that it is missing.
+        drawing: what the drawing page needs; None: it says that it is missing. Only digits have such a page.
     """
     environment = _environment()
     entries = [night.entry for night in facts.nights]
@@ -43,10 +43,11 @@ def render(facts: SiteFacts, drawing: Drawing | None = None) -> dict[str, bytes]
             narrow_nights=min(NARROW_NIGHTS, len(entries)),
         ),
         "model.html": page("model.html"),
-        "draw.html": page("draw.html", drawing=drawing),
         "style.css": page("style.css"),
         "feed.xml": page("feed.xml", nights=facts.nights[-FEED_NIGHTS:][::-1]),
     }
+    if facts.of_digits:
+        files["draw.html"] = page("draw.html", drawing=drawing)
     for night, before, after in _with_neighbours(facts.nights):
         files[f"nights/{night.page}.html"] = page(
             "night.html", root="../", night=night, before=before, after=after

@@ -1,6 +1,7 @@
 """What the pages of the site say, and that everybody can read them."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -202,3 +203,17 @@ def test_before_the_first_night_and_after_a_prune_there_are_pages(registry, put_
 
     assert "0.9700 0.9000 to 0.9900" in page
     assert "not in the store any more" in page
+
+
+def test_pages_of_another_competition_speak_of_its_pictures(registry, put_night):
+    """They say nothing of digits or MNIST, need no stated rows, and have no page to draw a digit."""
+    put_night(1, errors=5, score=0.96)
+    facts = read_facts(registry)
+    pets = replace(facts.spec, name="pets", classes=tuple("abcdefghij"), train_rows=None, test_rows=None)
+
+    files = render(replace(facts, spec=pets))
+
+    pages = {name: Page(content).text for name, content in files.items() if name.endswith(".html")}
+    assert len(pages) == 3
+    assert not [name for name, text in pages.items() if re.search("[Dd]igit|MNIST", text)]
+    assert "A classifier for pets" in pages["index.html"]
