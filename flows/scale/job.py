@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from mnist_core.inference import BACKENDS, pick_backend
 from mnist_core.manifest import MANIFEST
 from mnist_core.shard_files import Piece
 from mnist_core.shards import Finished, Shard, plan
-from mnist_core.spec import CompetitionSpec, Metric
+from mnist_core.spec import CompetitionSpec
 
 FORMAT = 1
 JOB, INDEX, PICTURE = "_job/manifest.json", "index.json", "least-certain.png"
@@ -95,7 +95,7 @@ class Job:
             "format": FORMAT,
             "input": self.input,
             "version": self.version,
-            "spec": asdict(self.spec),
+            "spec": self.spec.to_json(),
             "bad_rows": self.bad_rows,
             "probabilities": self.probabilities,
             "shard_rows": self.shard_rows,
@@ -125,22 +125,11 @@ class Job:
                 "use the code that wrote it, or another --output",
             )
         return cls(
-            spec=_spec_from_json(facts["spec"]),
+            spec=CompetitionSpec.from_json(facts["spec"]),
             files=[Input(*entry[:3]) for entry in facts["files"]],
             pieces=[(file, Piece(*piece)) for file, *piece in facts["shards"]],
             **{name: facts[name] for name in ("input", "version", "bad_rows", "probabilities", "shard_rows")},
         )
-
-
-def _spec_from_json(value: Mapping[str, Any]) -> CompetitionSpec:
-    """Return a specification; JSON has lists where it has tuples."""
-    known = {each.name for each in fields(CompetitionSpec)}
-    given: dict[str, Any] = {
-        name: tuple(entry) if isinstance(entry, list) else entry
-        for name, entry in value.items()
-        if name in known
-    }
-    return CompetitionSpec(**{**given, "metric": Metric(given["metric"])})
 
 
 def plan_job(
