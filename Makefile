@@ -124,7 +124,7 @@ lock-check: setup ## resolve the locks for every Python and system
 image-check: setup ## run the built images, read-only and not as root
 	@$(BIN)/python -m infra.image_check $(ARGS)
 
-compose-check: setup ## start, break and restore `make compose`: 20 minutes
+compose-check: setup ## start, break and restore `make compose`: 12 minutes
 	@$(BIN)/python -m infra.compose_check $(ARGS)
 
 cloud-check: setup ## apply and destroy the Terraform code against moto
