@@ -71,7 +71,7 @@ check: setup ## check format, lint, types, spelling, files, documents
 # the hundreds of Python processes compiles what has no bytecode.
 test e2e chaos: export PYTHONDONTWRITEBYTECODE =
 test: setup ## run the tests (ARGS="tests/core -k csv")
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 5 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist worksteal $(ARGS)
 
 format: setup ## format the code
 	$(BIN)/ruff format

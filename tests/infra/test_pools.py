@@ -370,6 +370,9 @@ def test_the_time_limit_ends_a_job_that_ignores_a_stop_request(tmp_path: Path) -
     capped, asked = start("1"), start("60")
     assert asked.stdout is not None
     assert asked.stdout.readline() == "ready\n"
+    # A signal before `timeout` knows the number of the process that it started would end `timeout` alone.
+    while Path(f"/proc/{asked.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        time.sleep(0.01)
     asked.terminate()
     assert capped.wait(60) == -9
     assert asked.communicate(timeout=60)[0] == "stopped\n"
