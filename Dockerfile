@@ -63,7 +63,7 @@ LABEL org.opencontainers.image.revision="${REVISION}" \
 
 FROM common AS predict
 # torch's CPU build is on an index of its own, so it cannot be in the lock. With its wheel in requirements/:
-#   --build-arg TORCH="torch==2.13.0+cpu --no-index"
+#   --build-arg TORCH="torch==2.14.1+cpu --no-index"
 ARG TORCH="torch==2.14.1+cpu --index-url https://download.pytorch.org/whl/cpu"
 # hadolint ignore=DL3003,SC2086
 RUN --mount=type=bind,from=installer,source=/opt/uv,target=/mnt/uv \

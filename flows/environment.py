@@ -148,7 +148,7 @@ def _share_certificates() -> None:
     """Let every client trust the certificates that the variable of one of them names.
 
     Raises:
-        SettingsError: there is no such file, or it holds no certificate.
+        SettingsError: the file does not exist, or it holds no certificate.
     """
     given = [name for name in CERTIFICATES if os.environ.get(name)]
     for name in given:
@@ -168,7 +168,7 @@ def _share_certificates() -> None:
 def _fault_of_certificates(path: Path) -> str | None:
     """Return what is wrong with a file or folder of certificates; None if nothing is."""
     if not path.exists():
-        return "there is no such file"
+        return "does not exist"
     try:
         if path.is_file():
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)

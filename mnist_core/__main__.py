@@ -109,7 +109,7 @@ def convert(
 
     competition = spec_of(spec)
     if not source.exists():
-        raise DataError(f"{source}: there is no such file or folder")
+        raise DataError(f"{source}: does not exist")
     to_csv = source.is_dir()
     if to_csv and out.is_dir():
         raise usage(f"{source} is a folder, so OUT is a CSV file; {out} is a folder", "OUT")

@@ -55,7 +55,7 @@ class Table:
             number = int(column)
             return number - 1 if number > 0 else number + len(self.names)
         shown = f"{self.names[0]}, …, {self.names[-1]}" if self.header else f"1 to {len(self.names)}, or -1"
-        raise DataError(f"{self.file}: there is no column {column}", f"its columns are {shown}")
+        raise DataError(f"{self.file}: has no column {column}", f"its columns are {shown}")
 
     def values(self, column: str) -> list[str]:
         """Return a column of the rows that are kept."""
@@ -101,7 +101,7 @@ def read_table(file: Path, count: int | None = None) -> Table:
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
     if not rows:
-        raise DataError(f"{file}: there is no row")
+        raise DataError(f"{file}: has no rows")
     names = names if header else [str(number) for number in range(1, len(names) + 1)]
     return Table(file, names, header, delimiter, rows, last, total, counts)
 

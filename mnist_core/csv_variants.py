@@ -343,7 +343,7 @@ def _rows(
             labels.append(_whole(where, layout, layout.label, fields, spec.class_count - 1))
         pixels += _ink(where, layout, fields, spec)
     if not pixels:
-        raise DataError(f"{csv}: there is no row below the header")
+        raise DataError(f"{csv}: has no row below the header")
     notes += ["blank lines at its end"] if blank else []
     ink = np.frombuffer(pixels, np.uint8).reshape(-1, spec.pixels)
     return ink, np.frombuffer(labels, np.uint8).astype(np.int64) if layout.label is not None else None, notes

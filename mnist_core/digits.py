@@ -184,7 +184,7 @@ def _read(csv: Path, spec: CompetitionSpec, *, labelled: bool | None, rows: int 
         else:
             pixels, labels, ids = spec_csv.read(csv, spec, labelled)
     except FileNotFoundError:
-        raise DataError(f"{csv}: there is no such file", "it is part of the competition's download") from None
+        raise DataError(f"{csv}: does not exist", "it is part of the competition's download") from None
     except IsADirectoryError:
         raise DataError(f"{csv}: is a folder, expected a CSV file") from None
     except OSError as error:
@@ -243,7 +243,7 @@ def _read_by_line(
             labels += values[: len(columns) - spec.pixels]
             pixels += values[-spec.pixels :]
     if not pixels:
-        raise DataError(f"{csv}: there is no row below the header")
+        raise DataError(f"{csv}: has no row below the header")
     return (
         np.frombuffer(pixels, np.uint8).reshape(-1, spec.pixels),
         np.frombuffer(labels, np.uint8).astype(np.int64),

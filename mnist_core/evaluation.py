@@ -204,7 +204,7 @@ def _check_labels(name: str, labels: NDArray[np.int64], classes: int) -> None:
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{name}: {labels.dtype} with shape {labels.shape}, expected int64 (N,)")
     if not len(labels):
-        raise DataError(f"{name}: there is no row")
+        raise DataError(f"{name}: has no rows")
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         raise DataError(f"{name}: row {wrong[0]} is {labels[wrong[0]]}, expected 0..{classes - 1}")

@@ -56,7 +56,7 @@ def open_picture(file: Path, convert: Callable[[Image.Image], NDArray[np.uint8]]
     except DataError as error:
         raise type(error)(f"{file}: {error.problem}", error.remedy) from error
     except FileNotFoundError:
-        raise DataError(f"{file}: there is no such file") from None
+        raise DataError(f"{file}: does not exist") from None
     except IsADirectoryError:
         raise DataError(f"{file}: is a folder, expected a picture") from None
     except OSError as error:

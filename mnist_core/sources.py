@@ -45,7 +45,7 @@ def read_one(source: Path, row: int | None, spec: CompetitionSpec) -> tuple[NDAr
         return read_image(source, spec), None
     digits = read_digits(source, spec)
     if row > len(digits):
-        raise DataError(f"{source}: has {len(digits):,} rows, so there is no row {row:,}")
+        raise DataError(f"{source}: has {len(digits):,} rows, so row {row:,} does not exist")
     return digits.pixels[row - 1], None if digits.labels is None else int(digits.labels[row - 1])
 
 

@@ -373,7 +373,7 @@ def open_spec(value: str) -> CompetitionSpec:
         return SPECS[value]
     if not Path(value).is_file():
         raise DataError(
-            f"{value}: there is no such file, nor is it a built-in competition",
+            f"{value}: is neither a file nor a built-in competition",
             f"name the competition's TOML file, or one of {', '.join(SPECS)}",
         )
     return read_spec(Path(value))

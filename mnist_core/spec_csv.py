@@ -116,9 +116,7 @@ def read(csv: Path, spec: CompetitionSpec, labelled: bool | None) -> Rows:
             labels += found.labels()
             ids += found.ids()
     if not sum(map(len, pixels)):
-        raise DataError(
-            f"{csv}: there is no row below the header" if spec.header else f"{csv}: there is no row"
-        )
+        raise DataError(f"{csv}: has no row below the header" if spec.header else f"{csv}: has no rows")
     if len(set(ids)) < len(ids):
         twice = Counter(ids).most_common(1)[0][0]
         raise DataError(f"{csv}: the id {twice[:_SHOWN]} occurs twice", "give each row its own id")
@@ -196,7 +194,7 @@ def _layout(csv: Path | str, names: list[str], spec: CompetitionSpec, labelled: 
         raise DataError(f"{csv}: {has} label column {spec.label_column}", f"use {other}")
     if spec.id_column is not None and found.label is None and found.identity is None:
         raise DataError(
-            f"{csv}: header: there is no column {spec.id_column}",
+            f"{csv}: header: has no column {spec.id_column}",
             "correct `id` under [columns] of its specification",
         )
     return found
@@ -207,7 +205,7 @@ def _named(csv: Path | str, names: list[str], spec: CompetitionSpec) -> _Layout:
     missing = [name for name in spec.pixel_columns if name not in places]
     if missing:
         raise DataError(
-            f"{csv}: header: there is no column {missing[0]}",
+            f"{csv}: header: has no column {missing[0]}",
             f"correct `pixels`, `first_pixel` or `delimiter` of its specification; the first column is "
             f"{names[0][:_SHOWN]!r}",
         )

@@ -105,7 +105,7 @@ def next_change(log: SearchLog, scope: str) -> Change | None:
 def next_plan(log: SearchLog, scope: str) -> Plan | None:
     """Return the trial that comes next; it is for the budget to say whether it begins.
 
-    None if so many recipes were confirmed that no further one could be taken (`pairs_needed`).
+    None if too many recipes were confirmed for a further one to be taken (`pairs_needed`).
     """
     plan = _to_judge(log, scope) or _to_confirm(log, scope)
     if plan is None and _may_confirm(len(_confirmed(log, scope)) + 1):

@@ -83,7 +83,7 @@ def _found(address: str) -> Iterator[Input]:
     if format_of(key) is not None:
         found = bucket.stat(key)
         if found is None:
-            raise SettingsError(f"--input {address}: there is no such object", "correct the address")
+            raise SettingsError(f"--input {address}: does not exist", "correct the address")
         yield Input(address, *found)
         return
     prefix = key.rstrip("/") + "/" if key.rstrip("/") else ""
@@ -98,7 +98,7 @@ def _local(path: Path) -> Iterator[Input]:
             yield _input_of(path.absolute())
         return
     if not path.is_dir():
-        raise SettingsError(f"--input {path}: there is no such file or folder", "correct the path")
+        raise SettingsError(f"--input {path}: does not exist", "correct the path")
     for found in sorted(path.absolute().rglob("*")):
         if (
             format_of(found.name)
@@ -134,7 +134,7 @@ def _names(address: str) -> list[str]:
             bucket, key = _bucket(address)
             content = bucket.get(key)
             if content is None:
-                raise SettingsError(f"--input {address}: there is no such object", "correct the address")
+                raise SettingsError(f"--input {address}: does not exist", "correct the address")
         else:
             content = Path(address).read_bytes()
         if not address.endswith(".json"):

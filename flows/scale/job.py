@@ -144,7 +144,7 @@ def plan_job(
     """List the input, and cut its files into shards; some files are opened side by side.
 
     Raises:
-        SettingsError: there is no file.
+        SettingsError: there are no files.
         DataError: a file does not hold pictures of the competition's shape, or all are empty.
     """
     files = list_inputs(input)

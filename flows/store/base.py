@@ -69,7 +69,7 @@ class Store(Protocol):
         ...
 
     def get(self, key: str) -> bytes | None:
-        """Return an object's bytes, or None if there is no such object."""
+        """Return an object's bytes, or None if it does not exist."""
         ...
 
     def exists(self, key: str) -> bool:

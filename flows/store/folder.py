@@ -78,7 +78,7 @@ class Folder:
         return False
 
     def get(self, key: str) -> bytes | None:
-        """Return an object's bytes, or None if there is no such object."""
+        """Return an object's bytes, or None if it does not exist."""
         with self._explained(key):
             try:
                 return (self.root / key).read_bytes()

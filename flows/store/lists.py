@@ -91,7 +91,7 @@ def put_record(store: Store, key: str, record: Record) -> bool:
 
 
 def get_record(store: Store, key: str, kind: type[R]) -> R | None:
-    """Return the record of a kind that an object holds, or None if there is no such object.
+    """Return the record of a kind that an object holds, or None if it does not exist.
 
     Raises:
         StoreError: the object is not JSON, or of another format.

@@ -172,7 +172,7 @@ class Bucket:
         return False
 
     def get(self, key: str) -> bytes | None:
-        """Return an object's bytes, or None if there is no such object."""
+        """Return an object's bytes, or None if it does not exist."""
         from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
         with self._explained(key):
@@ -230,7 +230,7 @@ class Bucket:
                     yield entry["Key"].removeprefix(self.prefix), entry["Size"], entry["ETag"]
 
     def stat(self, key: str) -> tuple[int, str] | None:
-        """Return size and ETag of an object, or None if there is no such object."""
+        """Return size and ETag of an object, or None if it does not exist."""
         found = self._head(key)
         return None if found is None else (found["ContentLength"], found["ETag"])
 
@@ -239,7 +239,7 @@ class Bucket:
         return self._head(key) is not None
 
     def _head(self, key: str) -> dict[str, Any] | None:
-        """Return what S3 says of an object, or None if there is no such object."""
+        """Return what S3 says of an object, or None if it does not exist."""
         from botocore.exceptions import ClientError
 
         with self._explained(key):

@@ -55,7 +55,7 @@ def offer(home: Path, spec_text: str, labelled: Path) -> CompetitionSpec:
     if labelled.suffix not in KINDS:
         raise PracticeError(f"{labelled} is not a file that ends in {' or '.join(KINDS)}", "convert it first")
     if not labelled.is_file():
-        raise PracticeError(f"there is no file {labelled}", "set MNIST_PRACTICE_DATA to the labelled rows")
+        raise PracticeError(f"{labelled} does not exist", "set MNIST_PRACTICE_DATA to the labelled rows")
     record = json.dumps({"spec": spec_text, "labelled": str(labelled)})
     path = _record(home, spec.name)
     if not path.exists() or path.read_text() != record:

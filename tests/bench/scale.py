@@ -438,7 +438,7 @@ FLEET, START_S = 100, 90.0
 
 
 def paper(count: float, rate: float, overhead_s: float, prices: Prices) -> dict[str, float]:
-    """Return what so many digits take.
+    """Return what a number of digits takes.
 
     Args:
         count: digits.

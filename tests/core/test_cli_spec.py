@@ -281,7 +281,7 @@ def test_a_built_in_competition_by_its_name(cli, synthetic, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("convert train.csv out --spec gone.toml", "gone.toml: there is no such file, nor is it a built-in"),
+        ("convert train.csv out --spec gone.toml", "gone.toml: is neither a file nor a built-in"),
         ("convert train.csv out", "train.csv: header, column 1: found 'pixel0;pixel1;"),
         ("submission bundle test.csv out.csv --spec digits-mini", "leave out --spec to use the bundle's own"),
         ("submission old test.csv out.csv", "old: does not say of which competition it is; name it with"),

@@ -169,7 +169,7 @@ def test_a_wrong_row_of_a_test_csv_is_not_to_be_removed(tmp_path):
     assert caught.value.remedy == "download it again"
 
 
-@pytest.mark.parametrize(("name", "message"), [("gone.csv", "no such file"), ("", "is a folder")])
+@pytest.mark.parametrize(("name", "message"), [("gone.csv", "does not exist"), ("", "is a folder")])
 def test_a_path_without_a_file_is_refused(tmp_path, name, message):
     """A missing file and a folder are DataErrors that name the path."""
     with pytest.raises(DataError, match=f"{tmp_path.name}.*{message}"):

@@ -64,7 +64,7 @@ def test_wilsons_interval(correct, n, low, high):
 @pytest.mark.parametrize(
     ("rows", "labels", "message"),
     [
-        (np.zeros((0, 10), np.float32), np.zeros(0, np.int64), "labels: there is no row"),
+        (np.zeros((0, 10), np.float32), np.zeros(0, np.int64), "labels: has no rows"),
         (probabilities_of([1, 2]), np.array([1]), r"probabilities: shape \(2, 10\), expected \(1, 10\)"),
         (probabilities_of([1, 2])[:, :9], np.array([1, 2]), r"shape \(2, 9\)"),
         (probabilities_of([1, 2]), np.array([1, 10]), "labels: row 1 is 10, expected 0..9"),
@@ -154,7 +154,7 @@ def test_a_comparison_of_very_different_models():
         ([1, 2, 3], [1, 2, 3], [1, 2], "3 and 3 predictions for 2 labels"),
         ([1, 11], [1, 2], [1, 2], "predicted_a: row 1 is 11"),
         ([1.0, 2.0], [1, 2], [1, 2], "predicted_a: float64"),
-        (np.zeros(0, np.int64), [1], [1], "predicted_a: there is no row"),
+        (np.zeros(0, np.int64), [1], [1], "predicted_a: has no rows"),
         ([[0.1] * 10], [1], [1], r"predicted_a: float64 with shape \(1, 10\)"),
     ],
 )

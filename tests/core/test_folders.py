@@ -331,5 +331,5 @@ def test_digits_are_read_from_whatever_holds_them(tmp_path, synthetic):
         assert np.array_equal(read.pixels, digits.pixels)
         assert (read.labels is None) == (digits.labels is None)
         assert digits.labels is None or np.array_equal(read.labels, digits.labels)
-    with pytest.raises(DataError, match=r"gone\.csv: there is no such file"):
+    with pytest.raises(DataError, match=r"gone\.csv: does not exist"):
         read_digits(tmp_path / "gone.csv")

@@ -289,7 +289,7 @@ def test_the_command_writes_the_file_and_says_what_it_guessed(tmp_path):
         ("\nno,0", "\nno,x", r"row 1 \(line 2\), column pixel0: found 'x'"),
         ("\nno,0", "\nno,1 2", r"row 1 \(line 2\), column pixel0: found '1 2'"),
         ("\nno,0,", "\nno,", r"row 1 \(line 2\): 64 values, expected 65"),
-        ("pixel63", "pixel64", r"header: there is no column pixel63"),
+        ("pixel63", "pixel64", r"header: has no column pixel63"),
     ],
 )
 def test_a_flaw_is_named_by_row_and_column(old, new, message, tmp_path):

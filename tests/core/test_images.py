@@ -234,7 +234,7 @@ def test_a_picture_without_colours_is_refused():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "there is no such file"),
+        (None, "does not exist"),
         (b"no picture", "is not a picture"),
         (b"", "the file is empty"),
         ("cut", "is damaged"),

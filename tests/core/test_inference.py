@@ -352,7 +352,7 @@ def test_a_submission_without_onnx_runtime_is_the_same(competition, net, synthet
     ("spoil", "message"),
     [
         ({"bundle": "nothing"}, "manifest.json cannot be read"),
-        ({"test.csv": "nothing.csv"}, "nothing.csv: there is no such file"),
+        ({"test.csv": "nothing.csv"}, "nothing.csv: does not exist"),
         ({"out": "no/folder/submission.csv"}, "No such file or directory"),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_file_with_other_columns_is_refused():
     """A header without the competition's columns is explained before anything is cut."""
     spec = replace(SPEC, id_column="id")
 
-    with pytest.raises(DataError, match=r"a\.csv: header: there is no column pixel0"):
+    with pytest.raises(DataError, match=r"a\.csv: header: has no column pixel0"):
         plan(io.BytesIO(b"x,y\n1,2\n"), "a.csv", spec, 100)
 
 

@@ -161,7 +161,7 @@ def test_a_home_offers_what_it_was_given(tmp_path):
     assert catalog.find(tmp_path, "../stripes") is None
     with pytest.raises(PracticeError, match="digits-mini is built into"):
         catalog.offer(tmp_path, make_spec().replace("stripes", "digits-mini"), path)
-    with pytest.raises(PracticeError, match=r"no file .*absent\.csv.*MNIST_PRACTICE_DATA"):
+    with pytest.raises(PracticeError, match=r"absent\.csv does not exist.*MNIST_PRACTICE_DATA"):
         catalog.offer(tmp_path, make_spec(), tmp_path / "absent.csv")
 
 

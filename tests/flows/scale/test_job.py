@@ -145,7 +145,7 @@ def test_no_file_that_is_incomplete_ends_in_parquet(scale, in_process):
 
 def test_an_input_without_digits_is_refused(scale, tmp_path):
     """An address without files, a file of other pictures, and files without rows are each explained."""
-    with pytest.raises(SettingsError, match="there is no such file or folder"):
+    with pytest.raises(SettingsError, match="does not exist"):
         scale.plan()
     (tmp_path / "input").mkdir()
     with pytest.raises(SettingsError, match="has no file whose name ends in"):
@@ -173,7 +173,7 @@ def test_a_list_names_the_files(scale, same):
     as_json = scale.folder / "input" / "all.json"
     as_json.write_text(json.dumps(["b.npy", "a.csv", "nowhere.npy"]))
     scale.output += "-2"
-    with pytest.raises(SettingsError, match=r"nowhere\.npy: there is no such file"):
+    with pytest.raises(SettingsError, match=r"nowhere\.npy: does not exist"):
         scale.plan(input=str(as_json))
 
 
