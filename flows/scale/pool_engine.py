@@ -92,7 +92,8 @@ def of_ranges(text: str, count: int) -> list[int]:
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise SettingsError(f"shards {text}: {part!r} is not a range", "give such as 0-49,60")
-        numbers += range(int(first), int(last or first) + 1)
-    if not numbers or max(numbers) >= count:
-        raise SettingsError(f"shards {text}: the job has {count:,} shards", "give some of them")
+        start, stop = int(first), int(last or first) + 1
+        if not start < stop <= count:
+            raise SettingsError(f"shards {text}: the job has shards 0 to {count - 1}", "give some of them")
+        numbers += range(start, stop)
     return numbers

@@ -157,7 +157,9 @@ def test_a_file_without_certificates_is_named(here, content):
         path.write_text(content)
     os.environ["REQUESTS_CA_BUNDLE"] = str(path)
 
-    with pytest.raises(SettingsError, match=r"REQUESTS_CA_BUNDLE=.*company\.pem: (does not exist|it holds no)"):
+    with pytest.raises(
+        SettingsError, match=r"REQUESTS_CA_BUNDLE=.*company\.pem: (does not exist|it holds no)"
+    ):
         prepare_environment()
 
 

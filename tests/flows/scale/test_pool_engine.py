@@ -30,7 +30,7 @@ def test_shards_are_divided_into_ranges(numbers, parts, expected):
     assert sum((of_ranges(text, 1000) for text in found), []) == numbers  # noqa: RUF017  (a few parts)
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "1-b", "0-5", "5", "3-2"])
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "1-b", "0-5", "5", "3-2", "3-1", "0-999999999999999"])
 def test_ranges_that_the_job_does_not_have_are_refused(text):
     """A range of another form, or beyond the last shard, is an error that names it."""
     with pytest.raises(SettingsError, match="shards"):
