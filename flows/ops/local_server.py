@@ -28,7 +28,7 @@ from flows.ops.pools import (
     run,
 )
 from flows.ops.prefect_home import answers, is_busy, status_of
-from flows.ops.processes import Process, is_alive, process_file, read_processes
+from flows.ops.processes import Process, end, is_alive, process_file, read_processes
 from flows.ops.server_settings import (
     GIVEN,
     login_file,
@@ -82,16 +82,15 @@ class LocalServer:
     def end(self, name: str) -> None:
         """End the server or a worker, if it runs."""
         process = read_processes(self.home).get(name)
-        if process is not None:
-            process.end()
+        end([] if process is None else [process])
 
     def end_all(self) -> list[str]:
         """End workers and server and forget them; return the names of those that ran."""
         self.url_file.unlink(missing_ok=True)
         started = read_processes(self.home)
         running = [name for name in started if self.is_alive(name)]
-        for name in sorted(started, key="server".__eq__):  # the server last: workers sign off there
-            self.end(name)
+        end([started[name] for name in started if name != "server"])
+        self.end("server")  # last, since workers sign off there
         process_file(self.home).unlink(missing_ok=True)
         return running
 

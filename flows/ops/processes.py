@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,15 +44,17 @@ class Process:
         """Return whether it still runs."""
         return bool(self.began) and Process.find(self.pid) == self
 
-    def end(self) -> None:
-        """End it with its group. Prefect's worker does not always stop when asked, so it may be killed."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            deadline = time.monotonic() + STOP_S
-            if self.is_alive():
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.pid, number)
-            while self.is_alive() and time.monotonic() < deadline:
-                time.sleep(0.1)
+
+def end(processes: Collection[Process]) -> None:
+    """End processes with their groups, all at once; kill those that do not end when asked."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + STOP_S
+        alive = [process for process in processes if process.is_alive()]
+        for process in alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        while any(process.is_alive() for process in alive) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
 
 def _began_by_ps(pid: int) -> str:

@@ -3,13 +3,15 @@
 `make chaos` sets CHAOS=all and takes more of them.
 """
 
+import itertools
+
 import pytest
 
 from flows.records import Decision
-from tests.flows.chaos.trials import ALL, OWN, STORES, TONIGHT, wait_for
+from tests.flows.chaos.trials import STORES, TONIGHT, parameters, wait_for
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
-one_or_many = pytest.mark.parametrize("same", [True, False], ids=["one night", "different nights"])
+AT_ONCE = list(itertools.product(STORES, [3, 5], [True, False]))
 
 
 def nights_of(count: int, same: bool) -> list[str]:
@@ -17,9 +19,11 @@ def nights_of(count: int, same: bool) -> list[str]:
     return [TONIGHT if same else f"2026-11-{23 + i}" for i in range(count)]
 
 
-@pytest.mark.parametrize("trials", [*STORES, OWN], indirect=True)
-@one_or_many
-@pytest.mark.parametrize("count", [2, 5] if ALL else [3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("trials", "count", "same"),
+    parameters(AT_ONCE, [("folder", 3, True), ("moto", 3, False)]),
+    indirect=["trials"],
+)
 def test_nights_at_once_take_turns(trials, count, same):
     """Nights that run at once on one store, whichever night they are: each content is submitted once.
 
@@ -39,7 +43,7 @@ def test_nights_at_once_take_turns(trials, count, same):
 
 
 @pytest.mark.parametrize("trials", ["folder"], indirect=True)
-@one_or_many
+@pytest.mark.parametrize("same", parameters([True, False], [False]))
 def test_nights_at_once_find_what_a_lost_answer_and_a_late_list_hide(trials, same):
     """Three nights at once, while an answer is lost and the list is late: one submission a content."""
     nights = nights_of(3, same)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.records import Decision
-from tests.flows.chaos.trials import ALL, SEAWEEDFS, TONIGHT, Trial
+from tests.flows.chaos.trials import ALL, TONIGHT, Trial, parameters
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 CALLS = (
@@ -128,7 +128,7 @@ def test_faults_in_random_sequences(trials):
     play()
 
 
-@pytest.mark.parametrize("trials", ["moto", SEAWEEDFS], indirect=True)
+@pytest.mark.parametrize("trials", parameters(["moto", "seaweedfs"], ["moto"]), indirect=True)
 def test_faults_of_s3_in_random_sequences(trials):
     """Any of S3's faults in any request of the run, up to more times in a row than it is tried again."""
     strike = st.tuples(

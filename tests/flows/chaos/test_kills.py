@@ -17,7 +17,7 @@ import pytest
 from flows.records import Decision
 from mnist_core.spec import DIGITS_MINI
 from tests.flows.chaos.killable import KILLED, Kill
-from tests.flows.chaos.trials import ALL, OWN, STORES, TONIGHT, damage
+from tests.flows.chaos.trials import ALL, OWN, STORES, TONIGHT, damage, parameters
 
 SAMPLE = {"folder": 2, "moto": 0, "seaweedfs": 0}
 """How many calls of a run on a store `make test` takes, beside the one that submits."""
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
-@pytest.mark.parametrize("trials", [*STORES, OWN], indirect=True)
+@pytest.mark.parametrize("trials", parameters(STORES, ["folder"]), indirect=True)
 def test_a_night_killed_at_a_call_is_finished_by_the_same_command(trials):
     """Just before and just after each call of the store and the competition: the next run ends the night.
 
@@ -64,10 +64,10 @@ def _kills(calls: list[str], sample: int) -> list[Kill]:
     return [*some, Kill(post, "before"), Kill(post, "after")]
 
 
-@pytest.mark.parametrize("competition", [DIGITS_MINI.name, OWN])
+@pytest.mark.parametrize("competition", parameters([DIGITS_MINI.name, OWN], [DIGITS_MINI.name]))
 def test_whole_nights_killed_at_random_moments_end_well(job, eight_by_eight, prefect_api, competition):
     """`python -m flows nightly`, training included, is killed with -9 at any moment and run again."""
-    started = job(daily_limit=1000, **({"spec": eight_by_eight} if competition in OWN.values else {}))
+    started = job(daily_limit=1000, **({"spec": eight_by_eight} if competition == OWN else {}))
     random_moment = random.Random(20261125)
     environment = os.environ | {
         "MNIST_EPOCHS": "16",

@@ -21,14 +21,24 @@ from tests.flows.chaos.killable import Kill, Outcome, Start, run_nightly
 
 ALL = os.environ.get("CHAOS") == "all"
 """Whether `make chaos` runs the tests, which takes every call and every fault instead of a sample."""
-SEAWEEDFS = pytest.param("seaweedfs", marks=[] if ALL else [pytest.mark.slow])
-STORES = ["folder", "moto", SEAWEEDFS]
-"""The kinds of stores that trials take place on."""
-OWN = pytest.param("eight-by-eight", marks=[] if ALL else [pytest.mark.slow])
+OWN = "eight-by-eight"
 """Trials in a folder, of a competition that is not built in."""
+STORES = ["folder", "moto", "seaweedfs", OWN]
+"""The kinds of stores that trials take place on."""
 OLD, TONIGHT = "2026-11-22", "2026-11-23"
 PASSED_ON = ("MNIST_", "KAGGLE_", "AWS_", "PREFECT_", "HTTPS_", "NO_PROXY")
 """How the names of the variables begin that a run gets from its test."""
+
+
+def parameters(values: Sequence[Any], sample: Sequence[Any]) -> list[Any]:
+    """Return the parameters of a test, of which `make test` takes a sample: the others are slow there."""
+    slow = pytest.mark.slow
+    return [
+        pytest.param(
+            *(value if isinstance(value, tuple) else [value]), marks=[] if ALL or value in sample else slow
+        )
+        for value in values
+    ]
 
 
 def version_of(night: str) -> str:

@@ -40,7 +40,7 @@ def test_a_running_server_that_asks_for_no_login_is_replaced(serve, monkeypatch,
     monkeypatch.setattr(
         local_server, "read_processes", lambda _home: {name: Process(0, name) for name in ("server", "cpu")}
     )
-    monkeypatch.setattr(Process, "end", lambda process: done.append(process.began))
+    monkeypatch.setattr(local_server, "end", lambda ended: done.extend(process.began for process in ended))
     monkeypatch.setattr(LocalServer, "start", lambda _server, name, *_: done.append(f"start {name}"))
 
     local_server._start_server(server, url, 4200)
