@@ -85,7 +85,7 @@ docs-reference: setup ## generate configuration.md, cli.md and .env.example
 
 e2e: setup ## test deployed runs on real servers: 15 minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "slow or not slow" $(ARGS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/core tests/flows -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/core tests/flows -m slow $(ARGS)
 
 month: setup ## run 30 deployed nights, with faults among them
 	$(BIN)/python -m tests.bench.month $(ARGS)
