@@ -69,17 +69,16 @@ def shape_of(pixels: np.ndarray | Tensor) -> tuple[int, int, int]:
 
 
 def lengthened(recipe: Recipe, rows: int) -> Recipe:
-    """Return a recipe with more epochs, all alike, if on these rows it would take too few steps.
+    """Return a recipe with more epochs if on these rows it would take fewer steps than on its `least_rows`.
 
-    It takes as many as on its `least_rows`.
+    It takes about as many, to the nearest epoch.
     """
     steps, least = (max(1, count // recipe.batch_size) for count in (rows, recipe.least_rows))
-    times = math.ceil(least / steps)
-    if times <= 1:
+    if steps >= least:
         return recipe
-    longer = {"epochs": recipe.epochs * times}
+    longer = {"epochs": round(recipe.epochs * least / steps)}
     if hasattr(recipe, "full_epochs"):
-        longer["full_epochs"] = recipe.full_epochs * times
+        longer["full_epochs"] = round(recipe.full_epochs * least / steps)
     return replace(recipe, **longer)
 
 

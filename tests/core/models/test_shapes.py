@@ -185,12 +185,13 @@ def test_only_a_competition_that_says_so_mirrors(mirror):
 
 
 def test_epochs_rise_on_few_rows_alone():
-    """The steps are those that the preset takes on `least_rows`, and on more rows nothing changes."""
-    recipe = replace(PRESETS["fast"], least_rows=10_000)
+    """The steps are about those that the preset takes on `least_rows`, and on more rows nothing changes."""
+    recipe = replace(PRESETS["fast"], least_rows=10_000, batch_size=100)
 
     assert lengthened(recipe, 10_000) == recipe == lengthened(recipe, 33_600)
     longer = lengthened(recipe, 1_000)
-    assert (longer.epochs, longer.full_epochs) == (12 * recipe.epochs, 12 * recipe.full_epochs)
+    assert (longer.epochs, longer.full_epochs) == (10 * recipe.epochs, 10 * recipe.full_epochs)
+    assert lengthened(recipe, 9_900) == recipe  # one step of a hundred less, not all of them again
     assert lengthened(PRESETS["fast"], 10) == PRESETS["fast"]
 
 
