@@ -12,9 +12,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 
 from flows import environment
+from flows.ops.temporary_server import TemporaryServer
 from infra.practice import data, labelled
 from mnist_core.spec import DIGIT_RECOGNIZER, DIGITS_MINI, SPECS, CompetitionSpec
 from tests.practice_server import Forks, PracticeServer, start_server
@@ -232,6 +234,17 @@ def seed_prefect_home(make_once: Callable[..., Path]) -> Callable[..., Path]:
     return seed
 
 
+async def _send_what_waits() -> None:
+    """Send the logs and events that Prefect's threads still hold."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        sending = worker.drain_all()
+        if sending is not None:
+            await sending
+
+
 @pytest.fixture(scope="session")
 def serve_prefect(
     seed_prefect_home: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
@@ -244,23 +257,36 @@ def serve_prefect(
 
     @contextmanager
     def serve(events: bool) -> Iterator[str]:
-        os.environ.update(PREFECT_SERVER_ANALYTICS_ENABLED="false", DO_NOT_TRACK="1")
-        from prefect import settings
-        from prefect.testing import utilities
+        from prefect import context, settings
+        from prefect.utilities.asyncutils import run_coro_as_sync
 
-        services = (
-            settings.PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
-            settings.PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED,
-            settings.PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED,
-        )
-        folder = seed_prefect_home(tmp_path_factory.mktemp("prefect"), "prefect-test.db")
+        folder = seed_prefect_home(tmp_path_factory.mktemp("prefect"))
+        variables = {
+            "DO_NOT_TRACK": "1",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+            "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": str(events),
+            "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": str(events),
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": str(events),
+        }
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(utilities, "mkdtemp", lambda: str(folder))  # where it puts its database
-            with (
-                settings.temporary_settings(dict.fromkeys(services, events)),
-                utilities.prefect_test_harness(server_startup_timeout=120),
-            ):
-                yield settings.PREFECT_API_URL.value()
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            server = TemporaryServer()
+        end = "-----END CERTIFICATE-----\n"
+        certificate = folder / "certificate.pem"  # one: a client takes 24 ms to read all of certifi's
+        certificate.write_text(Path(certifi.where()).read_text().partition(end)[0] + end)
+        server.wait()
+        with (
+            settings.temporary_settings(
+                {settings.PREFECT_API_URL: server.url, settings.PREFECT_API_SSL_CERT_FILE: str(certificate)}
+            ),
+            # For threads too, as Prefect's test harness does; that one imports the whole server.
+            context._temporary_global_settings_context(context.get_settings_context()),
+        ):
+            yield server.url
+            run_coro_as_sync(_send_what_waits())
+        server.end()
 
     return serve
 

@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import accuracy_score, f1_score, log_loss
 from typer.testing import CliRunner
 
 from flows import lease
@@ -122,6 +121,8 @@ def test_a_night_is_scored_by_its_competitions_metric(job, few_rows, monkeypatch
     The labels of the test rows are looked up by their pixels, so neither our metrics nor the practice
     server's solution take part.
     """
+    from sklearn.metrics import accuracy_score, f1_score, log_loss
+
     spec_file = few_rows(metric, header)
     started = job(spec=spec_file)
     for name, value in {"MNIST_EPOCHS": "4", "MNIST_TIMEOUT_S": "30", "MNIST_FLOOR": "0.1"}.items():
