@@ -138,7 +138,7 @@ def cut(groups: Sequence[int], rows: int) -> list[tuple[int, int]]:
 def _open_parquet(file: BinaryIO, name: str, spec: CompetitionSpec) -> Any:
     pa = need_pyarrow()
     try:
-        opened = pa.parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES)
+        opened = pa.parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
     except pa.ArrowInvalid as error:
         raise DataError(f"{name}: is not a Parquet file ({error})", "write it again") from None
     names = opened.schema_arrow.names
@@ -178,7 +178,7 @@ def _plan_parquet(file: BinaryIO, name: str, spec: CompetitionSpec, rows: int) -
 
 
 def _read_parquet(file: BinaryIO, name: str, spec: CompetitionSpec, piece: Piece) -> Iterator[Rows]:
-    """Yield the rows of a piece; of the row groups that it ends in, rows outside it are passed over."""
+    """Yield the rows of a piece; those before it in its first row group are read and passed over."""
     pa = need_pyarrow()
     opened = _open_parquet(file, name, spec)
     columns = [PIXELS, *([ID] if ID in opened.schema_arrow.names else [])]
@@ -196,6 +196,8 @@ def _read_parquet(file: BinaryIO, name: str, spec: CompetitionSpec, piece: Piece
             if stop > start:
                 yield _rows_of(pa, batch.slice(start, stop - start), first + start, spec)
             first += batch.num_rows
+            if first >= piece.stop:
+                break
     except (pa.ArrowInvalid, pa.ArrowIOError) as error:
         if isinstance(error.__cause__, MnistError):
             raise error.__cause__ from None
