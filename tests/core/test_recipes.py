@@ -4,6 +4,7 @@ import pytest
 
 from mnist_core.errors import ModelError
 from mnist_core.models.base import COMMON_PRESETS, kinds
+from mnist_core.models.convnet import PRESETS
 from mnist_core.recipes import (
     Choice,
     Range,
@@ -48,6 +49,15 @@ def test_a_value_out_of_bounds_is_refused(values, says):
     """The message names the field, its value and what is allowed."""
     with pytest.raises(ModelError, match=says):
         recipe_of("convnet", "fast", values=values)
+
+
+def test_a_width_changes_all_convolutions_in_steps_of_eight_channels():
+    """The preset's own are unchanged, and none vanishes."""
+    channels = {
+        width: recipe_of("convnet", "fast", values={"width": width})[1].channels for width in (0.5, 1, 1.5)
+    }
+
+    assert channels == {0.5: (8, 16, 24, 32), 1: PRESETS["fast"].widths, 1.5: (24, 32, 72, 96)}
 
 
 def test_a_recipe_differs_only_in_its_values():

@@ -36,11 +36,13 @@ class Recipe(Adapted):
     """How a ConvNet is trained."""
 
     widths: tuple[int, ...]
-    """Output channels of each convolution."""
+    """Output channels of each convolution, at `width` 1."""
     epochs: int
     """Passes over digits: the first `full_epochs` over all of them, the others over the hardest."""
     ema_decay: float
     """Decay of the moving average of the weights, per step."""
+    width: float = 1.0
+    """How many channels the convolutions have, as a part of `widths`."""
     batch_size: int = 128
     lr: float = 1e-2
     """Peak of the learning rate."""
@@ -63,6 +65,11 @@ class Recipe(Adapted):
     upright: bool = False
     """Whether it straightens each digit before it reads it."""
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Output channels of each convolution: multiples of 8, which vector units take whole."""
+        return tuple(8 * max(1, round(self.width * count / 8)) for count in self.widths)
+
 
 PRESETS = {
     "fast": Recipe(widths=(16, 24, 48, 64), epochs=9, hard=0.15, ema_decay=0.98),
@@ -77,11 +84,12 @@ PRESETS["wide"] = replace(PRESETS["best"], widths=(48, 96, 192, 192))
 
 
 def space(recipe: Recipe) -> Space:
-    """Return what a search may change of a recipe; its epochs stay near, because a preset says how long."""
+    """Return what a search may change of a recipe; a preset says how long, so its epochs stay near."""
     epochs = recipe.epochs
     return {
         "epochs": Range(max(2, epochs * 2 // 3), epochs * 4 // 3, "passes", whole=True),
         "full_epochs": Range(1, max(2, min(4, epochs // 3)), "passes over all rows", whole=True),
+        "width": Range(0.5, 1.5, "channels, as a part of the preset's"),
         "hard": Range(0.1, 1.0, "part of all rows", log=True),
         "others": Range(0.0, 0.5, "part of a pass over the hardest"),
         "lr": Range(2e-3, 4e-2, "peak of the learning rate", log=True),

@@ -200,7 +200,7 @@ class _Run:
 
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs' too
-            net = ConvNet(recipe.widths, recipe.shifts, recipe.upright, **sizes)
+            net = ConvNet(recipe.channels, recipe.shifts, recipe.upright, **sizes)
         self.net = net.to(self.device).to(memory_format=torch.channels_last).train()
         self.weights = list(self.net.parameters())
         self.average = [weight.detach().clone() for weight in self.weights]
