@@ -229,7 +229,7 @@ def test_failures_champions_and_silence_are_notified(installed, webhook):
     os.killpg(installed.processes()["server"], signal.SIGKILL)
     restarted = time.time()
     installed.up()
-    silent = wait_for(received, "No night has ended well for")
+    silent = wait_for(received, "has ended well for")
     nights = installed.ask("/events/filter", filter={"event": {"name": ["mnist.night.ended"]}})["events"]
     ended = max(datetime.fromisoformat(event["occurred"]).timestamp() for event in nights)
     assert "Check that the schedule is active" in silent["body"]

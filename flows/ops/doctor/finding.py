@@ -14,6 +14,8 @@ class State(StrEnum):
     """How a check went."""
 
     OK = "ok"
+    NOTE = "note"
+    """Nothing is wrong; something to know."""
     WARNING = "warning"
     """A run can start; something should be looked into."""
     FAILED = "failed"
@@ -32,6 +34,11 @@ class Finding:
     def ok(cls, check: str, found: str) -> "Finding":
         """Return the finding of a check that passed."""
         return cls(check, State.OK, found)
+
+    @classmethod
+    def note(cls, check: str, found: str, remedy: str) -> "Finding":
+        """Return the finding of a check that passed, and what would be needed for another use."""
+        return cls(check, State.NOTE, found, remedy)
 
     @classmethod
     def warning(cls, check: str, found: str, remedy: str) -> "Finding":
@@ -68,6 +75,7 @@ def row(finding: Finding) -> Table:
     """Return a finding as a person reads it, with its remedy below it."""
     words, style = {
         State.OK: ("OK", "green"),
+        State.NOTE: ("note", "green"),
         State.WARNING: ("warning", "yellow"),
         State.FAILED: ("failed", "bold red"),
     }[finding.state]

@@ -36,8 +36,8 @@ def check_api(settings: Settings) -> Findings:
     """Check that the API answers, and that its version matches the client's."""
     url = _api_url(settings)
     if url is None:
-        remedy = "none needed for manual runs; for the schedule run `make ui` or set PREFECT_API_URL"
-        yield Finding.warning("Prefect API", "not set: a run starts a temporary one", remedy)
+        remedy = "for the schedule run `make ui`, or set PREFECT_API_URL"
+        yield Finding.note("Prefect API", "not set: a run starts a temporary one", remedy)
     else:
         yield _answered(_check_version, url)
 

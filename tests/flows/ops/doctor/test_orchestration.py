@@ -210,7 +210,7 @@ def test_without_an_api_manual_runs_are_possible(run, monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.delenv("PREFECT_HOME", raising=False)
 
-    assert run(check_api)["Prefect API"].state is State.WARNING
+    assert run(check_api)["Prefect API"].state is State.NOTE
     assert run(partial(check_pool, "gpu")) == run(check_deployments) == run(check_schedule) == {}
 
 
