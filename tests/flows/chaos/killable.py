@@ -128,10 +128,11 @@ def _counted(
             os.kill(os.getpid(), signal.SIGSTOP)
         if kill == Kill(number, "before"):
             os._exit(KILLED)
-        result = call(*args, **options)
-        if kill == Kill(number, "after"):
-            os._exit(KILLED)
-        return result
+        try:
+            return call(*args, **options)
+        finally:  # also of a call that finds nothing, which raises
+            if kill == Kill(number, "after"):
+                os._exit(KILLED)
 
     return counted
 

@@ -37,14 +37,10 @@ def test_a_night_killed_at_a_call_is_finished_by_the_same_command(trials):
     assert {"put leases", "POST CreateSubmission", "PUT upload", "put champions", "put nights"} <= set(calls)
 
     by_name: Counter[str] = Counter()
-    kills = _kills(calls, SAMPLE[trials.kind])
-    for kill in kills:
+    for kill in _kills(calls, SAMPLE[trials.kind]):
         trial = trials.new(TONIGHT)
         name = f"{kill.when} {calls[kill.call]}"
-        killed = trial.run(TONIGHT, kill)
-        if killed.code == 0 and kill.call >= len(killed.calls):
-            continue  # a slower night asks more often for its score: this one ended before that call
-        assert killed.code == KILLED, name
+        assert trial.run(TONIGHT, kill).code == KILLED, name
         trial.check(TONIGHT)
         again = trial.run(TONIGHT)
         assert (again.code, again.decision) == (0, Decision.PROMOTED), (name, again)
@@ -53,7 +49,6 @@ def test_a_night_killed_at_a_call_is_finished_by_the_same_command(trials):
         assert len(trial.registry.champions()) == 2, name
         by_name[name] += 1
 
-    assert by_name.total() > 0.9 * len(kills)
     print(f"\n{trials.kind}: {by_name.total()} kills at {len(calls)} calls, {len(by_name)} by name")
     for name, count in sorted(by_name.items()) if ALL else ():
         print(f"  {count:3d} {name}")
