@@ -83,7 +83,7 @@ docs: setup ## build the documentation into site/
 docs-reference: setup ## generate configuration.md, cli.md and .env.example
 	$(BIN)/python -m flows.ops.reference
 
-e2e: setup ## test deployed runs on real servers: 15 minutes
+e2e: setup ## test deployed runs on real servers: half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/e2e -m "slow or not slow" $(ARGS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/core tests/flows -m slow $(ARGS)
 

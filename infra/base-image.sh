@@ -11,8 +11,9 @@ shift
 export BUILDAH_ISOLATION STORAGE_DRIVER
 
 folder=$(mktemp -d)
+archive=$folder.tar
 container=
-trap 'if [ -n "$container" ]; then buildah rm "$container" >/dev/null; fi; rm -rf "$folder"' EXIT
+trap 'if [ -n "$container" ]; then buildah rm "$container" >/dev/null; fi; rm -rf "$folder" "$archive"' EXIT
 trap 'exit 130' HUP INT TERM # dash runs no EXIT trap for a signal
 packages=python3,python3-venv,ca-certificates
 for package in "$@"; do packages=$packages,$package; done
@@ -26,7 +27,9 @@ rm -rf "$folder"/var/lib/apt/lists/* "$folder"/var/cache/apt/* "$folder"/usr/sha
     "$folder"/usr/share/man/* "$folder"/usr/share/locale/* "$folder"/var/log/* "$folder"/etc/hostname
 rm -f "$folder"/etc/resolv.conf
 if docker info >/dev/null 2>&1; then
-    tar -C "$folder" --numeric-owner -c . | docker import --change 'CMD ["python3"]' - "$name" >/dev/null
+    # Not through a pipe, whose last command alone would say whether both succeeded.
+    tar -C "$folder" --numeric-owner --create --file "$archive" .
+    docker import --change 'CMD ["python3"]' "$archive" "$name" >/dev/null
 else
     container=$(buildah from scratch)
     buildah add --quiet "$container" "$folder" /

@@ -69,12 +69,12 @@ prepare() {
     else
         for name in aws-access-key-id aws-secret-access-key s3.json; do secret "$name" ""; done
     fi
-    if [ "$(setting MNIST_KAGGLE)" = live ] && [ ! -s "$SECRETS/kaggle-token" ]; then
-        fail "MNIST_KAGGLE is live: put the token of kaggle.com → Settings → API into $SECRETS/kaggle-token"
-    fi
 }
 
 up() {
+    if [ "$(setting MNIST_KAGGLE)" = live ] && [ ! -s "$SECRETS/kaggle-token" ]; then
+        fail "MNIST_KAGGLE is live: put the token of kaggle.com → Settings → API into $SECRETS/kaggle-token"
+    fi
     for target in predict train; do
         docker image inspect "mnist-nightly:$target" >/dev/null 2>&1 || "$here/../image.sh" "$target"
     done
