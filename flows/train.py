@@ -217,7 +217,7 @@ def _fit(
         what = f"member {number + 1} of {what}"
     if values:
         what += f", recipe {recipe_name(values)}"
-    log.info("training %s on %s rows without fold %d, seed %d", what, f"{len(rows):,}", fold, seed)
+    log.info("training %s on %s rows, fold %d held out, seed %d", what, f"{len(rows):,}", fold, seed)
     with progress(f"train {what}") as advance:
         return fit(
             digits, key.model, key.preset, rows=rows, seed=seed, device=run.settings.device,

@@ -6,6 +6,7 @@
 import asyncio
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -118,7 +119,9 @@ def start(
     asyncio.run(_wait_for_workers(server))
     typer.echo(f"Prefect UI: http://127.0.0.1:{port} (stop it with `make ui-stop`)")
     typer.echo(f"It asks for the login in {login_file(server.home)}")
-    typer.echo(f"For the prefect command: export PREFECT_API_URL={url}")
+    typer.echo("For the prefect command:")
+    typer.echo(f"  export PREFECT_API_URL={url}")
+    typer.echo(f'  export {GIVEN}="$(cat {shlex.quote(str(login_file(server.home)))})"')
     if not settings.kaggle_is_set:
         typer.echo(
             "The schedule is paused: set MNIST_KAGGLE to `live` or `practice` and run this command again."

@@ -4,9 +4,11 @@ Needs no Prefect: it reads the store, which is the source of truth, and is safe 
 """
 
 from datetime import UTC, datetime
+from re import fullmatch
 
 from flows import lease
 from flows.kaggle.competition import Competition, connect, namespace_prefix
+from flows.kaggle.download import NAME_DIGITS
 from flows.kaggle.errors import CompetitionError
 from flows.kaggle.submissions import LOST_D, WARN_D, age_of
 from flows.policy.night import seconds_since_the_last
@@ -190,8 +192,9 @@ def _last_namespace(store: Store, settings: Settings) -> str:
     prefix = namespace_prefix(settings)
     written: dict[str, float] = {}
     for key, at in store.keys(prefix).items():
-        namespace = prefix + key.removeprefix(prefix).split("/")[0]
-        written[namespace] = max(at, written.get(namespace, 0.0))
+        name = key.removeprefix(prefix).partition("/")[0]
+        if fullmatch("[0-9a-f]" * NAME_DIGITS, name):  # other programs leave files here, too
+            written[prefix + name] = max(at, written.get(prefix + name, 0.0))
     if not written:
         raise SettingsError(
             f"{store.location(prefix)} is empty",

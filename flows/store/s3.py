@@ -45,6 +45,7 @@ REMEDIES = {
     "PermanentRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
+    "InvalidRegionName": _REGION,
     "NotImplemented": "use a server that speaks more of S3, such as S3 itself or SeaweedFS",
     "InvalidEncryptionAlgorithmError": _ENCRYPTION,
     "InvalidEncryptionMethodError": _ENCRYPTION,

@@ -55,8 +55,8 @@ def pictures(archive: Path, checked: bool) -> Iterator[tuple[Array, int, str]]:
 def main() -> None:
     """Print the table, and on stderr what was not read."""
     from mnist_core import from_image, open_model
-    from mnist_core.__main__ import SURE
     from mnist_core.errors import DataError
+    from mnist_core.predict_commands import SURE
 
     model = open_model(Path(sys.argv[1]))
 

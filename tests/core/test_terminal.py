@@ -63,7 +63,7 @@ def test_no_figure_of_a_progress_bar_is_cut_off(width):
     console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
 
     with progress_bar("train convnet fast", console) as advance:
-        advance(1, 4, "epoch 3/9, the hardest  loss 0.41")
+        advance(1, 4, "epoch 3/9, hard rows  loss 0.41")
 
     assert re.search(r"25 % (0:00:00 )?-:--:-- epoch 3/9", console.file.getvalue())
 

@@ -57,22 +57,25 @@ class Installation:
         login = {} if self.login is None else {"PREFECT_API_AUTH_STRING": self.login}
         return self.environment | login | {"PREFECT_API_URL": self.url}
 
-    def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run `python -m …` in the installation's environment."""
+    def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `python -m …` in the installation's environment, with these variables too."""
         return subprocess.run(
             [sys.executable, "-m", *arguments],
-            env=self.variables,
+            env=self.variables | variables,
             cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=WAIT_S,
             check=False,
-            **options,
         )
 
     def up(self) -> str:
-        """Run `make ui`, which starts what does not run yet; return what it printed."""
-        done = self.command("flows.ops.local_server", "start", "--port", str(self.port))
+        """Run `make ui`, which starts what does not run yet; return what it printed.
+
+        All proxies are dead there: nothing on this machine is reached through one.
+        """
+        dead = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+        done = self.command("flows.ops.local_server", "start", "--port", str(self.port), **dead)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -125,5 +125,5 @@ def _check_settings() -> tuple[Settings, set[str], Finding]:
     found = f"{chosen}; {settings.place}"
     if settings.kaggle_is_set:
         return settings, set(), Finding.ok("settings", found)
-    remedy = f"for the schedule set {PREFIX}KAGGLE to `live` or `practice`: without it a scheduled run fails"
+    remedy = f"set {PREFIX}KAGGLE to `live` or `practice` for the schedule: without it a scheduled run fails"
     return settings, set(), Finding.note("settings", found, remedy)

@@ -36,7 +36,7 @@ def check_api(settings: Settings) -> Findings:
     """Check that the API answers, and that its version matches the client's."""
     url = _api_url(settings)
     if url is None:
-        remedy = "for the schedule run `make ui`, or set PREFECT_API_URL"
+        remedy = "run `make ui`, or set PREFECT_API_URL, for the schedule"
         yield Finding.note("Prefect API", "not set: a run starts a temporary one", remedy)
     else:
         yield _answered(_check_version, url)

@@ -64,7 +64,7 @@ def fit(
         device: where to train, and where the result lies. A GPU multiplies in TF32, and draws other random
             numbers than a CPU.
         progress: called every few steps with steps done, steps in all, and e.g. "epoch 2/4  loss 0.31",
-            "epoch 3/4, the hardest  loss 0.58".
+            "epoch 3/4, hard rows  loss 0.58".
         teachers: trained networks, whose mean probability the new one learns to give for each augmented
             digit, instead of its label (Hinton, Vinyals and Dean, arXiv 1503.02531; the same picture for
             teacher and student: Beyer et al., arXiv 2106.05237). They are not changed.
@@ -172,7 +172,7 @@ def _train(
                             f"convnet: the loss is {loss} in epoch {epoch} of {recipe.epochs}",
                             f"try another seed, or a recipe with a lower lr than {recipe.lr:g}",
                         )
-                    note = f"epoch {epoch}/{recipe.epochs}{', the hardest' if hardest else ''}"
+                    note = f"epoch {epoch}/{recipe.epochs}{', hard rows' if hardest else ''}"
                     progress(done, total, f"{note}  loss {loss:.2f}")
                 yield run.net
     yield run.finish()

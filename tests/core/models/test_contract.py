@@ -134,7 +134,7 @@ def test_progress_goes_up_to_its_total(model):
     done, totals, notes = zip(*reports, strict=True)
     assert list(done) == sorted(set(done))
     assert set(totals) == {done[-1]}
-    assert all(re.search(r"epoch [123]/3(, the hardest)?  loss \d+\.\d\d$", note) for note in notes)
+    assert all(re.search(r"epoch [123]/3(, hard rows)?  loss \d+\.\d\d$", note) for note in notes)
 
 
 @pytest.mark.parametrize("model", MODELS)

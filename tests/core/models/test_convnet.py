@@ -126,7 +126,7 @@ def test_progress_counts_the_passes_batches():
     training.fit(digits.pixels, digits.labels, recipe, progress=lambda *report: reports.append(report))
 
     assert reports[-1][:2] == (2 + 1 + 1, 2 + 1 + 1)
-    assert reports[-1][2].startswith("epoch 3/3, the hardest  loss ")
+    assert reports[-1][2].startswith("epoch 3/3, hard rows  loss ")
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["a convnet", "an ensemble"])

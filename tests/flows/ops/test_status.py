@@ -83,6 +83,7 @@ def test_the_namespace_is_the_one_written_to_last(history):
     other = f"{registry.namespace.rpartition('/')[0]}/0000000000000000"
     registry.store.put(f"{other}/champions/000001.json", b"{}")
     os.utime(registry.store.root / other / "champions" / "000001.json", (1, 1))
+    registry.store.put(f"{registry.namespace.rpartition('/')[0]}/.DS_Store", b"another program's")
 
     assert versions(history.settings).namespace == registry.namespace
 

@@ -254,6 +254,11 @@ HABITS = {
         ("400", "AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong", ""),
         "AWS_DEFAULT_REGION",
     ),
+    "a region that does not exist": (
+        lambda environ: True,
+        ("403", "InvalidRegionName", "The region 'us-east-1' is unknown", ""),
+        "AWS_DEFAULT_REGION",
+    ),
     "the bucket in the host name": (
         lambda environ: environ["HTTP_HOST"].startswith("127."),
         ("403", "SecondLevelDomainForbidden", "Please use virtual hosted style to access.", ""),

@@ -206,7 +206,7 @@ def test_an_address_of_another_server_is_not_a_prefect_api(job, run, monkeypatch
 
 
 def test_without_an_api_manual_runs_are_possible(run, monkeypatch):
-    """A warning only: nothing but the schedule needs a Prefect server."""
+    """A note only: nothing but the schedule needs a Prefect server."""
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.delenv("PREFECT_HOME", raising=False)
 
