@@ -177,6 +177,7 @@ def test_a_night_run_again_keeps_the_ensemble_it_became_champion_with(small, pub
     assert assemble.fn(run, first.version) == first.version
 
 
+@pytest.mark.slow
 def test_the_gate_judges_a_full_ensemble_whose_oldest_members_were_replaced(
     small, publish_members, monkeypatch
 ):

@@ -103,6 +103,7 @@ def test_scratch_is_rejected_beside_a_convnet_champion(job, monkeypatch):
     assert len(started.server.submissions()) == 1
 
 
+@pytest.mark.slow
 def test_resnet18_has_its_night(job, monkeypatch):
     """From the training file to a score with fastai's network, here trained on the first 512 of its rows."""
     started = job()
