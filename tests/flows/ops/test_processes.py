@@ -1,9 +1,9 @@
 """The processes of `make ui`, which later commands must find again."""
 
+import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -76,19 +76,19 @@ def test_without_proc_the_start_is_asked_of_ps(process, monkeypatch, tmp_path):
 
 def test_processes_that_do_not_stop_are_killed_together(monkeypatch):
     """`make ui-stop` waits once for all of them, as for two workers whose runs do not end."""
-    monkeypatch.setattr(processes, "STOP_S", 1)
     ignores = (
         "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
     )
+    command = [sys.executable, "-c", ignores]
     started = [
-        subprocess.Popen([sys.executable, "-c", ignores], stdout=subprocess.PIPE, start_new_session=True)
-        for _ in range(2)
+        subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, text=True) for _ in range(2)
     ]
-    for process in started:
-        assert process.stdout.readline() == b"\n"
-    began = time.monotonic()
+    assert [process.stdout.readline() for process in started] == ["\n", "\n"]
+    sent, send = [], os.killpg
+    monkeypatch.setattr(processes, "STOP_S", 0.3)
+    monkeypatch.setattr(os, "killpg", lambda pid, number: (sent.append(number), send(pid, number)))
 
     processes.end([Process.find(process.pid) for process in started])
 
-    assert time.monotonic() - began < 1.9
+    assert sent == [signal.SIGTERM, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL]
     assert [process.wait(30) for process in started] == [-signal.SIGKILL] * 2
