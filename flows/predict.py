@@ -19,6 +19,7 @@ from flows.run import clocked, is_child, start_flow
 from flows.scale.coordinate import do_shards, finish, open_job
 from flows.scale.engine import Engine, LocalEngine
 from flows.scale.engines import engine_of
+from flows.scale.int8 import with_int8
 from flows.scale.job import PICTURE, Job, Output, bundle_files, plan_job
 from flows.scale.pool_engine import of_ranges
 from flows.settings import Settings, SettingsError
@@ -114,15 +115,18 @@ def open_output(settings: Settings, parameters: PredictParameters) -> tuple[Outp
             registry.spec,
             bad_rows=parameters.bad_rows,
             probabilities=parameters.probabilities,
+            int8=parameters.int8,
             shard_rows=parameters.shard_rows,
         )
-        return job, {file: registry.read(version, file) for file in bundle_files(version.objects)}
+        files = {file: registry.read(version, file) for file in bundle_files(version.objects)}
+        return job, with_int8(job, files) if job.int8 else files
 
     given = {
         "input": parameters.need("input"),
         "version": parameters.version,
         "bad_rows": parameters.bad_rows,
         "probabilities": parameters.probabilities,
+        "int8": parameters.int8,
         "shard_rows": parameters.shard_rows,
     }
     return output, open_job(output, make, given)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mnist_core.cores import cores, limit_torch, thread_map
 from mnist_core.errors import BundleError, DataError, MnistError
-from mnist_core.manifest import ONNX, WEIGHTS, Manifest, read_manifest, read_unchanged
+from mnist_core.manifest import INT8, ONNX, WEIGHTS, Manifest, read_manifest, read_unchanged
 from mnist_core.models.base import find
 from mnist_core.progress import Progress
 from mnist_core.spec import picture_shape
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from mnist_core.models.network import Network
 
-BACKENDS = {"onnxruntime": ONNX, "torch": WEIGHTS}
-"""The file of a bundle that each backend reads, beside the manifest."""
+BACKENDS = {"onnxruntime": ONNX, "torch": WEIGHTS, "int8": INT8}
+"""The file of a bundle that each backend reads, beside the manifest. `int8` is ONNX Runtime, too."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,15 @@ class Model:
 def pick_backend(files: Collection[str]) -> str:
     """Return the backend that opens a bundle with these files here.
 
-    It is ONNX Runtime if the bundle has a graph and it can be imported, else torch.
+    It is ONNX Runtime if the bundle has a graph and it can be imported, else torch. A graph in integers is
+    preferred.
     """
-    if ONNX in files:
+    if ONNX in files or INT8 in files:
         try:
             import onnxruntime  # noqa: F401
         except ImportError:
             return "torch"
-        return "onnxruntime"
+        return "int8" if INT8 in files else "onnxruntime"
     return "torch"
 
 
@@ -85,8 +86,8 @@ def open_model(folder: Path, backend: str | None = None) -> Model:
 
     Args:
         folder: the bundle's; of its files the manifest is needed, and the one that `BACKENDS` names.
-        backend: one of `BACKENDS` (default: what `pick_backend` returns). Both give the same labels, and
-            probabilities within 1e-4.
+        backend: one of `BACKENDS` (default: what `pick_backend` returns). All but `int8` give the same
+            labels, and probabilities within 1e-4.
 
     Raises:
         BundleError: a file is missing or changed, or does not fit.
@@ -97,7 +98,7 @@ def open_model(folder: Path, backend: str | None = None) -> Model:
         from mnist_core.bundle import load
 
         return Model(manifest, backend, partial(_run_network, load(folder)[0]))
-    session = _open_session(folder, manifest)
+    session = _open_session(folder, BACKENDS[backend], manifest)
     return Model(manifest, backend, partial(_run_session, session, manifest))
 
 
@@ -164,11 +165,11 @@ def _run_network(
     return result
 
 
-def _open_session(folder: Path, manifest: Manifest) -> InferenceSession:
-    """Open a bundle's graph in ONNX Runtime. A run in it takes one thread: batches run side by side."""
+def _open_session(folder: Path, name: str, manifest: Manifest) -> InferenceSession:
+    """Open a graph of a bundle in ONNX Runtime. A run in it takes one thread: batches run side by side."""
     import onnxruntime
 
-    content = read_unchanged(folder, ONNX, manifest)
+    content = read_unchanged(folder, name, manifest)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     try:
@@ -177,14 +178,14 @@ def _open_session(folder: Path, manifest: Manifest) -> InferenceSession:
         raise
     except Exception as error:  # its errors have no common base
         raise BundleError(
-            f"{folder / ONNX} cannot be opened by ONNX Runtime {onnxruntime.__version__} "
+            f"{folder / name} cannot be opened by ONNX Runtime {onnxruntime.__version__} "
             f"({' '.join(str(error).split())})",
             "install a newer one, or use load, which needs torch alone",
         ) from error
     ends = [end.name for end in (*session.get_inputs(), *session.get_outputs())]
     if ends != ["pixels", "logits"]:
         raise BundleError(
-            f"{folder / ONNX} is not a graph of pixels and logits but of {', '.join(ends)}",
+            f"{folder / name} is not a graph of pixels and logits but of {', '.join(ends)}",
             "export the bundle again",
         )
     return session

@@ -16,6 +16,7 @@ from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec, picture_shape
 
 FORMAT = 2
 WEIGHTS, ONNX, LEARNER, MANIFEST = "weights.safetensors", "model.onnx", "learner.pkl", "manifest.json"
+INT8 = "model-int8.onnx"
 
 COMPETITION = "competition"
 _HERE = ("classes", "shape")  # fields of a specification that a manifest has itself

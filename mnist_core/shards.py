@@ -174,7 +174,7 @@ def predict_shard(
     seen: set[Any] = set()
     bad: list[BadRow] = []
     done = 0
-    for batch in _read(file, shard, spec):
+    for batch in read_shard(file, shard, spec):
         done += len(batch.numbers) + len(batch.bad)
         batch = _without_repeated_ids(batch, seen)
         if batch.bad and not skip_bad_rows:
@@ -207,7 +207,12 @@ def predict_shard(
     return Part(content, b"".join(_bad_line(shard, row) for row in bad), finished)
 
 
-def _read(file: BinaryIO, shard: Shard, spec: CompetitionSpec) -> Iterator[Rows]:
+def read_shard(file: BinaryIO, shard: Shard, spec: CompetitionSpec) -> Iterator[Rows]:
+    """Yield the rows of a shard in batches; broken ones beside the others.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     try:
         yield from FORMATS[shard.format].read(file, shard.name, spec, shard.piece)
     except DataError as error:

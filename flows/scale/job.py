@@ -50,6 +50,7 @@ class Job:
         spec: shape and classes of the pictures.
         bad_rows: `fail` or `skip`.
         probabilities: whether the parts have those of all classes.
+        int8: whether the model computes in integers.
         shard_rows: about how many rows a shard has.
         files: what is read.
         pieces: the shards, each with the number of its file.
@@ -60,6 +61,7 @@ class Job:
     spec: CompetitionSpec
     bad_rows: str
     probabilities: bool
+    int8: bool
     shard_rows: int
     files: list[Input]
     pieces: list[tuple[int, Piece]]
@@ -98,6 +100,7 @@ class Job:
             "spec": self.spec.to_json(),
             "bad_rows": self.bad_rows,
             "probabilities": self.probabilities,
+            "int8": self.int8,
             "shard_rows": self.shard_rows,
             "rows": self.rows,
             "files": [
@@ -128,6 +131,7 @@ class Job:
             spec=CompetitionSpec.from_json(facts["spec"]),
             files=[Input(*entry[:3]) for entry in facts["files"]],
             pieces=[(file, Piece(*piece)) for file, *piece in facts["shards"]],
+            int8=facts.get("int8", False),  # jobs of older code have none
             **{name: facts[name] for name in ("input", "version", "bad_rows", "probabilities", "shard_rows")},
         )
 
@@ -139,6 +143,7 @@ def plan_job(
     *,
     bad_rows: str = "fail",
     probabilities: bool = False,
+    int8: bool = False,
     shard_rows: int,
 ) -> Job:
     """List the input, and cut its files into shards; some files are opened side by side.
@@ -158,7 +163,7 @@ def plan_job(
     pieces = [(number, piece) for number, cuts in enumerate(found) for piece in cuts]
     if not pieces:
         raise DataError(f"{input}: the files have no rows", "name another --input")
-    return Job(input, version, spec, bad_rows, probabilities, shard_rows, files, pieces)
+    return Job(input, version, spec, bad_rows, probabilities, int8, shard_rows, files, pieces)
 
 
 class Output:
@@ -300,6 +305,7 @@ def index_of(job: Job, finished: Mapping[int, Finished]) -> dict[str, Any]:
         "format": FORMAT,
         "input": job.input,
         "version": job.version,
+        "int8": job.int8,
         "rows": sum(each.rows for each in finished.values()),
         "skipped": sum(each.skipped for each in finished.values()),
         "counts": dict(sorted(counts.items())),

@@ -31,21 +31,28 @@ class Cluster:
             "--no-dashboard",
         )  # fmt: skip
         _wait(self.scheduler, "Scheduler at")
-        self.workers = [
-            self._run(
-                "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
-                "--local-directory", str(self.folder), "--death-timeout", "30",
-            )
-            for _ in range(2)
-        ]  # fmt: skip
+        self.workers = [self._start_worker() for _ in range(2)]
         for worker in self.workers:
             _wait(worker, "Registered to")
+
+    def kill_worker(self, number: int) -> None:
+        """Kill a worker in the middle of its work, and start another one in its place."""
+        self.workers[number].kill()
+        self.workers[number].wait()
+        self.workers[number] = self._start_worker()
+        _wait(self.workers[number], "Registered to")
 
     def stop(self) -> None:
         """Kill the scheduler and the workers."""
         for process in [*self.workers, self.scheduler]:
             process.kill()
             process.wait()
+
+    def _start_worker(self) -> subprocess.Popen[str]:
+        return self._run(
+            "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
+            "--local-directory", str(self.folder), "--death-timeout", "30",
+        )  # fmt: skip
 
     def _run(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -1,0 +1,108 @@
+"""A bundle's graph with convolutions in 8-bit integers: faster, and almost always the same labels.
+
+The scales of the integers come from digits that the float32 graph has read (static quantisation). Made and
+run by ONNX Runtime; docs/scale.md has rates and accuracy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mnist_core._atomic import atomic_write
+from mnist_core.errors import BundleError, DataError
+from mnist_core.manifest import INT8, MANIFEST, ONNX, BundleFile, read_manifest, read_unchanged
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+BATCH = 200
+"""Digits that are read at once to find the scales, and the fewest that give any."""
+CHANNELS = 8
+"""Input channels from which a convolution in integers is faster; one with one channel is ten times slower."""
+
+
+def add_int8(folder: Path, pixels: np.ndarray) -> None:
+    """Add the graph in integers to a bundle, which `open_model` then prefers.
+
+    Weights have seven bits, because eight overflow on x86 processors without VNNI; so every machine gives the
+    same labels.
+
+    Args:
+        folder: the bundle's; the manifest and the graph are needed.
+        pixels: uint8 (N, 28, 28), typical digits, 200 or more; 1,000 are enough.
+
+    Raises:
+        BundleError: there is no graph, or it has no convolution that integers make faster.
+        DataError: there are too few digits.
+    """
+    import onnx
+
+    manifest = read_manifest(folder)
+    if ONNX not in manifest.files:
+        raise BundleError(f"{folder} has no {ONNX}", "export the bundle with a graph")
+    if len(pixels) < BATCH:
+        raise DataError(f"{len(pixels)} digits are too few for a graph in integers", f"give {BATCH} or more")
+    graph = onnx.load_from_string(read_unchanged(folder, ONNX, manifest))
+    _name_weights(graph)
+    names = _wide_convolutions(graph)
+    if not names:
+        raise BundleError(f"{manifest.model} has no convolution that integers make faster", "use it as it is")
+    content = _quantise(graph, names, pixels)
+    (folder / INT8).write_bytes(content)
+    added = BundleFile(hashlib.sha256(content).hexdigest(), len(content))
+    manifest = replace(manifest, files=manifest.files | {INT8: added})
+    with atomic_write(folder / MANIFEST) as file:
+        file.write((json.dumps(manifest.to_json(), indent=2) + "\n").encode())
+
+
+def _name_weights(graph: ModelProto) -> None:
+    """Let each node name the weights that it reads, and not a copy of them: the quantiser follows none."""
+    weights = {weights.name for weights in graph.graph.initializer}
+    copies = [node for node in graph.graph.node if node.op_type == "Identity" and node.input[0] in weights]
+    named = {node.output[0]: node.input[0] for node in copies}
+    for node in graph.graph.node:
+        node.input[:] = [named.get(name, name) for name in node.input]
+    for node in copies:
+        graph.graph.node.remove(node)
+
+
+def _wide_convolutions(graph: ModelProto) -> list[str]:
+    """Return the names of the convolutions with `CHANNELS` input channels or more."""
+    shapes = {weights.name: weights.dims for weights in graph.graph.initializer}
+    return [
+        node.name
+        for node in graph.graph.node
+        if node.op_type == "Conv" and node.input[1] in shapes and shapes[node.input[1]][1] >= CHANNELS
+    ]
+
+
+def _quantise(graph: ModelProto, names: list[str], pixels: np.ndarray) -> bytes:
+    """Return the graph with the named convolutions in integers, scaled by what they give for these digits."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+    class Batches(CalibrationDataReader):
+        def __init__(self) -> None:
+            starts = range(0, len(pixels) - BATCH + 1, BATCH)
+            self._batches: Iterator[np.ndarray] = (pixels[start : start + BATCH] for start in starts)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {"pixels": np.ascontiguousarray(batch)}
+
+    add_pre_process_metadata(graph)  # it is folded already, which spares a warning
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / INT8
+        quantize_static(
+            graph, path, Batches(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_quantize=names,
+        )  # fmt: skip
+        return path.read_bytes()
