@@ -121,6 +121,22 @@ def test_digits_are_predicted_by_runs_of_the_pool(installed, unpack, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_sweep_trains_its_grid_by_runs_of_the_pool(installed):
+    """`sweep/cpu` starts a run of `train/gpu` for each point, compares them, and promotes nothing."""
+    champion = installed.stored("champions")
+
+    run = installed.trigger("sweep/cpu", set=["seed=1,2"], night=NIGHT, model="scratch", preset="linear")
+    ended = installed.wait(run)
+
+    assert ended["state_type"] == "COMPLETED", installed.logs(run)
+    children = installed.ask("/flow_runs/filter", flow_runs={"parent_flow_run_id": {"any_": [run]}})
+    assert sorted(child["parameters"]["seed"] for child in children) == [1, 2]
+    assert all(child["state_type"] == "COMPLETED" for child in children)
+    assert "sweep" in installed.artifacts(run)
+    assert installed.stored("champions") == champion
+
+
+@pytest.mark.slow
 def test_the_schedule_is_resumed_once_a_server_is_chosen_and_a_users_pause_stays(installed, monkeypatch):
     """`make ui` resumes the schedule that it paused once MNIST_KAGGLE is set; it reports a user's pause."""
     monkeypatch.setitem(installed.environment, "MNIST_KAGGLE", "practice")
