@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from mnist_core._atomic import atomic_write
 from mnist_core._learner_file import learner_file
+from mnist_core._libraries import load_onnxruntime
 from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.images import array_to_fastai
 from mnist_core.manifest import (
@@ -152,8 +153,7 @@ def to_onnx(net: Network) -> bytes:
     Raises:
         ModelError: the graph gives other logits than the network.
     """
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     own = copy.deepcopy(net).cpu().float().eval().requires_grad_(False)
     content = io.BytesIO()
     with warnings.catch_warnings():

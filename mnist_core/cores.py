@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mnist_core._libraries import set_default
+
 _limit: int | None = None
 
 
@@ -45,11 +47,7 @@ def let_threads_sleep() -> None:
     OpenMP's default is to spin, which is a little faster on idle cores. Beside one other process it is many
     times slower: the thread that spins takes the core that the awaited one needs.
     """
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "setenv"):
-        libc.setenv(b"OMP_WAIT_POLICY", b"passive", 0)
+    set_default("OMP_WAIT_POLICY", "passive")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_core._libraries import load_onnxruntime
 from mnist_core.cores import cores, limit_torch, thread_map
 from mnist_core.errors import BundleError, DataError, MnistError
 from mnist_core.manifest import INT8, ONNX, WEIGHTS, Manifest, read_manifest, read_unchanged
@@ -74,7 +75,7 @@ def pick_backend(files: Collection[str]) -> str:
     """
     if ONNX in files or INT8 in files:
         try:
-            import onnxruntime  # noqa: F401
+            load_onnxruntime()
         except ImportError:
             return "torch"
         return "int8" if INT8 in files else "onnxruntime"
@@ -167,8 +168,7 @@ def _run_network(
 
 def _open_session(folder: Path, name: str, manifest: Manifest) -> InferenceSession:
     """Open a graph of a bundle in ONNX Runtime. A run in it takes one thread: batches run side by side."""
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     content = read_unchanged(folder, name, manifest)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_core._atomic import atomic_write
+from mnist_core._libraries import load_onnxruntime
 from mnist_core.errors import BundleError, DataError
 from mnist_core.manifest import INT8, MANIFEST, ONNX, BundleFile, read_manifest, read_unchanged
 
@@ -86,6 +87,7 @@ def _wide_convolutions(graph: ModelProto) -> list[str]:
 
 def _quantise(graph: ModelProto, names: list[str], pixels: np.ndarray) -> bytes:
     """Return the graph with the named convolutions in integers, scaled by what they give for these digits."""
+    load_onnxruntime()
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 

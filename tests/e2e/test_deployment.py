@@ -125,7 +125,7 @@ def test_a_sweep_trains_its_grid_by_runs_of_the_pool(installed):
     """`sweep/cpu` starts a run of `train/gpu` for each point, compares them, and promotes nothing."""
     champion = installed.stored("champions")
 
-    run = installed.trigger("sweep/cpu", set=["seed=1,2"], night=NIGHT, model="scratch", preset="linear")
+    run = installed.trigger("sweep/cpu", set='["seed=1,2"]', night=NIGHT, model="scratch", preset="fast")
     ended = installed.wait(run)
 
     assert ended["state_type"] == "COMPLETED", installed.logs(run)

@@ -4,10 +4,10 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
+from mnist_core._libraries import load_onnxruntime
 from mnist_core.bundle import export, load, to_onnx
 from mnist_core.digits import Digits
 from mnist_core.errors import BundleError, DataError
@@ -145,7 +145,7 @@ def test_a_graph_looks_twice_at_one_picture_at_least():
     assert torch.equal(net(torch.from_numpy(pixels)), logits)
     net.shifts = True
     del net.logits
-    session = onnxruntime.InferenceSession(to_onnx(net))
+    session = load_onnxruntime().InferenceSession(to_onnx(net))
     np.testing.assert_allclose(session.run(None, {"pixels": pixels})[0], logits, rtol=1e-4)
 
 
