@@ -119,7 +119,7 @@ def open_output(settings: Settings, parameters: PredictParameters) -> tuple[Outp
             shard_rows=parameters.shard_rows,
         )
         files = {file: registry.read(version, file) for file in bundle_files(version.objects)}
-        return job, with_int8(job, files) if job.int8 else files
+        return with_int8(job, files) if job.int8 else (job, files)
 
     given = {
         "input": parameters.need("input"),

@@ -1,4 +1,4 @@
-"""Settings of libraries of others: variables that C code reads, unless the user has set them."""
+"""Settings of third-party libraries: variables that C code reads, unless the user has set them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def set_default(name: str, value: str) -> None:
 def load_onnxruntime() -> Any:
     """Return the module `onnxruntime`, imported without its telemetry.
 
-    From 1.29 on, its builds for Linux and macOS tell Microsoft which models run where, and keep an id of
+    From 1.29 on, its builds for Linux and macOS report to Microsoft which models run where, and keep an id of
     the machine in ~/.cache (https://github.com/microsoft/onnxruntime/pull/27379). It reads the variable when
     it is imported.
 

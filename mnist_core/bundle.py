@@ -13,7 +13,6 @@ damage and not forgery: open learner.pkl only from a folder or store that only p
 from __future__ import annotations
 
 import copy
-import hashlib
 import io
 import json
 import platform
@@ -33,20 +32,21 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mnist_core._atomic import atomic_write
 from mnist_core._learner_file import learner_file
 from mnist_core._libraries import load_onnxruntime
 from mnist_core.errors import BundleError, DataError, MnistError, ModelError
 from mnist_core.images import array_to_fastai
 from mnist_core.manifest import (
+    INT8,
     LEARNER,
     MANIFEST,
     ONNX,
     WEIGHTS,
-    BundleFile,
     Manifest,
+    describe_file,
     read_manifest,
     read_unchanged,
+    write_manifest,
 )
 from mnist_core.models.base import build
 from mnist_core.models.network import Network
@@ -105,7 +105,7 @@ def export(
         raise BundleError(f"facts must be plain JSON values: {error}") from error
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (MANIFEST, LEARNER, ONNX, WEIGHTS):
+    for name in (MANIFEST, LEARNER, ONNX, INT8, WEIGHTS):
         (folder / name).unlink(missing_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
@@ -114,13 +114,10 @@ def export(
         decides = manifest.libraries | {"classes": json.dumps(classes)}
         content = learner_file(net, partial(_pickled, classes=classes), templates, decides)
         (folder / LEARNER).write_bytes(content)
-    files = {}
-    for name in (*[LEARNER] * learner, ONNX, WEIGHTS):
-        content = (folder / name).read_bytes()
-        files[name] = BundleFile(hashlib.sha256(content).hexdigest(), len(content))
+    written = (*[LEARNER] * learner, ONNX, WEIGHTS)
+    files = {name: describe_file((folder / name).read_bytes()) for name in written}
     manifest = replace(manifest, files=files, facts=facts)
-    with atomic_write(folder / MANIFEST) as file:
-        file.write((json.dumps(manifest.to_json(), indent=2) + "\n").encode())
+    write_manifest(folder, manifest)
     return manifest
 
 

@@ -6,8 +6,6 @@ run by ONNX Runtime; docs/scale.md has rates and accuracy.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnist_core._atomic import atomic_write
 from mnist_core._libraries import load_onnxruntime
 from mnist_core.errors import BundleError, DataError
-from mnist_core.manifest import INT8, MANIFEST, ONNX, BundleFile, read_manifest, read_unchanged
+from mnist_core.manifest import INT8, ONNX, describe_file, read_manifest, read_unchanged, write_manifest
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -33,8 +30,7 @@ CHANNELS = 8
 def add_int8(folder: Path, pixels: np.ndarray) -> None:
     """Add the graph in integers to a bundle, which `open_model` then prefers.
 
-    Weights have seven bits, because eight overflow on x86 processors without VNNI; so every machine gives the
-    same labels.
+    Weights have seven bits, because products of eight overflow on x86 processors without VNNI.
 
     Args:
         folder: the bundle's; the manifest and the graph are needed.
@@ -57,11 +53,10 @@ def add_int8(folder: Path, pixels: np.ndarray) -> None:
     if not names:
         raise BundleError(f"{manifest.model} has no convolution that integers make faster", "use it as it is")
     content = _quantise(graph, names, pixels)
+    others = {name: file for name, file in manifest.files.items() if name != INT8}
+    write_manifest(folder, replace(manifest, files=others))  # so that a cut leaves a bundle that opens
     (folder / INT8).write_bytes(content)
-    added = BundleFile(hashlib.sha256(content).hexdigest(), len(content))
-    manifest = replace(manifest, files=manifest.files | {INT8: added})
-    with atomic_write(folder / MANIFEST) as file:
-        file.write((json.dumps(manifest.to_json(), indent=2) + "\n").encode())
+    write_manifest(folder, replace(manifest, files=others | {INT8: describe_file(content)}))
 
 
 def _name_weights(graph: ModelProto) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mnist_core._atomic import atomic_write
 from mnist_core.errors import BundleError, DataError
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec, picture_shape
 
@@ -145,6 +146,17 @@ def _competition(
         return CompetitionSpec.from_json({**value, "classes": classes, "shape": shape})  # type: ignore[dict-item]
     except (DataError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{where}: {COMPETITION} is not a specification ({error})", EXPORT_AGAIN) from error
+
+
+def describe_file(content: bytes) -> BundleFile:
+    """Return what a manifest says about a file with this content."""
+    return BundleFile(hashlib.sha256(content).hexdigest(), len(content))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json of a bundle, whole or not at all."""
+    with atomic_write(folder / MANIFEST) as file:
+        file.write((json.dumps(manifest.to_json(), indent=2) + "\n").encode())
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -76,7 +76,7 @@ def open_job(
     job = output.read_job()
     if job is None:
         planned, bundle = make()
-        output.put_model(planned.version, bundle)
+        output.put_model(planned, bundle)
         job = output.put_job(planned)
         log.info(
             "shards planned: %s, of files: %s, with rows: %s",

@@ -5,7 +5,7 @@ bad-rows/000000.jsonl           the rows that it left out; put before its part
 least-certain.png               the digits whose labels are least certain
 index.json                      all parts, verified: put last, it ends the job
 _job/manifest.json              files, shards, version and options; put once, so it says what the job is
-_job/model-<version>/           the bundle, so that a worker needs nothing but the input and the output
+_job/model-<version>…/          the bundle, so that a worker needs nothing but the input and the output
 _job/done/000000.json           rows and digest of a part; put last; a shard that has it is finished
 
 Workers import this file: it needs neither Prefect nor pydantic.
@@ -52,6 +52,8 @@ class Job:
         probabilities: whether the parts have those of all classes.
         int8: whether the model computes in integers.
         shard_rows: about how many rows a shard has.
+        model: the folder of its bundle in the output. Graphs in integers have their digest in it: those of
+            two machines may differ.
         files: what is read.
         pieces: the shards, each with the number of its file.
     """
@@ -65,6 +67,7 @@ class Job:
     shard_rows: int
     files: list[Input]
     pieces: list[tuple[int, Piece]]
+    model: str
 
     @cached_property
     def shards(self) -> list[Shard]:
@@ -102,6 +105,7 @@ class Job:
             "probabilities": self.probabilities,
             "int8": self.int8,
             "shard_rows": self.shard_rows,
+            "model": self.model,
             "rows": self.rows,
             "files": [
                 [file.address, file.size, file.version, rows]
@@ -131,7 +135,8 @@ class Job:
             spec=CompetitionSpec.from_json(facts["spec"]),
             files=[Input(*entry[:3]) for entry in facts["files"]],
             pieces=[(file, Piece(*piece)) for file, *piece in facts["shards"]],
-            int8=facts.get("int8", False),  # jobs of older code have none
+            int8=facts.get("int8", False),  # jobs of older code have neither
+            model=facts.get("model") or model_folder(facts["version"]),
             **{name: facts[name] for name in ("input", "version", "bad_rows", "probabilities", "shard_rows")},
         )
 
@@ -163,7 +168,9 @@ def plan_job(
     pieces = [(number, piece) for number, cuts in enumerate(found) for piece in cuts]
     if not pieces:
         raise DataError(f"{input}: the files have no rows", "name another --input")
-    return Job(input, version, spec, bad_rows, probabilities, int8, shard_rows, files, pieces)
+    return Job(
+        input, version, spec, bad_rows, probabilities, int8, shard_rows, files, pieces, model_folder(version)
+    )
 
 
 class Output:
@@ -205,15 +212,15 @@ class Output:
         self.store.put(JOB, job.to_bytes())
         return self.need_job()
 
-    def put_model(self, version: str, files: Mapping[str, bytes]) -> None:
-        """Keep the files of a bundle that prediction needs, the manifest last."""
+    def put_model(self, job: Job, files: Mapping[str, bytes]) -> None:
+        """Keep the files of a job's bundle that prediction needs, the manifest last."""
         for name in sorted(files, key=lambda name: name == MANIFEST):
-            self.store.put(f"_job/model-{version}/{name}", files[name])
+            self.store.put(f"{job.model}/{name}", files[name])
 
-    def fetch_model(self, version: str, folder: Path) -> None:
+    def fetch_model(self, job: Job, folder: Path) -> None:
         """Copy the bundle into a folder."""
         for name in (MANIFEST, *BACKENDS.values()):
-            content = self.store.get(f"_job/model-{version}/{name}")
+            content = self.store.get(f"{job.model}/{name}")
             if content is not None:
                 (folder / name).write_bytes(content)
 
@@ -260,6 +267,12 @@ class Output:
         if hashlib.sha256(content).hexdigest() != finished.sha256:
             return f"{where} has changed since it was written"
         return None
+
+
+def model_folder(version: str, int8: bytes | None = None) -> str:
+    """Return the folder of a bundle in the output of a job, with its graph in integers if it has one."""
+    digest = "" if int8 is None else f"-int8-{hashlib.sha256(int8).hexdigest()[:16]}"
+    return f"_job/model-{version}{digest}"
 
 
 def part_name(number: int) -> str:

@@ -155,8 +155,8 @@ def _open(output: str) -> tuple[Output, Job, Model]:
     opened = Output(output)
     job = opened.need_job()
     with tempfile.TemporaryDirectory() as folder:
-        opened.fetch_model(job.version, Path(folder))
-        return opened, job, open_model(Path(folder))
+        opened.fetch_model(job, Path(folder))
+        return opened, job, open_model(Path(folder), "int8" if job.int8 else None)
 
 
 def prepare() -> None:

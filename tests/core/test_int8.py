@@ -87,7 +87,7 @@ def test_a_bundle_without_a_graph_and_a_changed_one_are_refused(bundle, syntheti
     add_int8(folder, synthetic(200).pixels)
     (folder / INT8).write_bytes((folder / INT8).read_bytes()[:-1] + b"x")
 
-    with pytest.raises(BundleError, match=rf"{INT8} .*changed|{INT8}"):
+    with pytest.raises(BundleError, match=rf"{INT8} has changed since"):
         open_model(folder)
 
     facts = json.loads((folder / "manifest.json").read_text())
