@@ -261,7 +261,8 @@ def memory(bench: Bench) -> None:
     """Peak of coordinator and workers together, which must not grow with the rows."""
     for rows in (bench.rows // 10, bench.rows):
         with removed(bench.folder / "memory") as folder:
-            input = write_parquet(folder / "parquet", bench.originals, rows)
+            files = max(1, FILES * rows // bench.rows)  # of the same size in both
+            input = write_parquet(folder / "parquet", bench.originals, rows, files=files)
             output = bench.plan(input, 200_000)
             process = subprocess.Popen([sys.executable, "-c", COORDINATE, output.address])
             with Watched({"all": tree(process.pid)}) as watched:
