@@ -233,7 +233,7 @@ def train(
     for epoch in range(1, recipe.epochs + 1):
         # Large steps first, to get far; small ones last, to settle.
         lr = recipe.lr * ((recipe.epochs - epoch + 1) / recipe.epochs if recipe.falling else 1)
-        with torch_threads(torch.get_num_threads() if recipe.hidden else 1):  # its products are too small
+        with torch_threads(1):  # its products are so small that two mostly wait for each other
             loss = train_epoch(layers, velocity, x, y, recipe, lr, random, objective.loss_of)
         if not math.isfinite(loss):
             raise DivergedError(
@@ -312,8 +312,7 @@ def fit(
         labels: int64 (N,), each 0..9.
         recipe: one of `PRESETS`, or another.
         seed: decides the first weights, the order of the digits and where they are moved; the same seed gives
-            the same weights bit for bit on a CPU with the same number of threads. torch's global generators
-            stay as they were.
+            the same weights bit for bit on a CPU. torch's global generators stay as they were.
         device: where to train, and where the result lies.
         progress: called after every epoch with mini-batches done, mini-batches in all, and e.g. "epoch 2/12
             loss 0.13", with "  valid 0.9712" after it if there are digits to validate on.
