@@ -7,7 +7,7 @@ from typing import Any
 
 
 def set_default(name: str, value: str) -> None:
-    """Set a variable of this process for C libraries, unless it is set. `os.environ` does not show it."""
+    """Set a variable that the C libraries of this process read, unless it is set; Python does not see it."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "setenv"):
         libc.setenv(name.encode(), value.encode(), 0)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BATCH = 200
 """Digits that are read at once to find the scales, and the fewest that give any."""
 CHANNELS = 8
-"""Input channels from which a convolution in integers is faster; one with one channel is ten times slower."""
+"""Input channels from which a convolution in integers is faster; one with one channel is six times slower."""
 
 
 def add_int8(folder: Path, pixels: np.ndarray) -> None:
@@ -37,7 +37,7 @@ def add_int8(folder: Path, pixels: np.ndarray) -> None:
         pixels: uint8 (N, 28, 28), typical digits, 200 or more; 1,000 are enough.
 
     Raises:
-        BundleError: there is no graph, or it has no convolution that integers make faster.
+        BundleError: the bundle lacks a graph, or its graph a convolution that integers make faster.
         DataError: there are too few digits.
     """
     import onnx

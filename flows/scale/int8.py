@@ -50,7 +50,7 @@ def with_int8(job: Job, files: Mapping[str, bytes]) -> tuple[Job, dict[str, byte
         folder = Path(name)
         for file, content in files.items():
             (folder / file).write_bytes(content)
-        expected = open_model(folder).read_labels(compared)
+        expected = open_model(folder, "onnxruntime").read_labels(compared)
         try:
             add_int8(folder, pixels[:scales])
         except BundleError as error:

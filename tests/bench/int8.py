@@ -26,7 +26,7 @@ ROWS, TRAINED, SCALES, TURNS = 42_000, 33_600, 1_000, 3
 
 
 def measure(digits: Digits, others: np.ndarray, preset: str, seed: int, log: Path | None) -> None:
-    """Train a network, and tell what both of its graphs give."""
+    """Train a network, and report what both of its graphs give."""
     net = fit(digits, "convnet", preset, rows=np.arange(TRAINED), seed=seed, device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder)

@@ -312,7 +312,7 @@ def fit(
         labels: int64 (N,), each 0..9.
         recipe: one of `PRESETS`, or another.
         seed: decides the first weights, the order of the digits and where they are moved; the same seed gives
-            the same weights bit for bit on a CPU. torch's global generators stay as they were.
+            the same weights bit for bit on the same CPU. torch's global generators stay as they were.
         device: where to train, and where the result lies.
         progress: called after every epoch with mini-batches done, mini-batches in all, and e.g. "epoch 2/12
             loss 0.13", with "  valid 0.9712" after it if there are digits to validate on.

@@ -188,6 +188,21 @@ def test_training_takes_no_module_and_no_optimizer(module, monkeypatch):
         net(torch.from_numpy(digits.pixels))
 
 
+def test_training_takes_one_thread_and_gives_the_others_back(monkeypatch):
+    """Threads that wait for each other take longer than one, so one trains; afterwards all are back."""
+    seen, loss = set(), scratch.cross_entropy
+    monkeypatch.setattr(
+        scratch, "cross_entropy", lambda *given: (seen.add(torch.get_num_threads()), loss(*given))[1]
+    )
+    digits, before = ten_kinds(64), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        scratch.fit(digits.pixels, digits.labels, Recipe(hidden=(8,), epochs=1))
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("n", [1, 2, 127, 128, 129])
 def test_any_number_of_digits_trains(n):
     """Fewer digits than a batch, and one more than a batch, train to finite weights."""

@@ -67,9 +67,7 @@ def tries(monkeypatch):
 @pytest.mark.slow
 def test_ten_killed_workers_lose_no_row(scale, same, cluster, tries, monkeypatch):
     """Ten times a worker is killed with SIGKILL in the middle; others do its shards, and none twice."""
-    monkeypatch.setattr(
-        dask_engine, "IN_FLIGHT", 4
-    )  # so that the other one has not done everything meanwhile
+    monkeypatch.setattr(dask_engine, "IN_FLIGHT", 4)  # or the other one does everything meanwhile
     scale.write("a.parquet", groups=5)
     job, seen = scale.plan(shard_rows=5), []
 
