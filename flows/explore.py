@@ -12,15 +12,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.caps import OverdueError, left_s
-from flows.policy.search import Plan, expected_s, next_change, next_plan
+from flows.policy.search import Plan, next_change, next_plan, night_recipe
 from flows.run import RunContext, is_scheduled
 from flows.settings import Settings
-from flows.suggest import is_available, suggest
+from flows.suggest import SearchSpace, is_available, suggest
 from flows.trial_records import SearchLog, Trial
 from flows.trials import change_log, recipe_values, scope_of
 from mnist_core.errors import ModelError
 from mnist_core.models.base import find
-from mnist_core.recipes import Space, Value, recipe_name
+from mnist_core.recipes import Value, Values, recipe_name
 
 if TYPE_CHECKING:
     from mnist_core import Digits
@@ -51,20 +51,21 @@ def explore(run: RunContext, training_s: float, share: float) -> None:
         training_s: what its training took.
         share: part of it that is earned for trials.
     """
-    if not _search_space(run)[0]:
+    space = _search_space(run)
+    if not space.fields:
         return
     if not is_available():
         log.info("no recipe is tried: Optuna is missing; pip install 'mnist-nightly[explore]'")
         return
     try:
-        _explore(run, training_s, share)
+        _explore(run, space, training_s, share)
     except OverdueError:
         raise
     except Exception:  # the night has its network
         log.warning("trying other recipes ended early", exc_info=True)
 
 
-def _explore(run: RunContext, training_s: float, share: float) -> None:
+def _explore(run: RunContext, space: SearchSpace, training_s: float, share: float) -> None:
     scope = scope_of(run.key.model, run.key.preset)
     known = change_log(run.registry, lambda known: known.with_training(run.key.key, share * training_s))
     digits = None
@@ -73,11 +74,12 @@ def _explore(run: RunContext, training_s: float, share: float) -> None:
         if plan is None:
             log.info("no recipe is tried: as many were confirmed as there can be (docs/recipes.md)")
             return
-        needed = expected_s(plan, training_s)
+        values = suggest(known, scope, space) if plan.recipe is None else plan.recipe
+        needed = training_s * space.work(values) / space.work(night_recipe(known, scope))
         if known.balance_s < needed or left_s() < ROOM * needed:
             return
         digits = _read(run) if digits is None else digits
-        trial = _try(run, digits, plan, known)
+        trial = _try(run, digits, plan, values)
         known = change_log(run.registry, partial(_with_trial, run=run, scope=scope, trial=trial))
 
 
@@ -95,18 +97,17 @@ def _with_trial(known: SearchLog, run: RunContext, scope: str, trial: Trial) -> 
     return known.with_change(change.model_copy(update={"night": run.key.night}))
 
 
-def _try(run: RunContext, digits: "Digits", plan: Plan, known: SearchLog) -> Trial:
-    """Run one trial."""
+def _try(run: RunContext, digits: "Digits", plan: Plan, values: Values) -> Trial:
+    """Run one trial of a recipe."""
     from mnist_core import assign_folds
     from mnist_core.trials import Measured, run_trial
 
     scope = scope_of(run.key.model, run.key.preset)
-    values = _suggested(run, known) if plan.recipe is None else plan.recipe
     folds = assign_folds(digits.true_labels, run.data.digest)
     try:
         measured = run_trial(
             digits, folds, plan.fold, run.key.model, run.key.preset, values, seed=plan.seed,
-            effort=plan.effort, member=first_member(run.key.model), device=run.settings.device,
+            member=first_member(run.key.model), device=run.settings.device,
         )  # fmt: skip
     except ModelError as error:  # a recipe of an older space; without a record it would stay the next one
         log.warning("recipe %s cannot be tried: %s", recipe_name(values), error)
@@ -123,19 +124,12 @@ def _try(run: RunContext, digits: "Digits", plan: Plan, known: SearchLog) -> Tri
     )  # fmt: skip
 
 
-def _suggested(run: RunContext, known: SearchLog) -> dict[str, Value]:
-    space, base = _search_space(run)
-    return suggest(known, scope_of(run.key.model, run.key.preset), space, base)
-
-
-def _search_space(run: RunContext) -> tuple[Space, dict[str, Value]]:
-    """Return what may be changed of the recipe of a run's network, and what its preset has there."""
+def _search_space(run: RunContext) -> SearchSpace:
+    """Return what may be changed of the recipe of a run's network."""
     from mnist_core.training import recipe_of
 
     key = run.key
-    kind, recipe = recipe_of(key.model, key.preset, member=first_member(key.model), spec=run.data.spec)
-    space = kind.space_of(recipe)
-    return space, {name: getattr(recipe, name) for name in space}
+    return SearchSpace(*recipe_of(key.model, key.preset, member=first_member(key.model), spec=run.data.spec))
 
 
 def _read(run: RunContext) -> "Digits":

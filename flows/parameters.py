@@ -32,7 +32,7 @@ from flows.settings import PREFIX, Settings, SettingsError, choices, in_our_word
 from mnist_core.models.base import find
 
 SEED_MAX = 2**31 - 1
-RECIPE = "^(preset|r-[0-9a-f]{6})$"
+RECIPE = "^(preset|r-[0-9a-f]{8})$"
 SHARD_ROWS = 200_000
 """Rows that a shard has unless the file's row groups say otherwise: 100,000 to 250,000 in a large file."""
 FIRST_NIGHT = date(2000, 1, 1)
@@ -149,7 +149,7 @@ class RunParameters(Parameters):
     @classmethod
     def _recipe_is_a_name(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(RECIPE, value):
-            raise ValueError("must be `preset`, or a name such as r-0123ab")
+            raise ValueError("must be `preset`, or a name such as r-0123abcd")
         return value
 
     @field_validator("night")

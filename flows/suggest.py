@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from flows.policy.search import night_recipe
 from flows.trial_records import Purpose, SearchLog, Trial
-from mnist_core.recipes import Choice, Range, Space, Value, rounded
+from mnist_core.models.base import ModelKind, Recipe
+from mnist_core.recipes import Choice, Range, Space, Value, Values, rounded
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
 
 RANDOM = 10
 """Trials drawn at random before the estimator is asked; Optuna's default."""
+CHANGED = 0.2
+"""Chance of each field to be changed: presets are good, and a recipe that is all drawn is seldom better."""
+DRAWS = 1_000
+"""Draws after which a recipe is taken as it is, though it was tried or is slow: the space is exhausted."""
+SLOWER = 1.5
+"""No recipe is tried that trains longer than this many times the preset's: a preset says how long."""
 
 
 def is_available() -> bool:
@@ -24,8 +33,38 @@ def is_available() -> bool:
     return find_spec("optuna") is not None
 
 
-def suggest(log: SearchLog, scope: str, space: Space, base: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the values of a new recipe.
+@dataclass(frozen=True)
+class SearchSpace:
+    """What may be changed of a recipe, and what that does to the time that it trains.
+
+    Attributes:
+        kind: the model.
+        preset: its recipe as the preset has it.
+    """
+
+    kind: ModelKind
+    preset: Recipe
+
+    @property
+    def fields(self) -> Space:
+        """The fields that may be changed, with their bounds."""
+        return self.kind.space_of(self.preset)
+
+    @property
+    def base(self) -> dict[str, Value]:
+        """The preset's values of these fields, which stand for what a recipe does not set."""
+        return {name: getattr(self.preset, name) for name in self.fields}
+
+    def work(self, values: Values) -> float:
+        """Return how long a recipe trains, as a multiple of the preset's time."""
+        if self.kind.work is None:
+            return 1.0
+        known = {name: value for name, value in values.items() if name in self.fields}
+        return self.kind.work(replace(self.preset, **known)) / self.kind.work(self.preset)
+
+
+def suggest(log: SearchLog, scope: str, space: SearchSpace, *, startup: int = RANDOM) -> dict[str, Value]:
+    """Return the values of a new recipe: the night's, with others in a few of its fields.
 
     The same log gives the same recipe; runs that explore at once differ once one of them has recorded.
 
@@ -33,8 +72,9 @@ def suggest(log: SearchLog, scope: str, space: Space, base: Mapping[str, Value])
         log: what was tried.
         scope: whose trials count: those of the first rung, which all recipes went through.
         space: what may be changed.
-        base: the preset's values of the fields of `space`, which stand for what a recipe does not set.
+        startup: trials drawn at random before the estimator is asked.
     """
+    import numpy as np
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -44,11 +84,27 @@ def suggest(log: SearchLog, scope: str, space: Space, base: Mapping[str, Value])
         if trial.scope == scope and trial.purpose is Purpose.SUGGEST and trial.rung == 0
     ]
     seed = zlib.crc32(f"{scope}/{len(tried)}/{log.trainings[-1:]}".encode())
-    sampler = optuna.samplers.TPESampler(multivariate=True, n_startup_trials=RANDOM, seed=seed)
+    random = np.random.default_rng(seed)
+    sampler = optuna.samplers.TPESampler(multivariate=True, n_startup_trials=startup, seed=seed)
     study = optuna.create_study(sampler=sampler)
-    distributions = {name: _distribution(part) for name, part in space.items()}
+    distributions = {name: _distribution(part) for name, part in space.fields.items()}
+    base = space.base
     _add(study, tried, distributions, base)
-    return rounded(study.ask(distributions).params)
+    night = night_recipe(log, scope)
+    now = base | {
+        name: night[name]
+        for name, part in space.fields.items()
+        if name in night and not part.check(night[name])
+    }
+    known = [base, now, *(base | trial.recipe for trial in tried)]
+    recipe = now
+    for _ in range(DRAWS):
+        changed = [name for name in base if random.random() < CHANGED]
+        drawn = rounded(study.ask(distributions).params)
+        recipe = now | {name: drawn[name] for name in changed}
+        if recipe not in known and space.work(recipe) <= SLOWER:
+            break
+    return {name: value for name, value in recipe.items() if value != base[name]}
 
 
 def _add(

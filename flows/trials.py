@@ -1,7 +1,7 @@
 """The search for a better recipe, as a numbered list of the namespace.
 
     recipes/000001.json             the log of all trials, changes and seconds; the highest number is current
-    recipes-given/r-0123ab.json     the values of a recipe of a sweep
+    recipes-given/r-0123abcd.json     the values of a recipe of a sweep
 
 Each entry has what the one before it had, and what came since, so that a night reads two objects however old
 its store is. A trial that two runs make at once counts once.

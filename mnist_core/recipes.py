@@ -9,7 +9,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,10 @@ DIGITS = 4
 
 
 def recipe_name(values: Values) -> str:
-    """Return the name of a recipe: `preset`, or `r-` and six digits that follow from its values."""
+    """Return the name of a recipe: `preset`, or `r-` and eight hex digits that follow from its values."""
     if not values:
         return "preset"
-    return "r-" + hashlib.sha256(json.dumps(dict(sorted(values.items()))).encode()).hexdigest()[:6]
+    return "r-" + hashlib.sha256(json.dumps(dict(sorted(values.items()))).encode()).hexdigest()[:8]
 
 
 def in_line(values: Values) -> str:
@@ -106,15 +106,6 @@ def apply(recipe: Any, values: Values, space: Space, where: str = "recipe") -> A
     return replace(recipe, **values)
 
 
-def at_effort(recipe: Any, effort: float) -> Any:
-    """Return a recipe that takes a part of its epochs, at least one; `full_epochs` are among them."""
-    if effort == 1:
-        return recipe
-    epochs = max(1, round(recipe.epochs * effort))
-    full = {"full_epochs": min(recipe.full_epochs, epochs)} if _has(recipe, "full_epochs") else {}
-    return replace(recipe, epochs=epochs, **full)
-
-
 def read_recipe(path: Path) -> dict[str, Value]:
     """Return the values of a recipe's file: TOML, a line for each field that differs from the preset.
 
@@ -131,7 +122,3 @@ def read_recipe(path: Path) -> dict[str, Value]:
         if not isinstance(value, bool | int | float | str):
             raise ModelError(f"{path}: {name} is not a number, a text, true or false", "give one of these")
     return values
-
-
-def _has(recipe: Any, name: str) -> bool:
-    return any(field.name == name for field in fields(recipe))

@@ -13,7 +13,7 @@ from mnist_core.errors import ModelError
 from mnist_core.models.base import Adapted, ModelKind, Recipe, find, kinds
 from mnist_core.models.network import Network
 from mnist_core.progress import Progress
-from mnist_core.recipes import Values, apply, at_effort
+from mnist_core.recipes import Values, apply
 from mnist_core.spec import DIGIT_RECOGNIZER, CompetitionSpec
 
 
@@ -30,7 +30,6 @@ def fit(
     teacher: Network | None = None,
     member: int | None = None,
     values: Values | None = None,
-    effort: float = 1.0,
     progress: Progress | None = None,
 ) -> Network:
     """Train a network of a model by a preset. An exception of `progress`, or ^C, ends it between two batches.
@@ -52,7 +51,6 @@ def fit(
         member: of an ensemble, train this network alone, with `seed` as it is; they are numbered from 0,
             without end.
         values: fields of the recipe that differ from the preset's, within the bounds of the model's space.
-        effort: part of the recipe's epochs to take, 0 to 1.
         progress: called with batches done, batches in all, and a note such as "epoch 2/4  loss 0.31".
 
     Returns:
@@ -65,9 +63,7 @@ def fit(
             fetched or opened; the teacher cannot teach this model; training diverged.
     """
     limit_torch()
-    kind, recipe = recipe_of(
-        model, preset, epochs=epochs, member=member, values=values, effort=effort, spec=digits.spec
-    )
+    kind, recipe = recipe_of(model, preset, epochs=epochs, member=member, values=values, spec=digits.spec)
     if pretrained:
         recipe = _pretrained(kind, recipe)
     teachers = [] if teacher is None else _teachers(teacher, kind)
@@ -87,7 +83,6 @@ def recipe_of(
     epochs: int | None = None,
     member: int | None = None,
     values: Values | None = None,
-    effort: float = 1.0,
     spec: CompetitionSpec = DIGIT_RECOGNIZER,
 ) -> tuple[ModelKind, Recipe]:
     """Return the model and the recipe of the network that `fit` trains; the arguments are those of `fit`.
@@ -97,8 +92,7 @@ def recipe_of(
     kind = find(model)
     kind, recipe = kind.network(kind.recipe(preset, epochs), member)
     recipe = _adapted(recipe, spec, chosen=epochs is not None)
-    recipe = apply(recipe, values or {}, kind.space_of(recipe), f"recipe of {kind.name} {preset}")
-    return kind, at_effort(recipe, effort)
+    return kind, apply(recipe, values or {}, kind.space_of(recipe), f"recipe of {kind.name} {preset}")
 
 
 def _adapted(recipe: Recipe, spec: CompetitionSpec, *, chosen: bool) -> Recipe:

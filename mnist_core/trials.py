@@ -48,7 +48,6 @@ def run_trial(
     values: Values,
     *,
     seed: int,
-    effort: float = 1.0,
     member: int | None = None,
     device: str = "auto",
 ) -> Measured:
@@ -61,7 +60,7 @@ def run_trial(
         digits: with labels.
         folds: uint8 (N,), as `assign_folds` gives them.
         fold: the one to hold out.
-        model, preset, values, seed, effort, member, device: as `fit` takes them.
+        model, preset, values, seed, member, device: as `fit` takes them.
 
     Raises:
         ModelError: a value is not within its bounds, or there is no such model.
@@ -70,7 +69,7 @@ def run_trial(
     from mnist_core.inference import predict
     from mnist_core.training import fit, recipe_of
 
-    recipe = recipe_of(model, preset, member=member, values=values, effort=effort, spec=digits.spec)[1]
+    recipe = recipe_of(model, preset, member=member, values=values, spec=digits.spec)[1]
     started = time.perf_counter()
     rows, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
     labels = digits.true_labels[held_out]
@@ -80,10 +79,7 @@ def run_trial(
         return Measured(loss, errors, len(held_out), recipe.epochs, seconds)
 
     try:
-        net = fit(
-            digits, model, preset, rows=rows, seed=seed, device=device, member=member, values=values,
-            effort=effort,
-        )  # fmt: skip
+        net = fit(digits, model, preset, rows=rows, seed=seed, device=device, member=member, values=values)
         probabilities = predict(net, digits.pixels[held_out])
         temperature = calibrate(probabilities, labels, digits.spec)
     except DivergedError:

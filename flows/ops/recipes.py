@@ -5,7 +5,7 @@ from enum import StrEnum
 from statistics import fmean
 
 from flows.ops.status import open_registry
-from flows.policy.search import RUNGS, night_recipe
+from flows.policy.search import night_recipe
 from flows.records import Record
 from flows.settings import Settings
 from flows.trial_records import Change, Purpose, SearchLog, Trial
@@ -84,11 +84,7 @@ def rank(known: SearchLog, scope: str) -> list[RecipeRow]:
 
 
 def _row(known: SearchLog, scope: str, name: str, trials: Sequence[Trial]) -> RecipeRow:
-    full = [
-        trial
-        for trial in trials
-        if trial.purpose is Purpose.SUGGEST and RUNGS[trial.rung].effort == 1 and trial.loss is not None
-    ]
+    full = [trial for trial in trials if trial.purpose is Purpose.SUGGEST and trial.loss is not None]
     row = RecipeRow(
         nights=scope,
         recipe=name,

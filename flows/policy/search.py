@@ -2,7 +2,7 @@
 
 Three kinds of trials, on three disjoint sets of rows:
 
-    suggest   folds 2, 3, 4   new recipes; the best third of each rung goes on to the next, dearer one
+    suggest   folds 2, 3, 4   new recipes; the best third of each rung goes on to the next one
     confirm   fold 1          the best one against the night's recipe, in pairs with the same seeds
     judge     fold 0          a recipe that was taken against the one before it, in pairs too
 
@@ -33,22 +33,15 @@ FUTILE = 4
 """Pairs after which a recipe that is not better on average is given up."""
 PART = 3
 """One in this number of recipes on a rung goes on."""
-SLOWER = 1.5
-"""A recipe that takes longer than this many times the night's does not go on: a preset says how long."""
 JUDGE_FOLD, CONFIRM_FOLD = 0, 1
 CONFIRM_SEED, JUDGE_SEED = 1_000, 2_000
 
 
-@dataclass(frozen=True)
-class Rung:
-    """A step of the search: which part of the epochs, and which seeds and folds."""
+RUNGS = (((0, 2),), ((1, 3),), ((2, 4), (3, 2)))
+"""Seeds and folds of the trials of each rung: the same for all recipes, so that they can be paired.
 
-    effort: float
-    runs: tuple[tuple[int, int], ...]
-
-
-RUNGS = (Rung(1 / 3, ((0, 2),)), Rung(1.0, ((1, 3),)), Rung(1.0, ((2, 4), (3, 2))))
-"""Seeds and folds of the trials of each rung: the same for all recipes, so that they can be paired."""
+Halving by trials, not by epochs: on half of its epochs a training may still be at chance, and says nothing of
+a whole one (measured on coloured letters; tests/bench/LOG.md)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,6 @@ class Plan:
     Attributes:
         recipe: its values; None: a new one, for the sampler to suggest.
         purpose, rung, seed, fold: as of a `Trial`.
-        effort: part of the recipe's epochs.
     """
 
     recipe: Values | None
@@ -66,7 +58,6 @@ class Plan:
     rung: int
     seed: int
     fold: int
-    effort: float = 1.0
 
 
 def night_recipe(log: SearchLog, scope: str) -> Values:
@@ -111,11 +102,6 @@ def next_plan(log: SearchLog, scope: str) -> Plan | None:
     if plan is None and _may_confirm(len(_confirmed(log, scope)) + 1):
         return _to_suggest(log, scope)
     return plan
-
-
-def expected_s(plan: Plan, training_s: float) -> float:
-    """Return the seconds that a trial takes, given those of tonight's training."""
-    return plan.effort * training_s
 
 
 def sign_flip(differences: Sequence[float]) -> float:
@@ -234,18 +220,18 @@ def _to_suggest(log: SearchLog, scope: str) -> Plan:
         if new is not None:
             run = _missing_run(number, reached.get(recipe_name(now), ()))
             return _on(number, new, 0) if run is None else _on(number, now, run)
-    return Plan(None, Purpose.SUGGEST, 0, *RUNGS[0].runs[0], effort=RUNGS[0].effort)
+    return Plan(None, Purpose.SUGGEST, 0, *RUNGS[0][0])
 
 
 def _missing_run(rung: int, trials: Sequence[Trial]) -> int | None:
     """Return the place of the first run of a rung that a recipe has no trial of; None if it has all."""
     known = {(trial.seed, trial.fold) for trial in trials}
-    return next((place for place, run in enumerate(RUNGS[rung].runs) if run not in known), None)
+    return next((place for place, run in enumerate(RUNGS[rung]) if run not in known), None)
 
 
 def _on(rung: int, recipe: Values, run: int) -> Plan:
-    seed, fold = RUNGS[rung].runs[run]
-    return Plan(recipe, Purpose.SUGGEST, rung, seed, fold, RUNGS[rung].effort)
+    seed, fold = RUNGS[rung][run]
+    return Plan(recipe, Purpose.SUGGEST, rung, seed, fold)
 
 
 def _rising(reached: dict[str, list[Trial]], now: Values) -> list[tuple[str, list[Trial]]]:
@@ -255,12 +241,8 @@ def _rising(reached: dict[str, list[Trial]], now: Values) -> list[tuple[str, lis
     ranked = sorted(others.items(), key=lambda item: _mean_loss(item[1]))[: len(others) // PART]
     if own is None:
         return []
-    limit, seconds = _mean_loss(own), SLOWER * _mean_seconds(own)
-    return [
-        (name, trials)
-        for name, trials in ranked
-        if _mean_loss(trials) < limit and _mean_seconds(trials) <= seconds
-    ]
+    limit = _mean_loss(own)
+    return [(name, trials) for name, trials in ranked if _mean_loss(trials) < limit]
 
 
 def _winner(log: SearchLog, scope: str) -> Values | None:
@@ -272,7 +254,7 @@ def _winner(log: SearchLog, scope: str) -> Values | None:
     done = {
         name: trials
         for name, trials in reached.items()
-        if name not in known and len(trials) == len(RUNGS[last].runs) == len(own)
+        if name not in known and len(trials) == len(RUNGS[last]) == len(own)
     }
     if not done:
         return None
@@ -291,10 +273,6 @@ def _on_rung(log: SearchLog, scope: str, rung: int) -> dict[str, list[Trial]]:
 
 def _mean_loss(trials: Sequence[Trial]) -> float:
     return fmean(trial.ranked_loss for trial in trials)
-
-
-def _mean_seconds(trials: Sequence[Trial]) -> float:
-    return fmean(trial.seconds for trial in trials)
 
 
 # What the log says

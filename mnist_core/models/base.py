@@ -75,6 +75,8 @@ class ModelKind:
             recipes have a field `members`, and its networks carry theirs as `members`.
         space: a function of a recipe that returns which of its fields a search for a better one may change,
             and within which bounds; None if it is not searched.
+        work: a function of a recipe that returns how long it trains, in any unit: only the ratio of two
+            counts. A model with a `space` has one.
         round_logits: how logits float32 (N, 10) are read as labels int64 (N,) if not as the likeliest class.
     """
 
@@ -87,6 +89,7 @@ class ModelKind:
     teachable: bool = False
     member: Callable[[Recipe, int], tuple[str, Recipe]] | None = None
     space: Callable[[Recipe], Space] | None = None
+    work: Callable[[Recipe], float] | None = None
     round_logits: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property

@@ -28,11 +28,11 @@ def test_a_trial_is_measured_on_rows_that_it_did_not_see(digits, monkeypatch):
     monkeypatch.setattr(training_module, "fit", watched)
     folds = assign_folds(digits.true_labels, "abcdef")
 
-    done = run_trial(digits, folds, 2, "scratch", "fast", {"lr": 0.1}, seed=1, effort=0.5)
-    again = run_trial(digits, folds, 2, "scratch", "fast", {"lr": 0.1}, seed=1, effort=0.5)
+    done = run_trial(digits, folds, 2, "scratch", "fast", {"lr": 0.1}, seed=1)
+    again = run_trial(digits, folds, 2, "scratch", "fast", {"lr": 0.1}, seed=1)
 
     assert seen[0] == set(np.flatnonzero(folds != 2).tolist())
-    assert (done.rows, done.epochs) == ((folds == 2).sum(), 6)
+    assert (done.rows, done.epochs) == ((folds == 2).sum(), 12)
     assert 0 < done.loss < np.log(10)
     assert 0 < done.errors < done.rows / 2
     assert (done.loss, done.errors) == (again.loss, again.errors)

@@ -177,4 +177,6 @@ def test_the_list_of_a_grid_travels_as_json():
     given = SweepParameters.check(set=["seed=1,2"])
 
     assert json.loads(json.dumps(given.to_json())) == {"set": ["seed=1,2"]}
-    assert RunKey(night=NIGHT, model="scratch", preset="fast", recipe="r-0123ab").name.endswith("r-0123ab")
+    assert RunKey(night=NIGHT, model="scratch", preset="fast", recipe="r-0123abcd").name.endswith(
+        "r-0123abcd"
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mnist_core.models.base import Adapted, ModelKind, register
+from mnist_core.recipes import Choice, Range, Space
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,28 @@ PRESETS = {
     "best": Recipe(epochs=24),
 }
 
+
+def space(recipe: Recipe) -> Space:
+    """Return what a search may change of a recipe; its epochs stay near, because a preset says how long."""
+    return {
+        "epochs": Range(max(2, recipe.epochs * 2 // 3), recipe.epochs * 4 // 3, "passes", whole=True),
+        "lr": Range(2e-3, 4e-2, "peak of the learning rate", log=True),
+        "weight_decay": Range(2e-3, 0.2, "per step and learning rate", log=True),
+        "label_smoothing": Range(0.0, 0.15, "probability shared by all classes"),
+        "amount": Range(0.0, 2.0, "strength of augmentation, as a part of the preset's"),
+        "mirror": Choice((False, True)),
+        "batch_size": Choice((64, 128, 256)),
+    }
+
+
+def work(recipe: Recipe) -> float:
+    """Return how long a recipe trains, in any unit."""
+    return recipe.epochs
+
+
 register(
     ModelKind(
-        "resnet18", PRESETS, f"{__name__}.fit:fit", f"{__name__}.net:build", floor=0.99, pretrained=True
+        "resnet18", PRESETS, f"{__name__}.fit:fit", f"{__name__}.net:build", floor=0.99, pretrained=True,
+        space=space, work=work,
     )
-)
+)  # fmt: skip

@@ -46,6 +46,13 @@ def space(recipe: Recipe) -> Space:
     }
 
 
+def work(recipe: Recipe) -> float:
+    """Return how long a recipe trains, in any unit."""
+    return recipe.epochs * (1 + 128 / recipe.batch_size)
+
+
 register(
-    ModelKind("scratch", PRESETS, f"{__name__}.net:fit", f"{__name__}.net:build", floor=0.95, space=space)
+    ModelKind(
+        "scratch", PRESETS, f"{__name__}.net:fit", f"{__name__}.net:build", floor=0.95, space=space, work=work
+    )
 )
