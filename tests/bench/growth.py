@@ -104,7 +104,8 @@ def measure_versions(folder: Path) -> Points:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(path.read_text().replace(str(FIRST), other))
         made = versions
-        point = {"versions": float(versions)}
+        listed = _output(environment, "-m", "flows", "versions", "--json")
+        point = {"versions": float(len(json.loads(listed)["versions"]))}
         for command in (("versions",), ("status",), ("prune", "--dry-run")):
             point[f"{command[0]}_s"] = _seconds(environment, "-m", "flows", *command)
         point["night_s"] = night(environment, FIRST + timedelta(days=len(points) + 1))["total"]
@@ -153,9 +154,15 @@ def _train(folder: Path) -> Any:
     return read_train(folder / "train.csv")
 
 
+def _output(environment: dict[str, str], *arguments: str) -> bytes:
+    """Return what a Python command prints."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+
+
 def _seconds(environment: dict[str, str], *arguments: str) -> float:
     start = perf_counter()
-    subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, check=True)
+    _output(environment, *arguments)
     return perf_counter() - start
 
 
