@@ -18,7 +18,7 @@ import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from time import process_time
 from typing import Any
 
@@ -38,6 +38,7 @@ from tests.bench.scores import machine, tell
 ARMS = {"none": "without trials", "random": "random recipes", "optuna": "recipes by Optuna"}
 ALL = 1_000_000
 """Trials at random before the estimator is asked: more than there are."""
+STYLES = {"none": ".-", "random": ".-", "optuna": ".--"}
 CHECKS = 4
 """Further seeds with which the last night's recipe is trained."""
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
@@ -168,7 +169,8 @@ def read(logs: list[Path]) -> list[dict[str, Any]]:
 def summary(rows: list[dict[str, Any]]) -> list[str]:
     """Return, for each competition and arm, the error that the last night's recipe has beside the preset's.
 
-    A repeat counts once: the mean over the last night and its further seeds, which all arms share.
+    A repeat counts once: the median of the last night and its further seeds, which all arms share. (Some
+    trainings fail altogether, and would decide a mean.)
     """
     lines = []
     for name in sorted({row["competition"] for row in rows}):
@@ -178,7 +180,8 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
         for arm in ("random", "optuna"):
             repeats = sorted(repeat for known, repeat in checks if known == arm)
             means = [
-                [fmean((last[of, repeat], *checks[of, repeat])) for of in (arm, "none")] for repeat in repeats
+                [median((last[of, repeat], *checks[of, repeat])) for of in (arm, "none")]
+                for repeat in repeats
             ]
             if not means:
                 continue
@@ -196,11 +199,12 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def draw(rows: list[dict[str, Any]], picture: Path) -> None:
-    """Draw public and held-out error by night for each competition and arm: mean and range of repeats."""
+    """Draw public and held-out error by night for each competition and arm: median and range of repeats."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     nights = [row for row in rows if "night" in row]
     names = sorted({row["competition"] for row in nights})
@@ -216,13 +220,16 @@ def draw(rows: list[dict[str, Any]], picture: Path) -> None:
                     if (row["competition"], row["arm"]) == (name, arm):
                         by_night.setdefault(row["night"] + 1, []).append(100 * row[key])
                 xs, errors = list(by_night), list(by_night.values())
-                (drawn,) = axes.plot(xs, [fmean(values) for values in errors], marker=".", label=label)
+                (drawn,) = axes.plot(xs, [median(each) for each in errors], STYLES[arm], label=label)
                 axes.fill_between(
                     xs, [*map(min, errors)], [*map(max, errors)], color=drawn.get_color(), alpha=0.15
                 )
             axes.set_title(f"{name}: {title}")
-            axes.set_ylabel("wrong, %")
-            axes.grid(visible=True, alpha=0.3)
+            axes.set(ylabel="wrong, %", yscale="log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.grid(visible=True, which="both", alpha=0.3)
         plots[1][column].set_xlabel("night")
     plots[0][0].legend(fontsize=9)
     figure.savefig(picture, dpi=120)
