@@ -16,7 +16,6 @@ knows the labels, and writes `tests/bench/records/<date>-…/results.jsonl`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -36,7 +35,7 @@ from mnist_core import Digits, export, fit, predict
 from mnist_core.models import convnet, ensemble
 from mnist_core.models.ensemble.net import fit as fit_ensemble
 from mnist_core.spec import DIGIT_RECOGNIZER
-from tests.bench.scores import machine, spread, tell
+from tests.bench.scores import Practice, machine, read_lines, spread, tell
 
 SINGLE = {"fast": 10, "balanced": 5, "best": 10, "wide": 10}
 """Seeds of each preset, one network after another."""
@@ -141,18 +140,10 @@ def elsewhere(net: torch.nn.Module, pixels: np.ndarray) -> float:
 
 def score(out: Path, date: str) -> None:
     """Post what `train` wrote, and append to the records."""
-    from flows.kaggle.competition import connect
-    from flows.settings import read_settings
-    from mnist_core import to_csv
-
-    os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
-    settings = read_settings(kaggle="practice")
-    competition = connect(settings)
-    competition.download()
+    practice = Practice()
     said = np.load(out / "answers.npz")
-    head, *rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    head, *rows = read_lines(out / "results.jsonl")
     difference = {} if "record" in rows[-1] else rows.pop()  # a run that was cut off has no such line
-    csv = settings.home / "cuda.csv"
     for record in dict.fromkeys(row["record"] for row in rows):
         folder = RECORDS / f"{date}-{record}"
         folder.mkdir(parents=True)
@@ -162,9 +153,8 @@ def score(out: Path, date: str) -> None:
         mine = [row for row in rows if row["record"] == record]
         for row in mine:
             if "answers" in row:
-                csv.write_bytes(to_csv(said[row.pop("answers")].astype(np.int64)))
-                made = competition.submit_once(csv, f"{folder.name} {row}")
-                row["public_score"] = competition.wait_for_score(made.ref, 60).public_score
+                labels = said[row.pop("answers")].astype(np.int64)
+                row["public_score"] = practice.score(labels, f"{folder.name} {row}")
             tell(folder / "results.jsonl", **row)
         for key in ("public_score", "seconds"):
             print(key, spread([row[key] for row in mine if key in row]))

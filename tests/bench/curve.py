@@ -11,16 +11,14 @@ rows, and nothing is chosen by them: the points were fixed before.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
 from time import perf_counter
-from typing import Any
 
 from tests.bench.record import RECORDS
-from tests.bench.scores import machine, product_gflops, tell
+from tests.bench.scores import Practice, machine, product_gflops, read_lines, tell
 
 POINTS = (
     ("fast", 1),
@@ -39,20 +37,14 @@ OTHERS = (("the original notebooks, a laptop", 2400, 0.99442), ("Deotte, 15 netw
 
 def train(log: Path, seeds: list[int]) -> None:
     """Train and score what the log does not have."""
-    from flows.kaggle.competition import connect
-    from flows.settings import read_settings
-    from mnist_core import fit, predict, read_test, read_train, to_csv
+    from mnist_core import fit, predict, read_test, read_train
 
-    os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
-    settings = read_settings(kaggle="practice")
-    competition = connect(settings)
-    data = competition.download()
-    digits, test = read_train(data.train_csv), read_test(data.test_csv)
+    practice = Practice()
+    digits, test = read_train(practice.train_csv), read_test(practice.test_csv)
     log.parent.mkdir(parents=True, exist_ok=True)
     if not log.exists():
         tell(log, rows=len(digits), machine=machine())
-    known = {(row.get("preset"), row.get("epochs"), row.get("seed")) for row in read(log)}
-    csv = settings.home / "curve.csv"
+    known = {(row.get("preset"), row.get("epochs"), row.get("seed")) for row in read_lines(log)}
     for seed in seeds:
         for preset, epochs in POINTS:
             if (preset, epochs, seed) in known:
@@ -60,23 +52,17 @@ def train(log: Path, seeds: list[int]) -> None:
             before, start = product_gflops(), perf_counter()
             net = fit(digits, "convnet", preset, seed=seed, device="cpu", epochs=epochs)
             seconds = perf_counter() - start
-            csv.write_bytes(to_csv(predict(net, test.pixels).argmax(1)))
-            made = competition.submit_once(csv, f"curve {preset} {epochs} seed {seed}")
+            labels = predict(net, test.pixels).argmax(1)
             tell(
                 log,
                 preset=preset,
                 epochs=epochs,
                 seed=seed,
                 seconds=round(seconds, 2),
-                public_score=competition.wait_for_score(made.ref, 60).public_score,
+                public_score=practice.score(labels, f"curve {preset} {epochs} seed {seed}"),
                 product_gflops=[before, product_gflops()],
                 load=round(os.getloadavg()[0], 2),
             )
-
-
-def read(log: Path) -> list[dict[str, Any]]:
-    """Return the lines of a log."""
-    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def draw(log: Path, picture: Path) -> None:
@@ -86,7 +72,7 @@ def draw(log: Path, picture: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = [row for row in read(log) if "seed" in row]
+    rows = [row for row in read_lines(log) if "seed" in row]
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     xs, ys, spreads = [], [], []
     for preset, epochs in POINTS:

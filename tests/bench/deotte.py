@@ -5,7 +5,7 @@
 
 Source: kaggle.com/code/cdeotte/25-million-images-0-99757-mnist (2018): the layers, Adam at 0.001 ×
 0.95^epoch, 45 epochs in batches of 64 over nine tenths of the labelled rows, rotation by up to 10 degrees,
-each axis zoomed by 0.9 to 1.1 and shifted by up to a tenth. Written anew in torch; initial weights and
+each axis zoomed by 0.9 to 1.1 and shifted by up to a tenth. Our own code in torch; initial weights and
 batch normalisation as Keras has them. Appends to `tests/bench/records/<date>-deotte/results.jsonl` a line
 for each network and one for the mean of all; only the practice server knows the labels of the test rows.
 """
@@ -13,24 +13,18 @@ for each network and one for the mean of all; only the practice server knows the
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flows.kaggle.competition import connect
-from flows.settings import read_settings
-from mnist_core import read_test, read_train, to_csv
+from mnist_core import read_test, read_train
 from tests.bench.record import RECORDS
-from tests.bench.scores import machine, tell
+from tests.bench.scores import Practice, machine, read_lines, tell
 
 EPOCHS, BATCH = 45, 64
 
@@ -119,25 +113,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="fewer, to try it out")
     parser.add_argument("--date", default=datetime.now(UTC).date().isoformat())
     given = parser.parse_args()
-    os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
-    settings = read_settings(kaggle="practice")
-    competition = connect(settings)
-    data = competition.download()
-    digits, test = read_train(data.train_csv), read_test(data.test_csv)
+    practice = Practice()
+    digits, test = read_train(practice.train_csv), read_test(practice.test_csv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     log = RECORDS / f"{given.date}-deotte" / "results.jsonl"
-    kept = settings.home / "records" / log.parent.name
+    kept = practice.home / "records" / log.parent.name
     for folder in (log.parent, kept):
         folder.mkdir(parents=True, exist_ok=True)
 
-    def score(mean: np.ndarray, name: str) -> float | None:
-        csv = kept / "submission.csv"
-        csv.write_bytes(to_csv(mean.argmax(1)))
-        return competition.wait_for_score(competition.submit_once(csv, name).ref, 60).public_score
-
     if not log.exists():
         tell(log, rows=len(digits), epochs=given.epochs, machine=machine())
-    known = {row.get("seed") for row in read(log)}
+    known = {row.get("seed") for row in read_lines(log)}
     for seed in given.members:
         if seed in known:
             continue
@@ -146,14 +132,18 @@ def main() -> None:
         seconds = round(perf_counter() - start, 1)
         found = probabilities(net, test.pixels, device)
         np.save(kept / f"{seed}.npy", found)
-        tell(log, seed=seed, seconds=seconds, public_score=score(found, f"{log.parent.name} seed {seed}"))
+        tell(
+            log,
+            seed=seed,
+            seconds=seconds,
+            public_score=practice.score(found.argmax(1), f"{log.parent.name} seed {seed}"),
+        )
     mean = np.mean([np.load(kept / f"{seed}.npy") for seed in given.members], axis=0)
-    tell(log, seeds=given.members, public_score=score(mean, f"{log.parent.name} seeds {given.members}"))
-
-
-def read(log: Path) -> list[dict[str, Any]]:
-    """Return the lines of a log."""
-    return [json.loads(line) for line in log.read_text().splitlines()]
+    tell(
+        log,
+        seeds=given.members,
+        public_score=practice.score(mean.argmax(1), f"{log.parent.name} seeds {given.members}"),
+    )
 
 
 if __name__ == "__main__":

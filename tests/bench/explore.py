@@ -14,7 +14,6 @@ Seconds are CPU seconds, so that repeats may run side by side (`OMP_NUM_THREADS=
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +32,7 @@ from mnist_core.spec import read_spec
 from mnist_core.training import recipe_of
 from mnist_core.trials import Measured, run_trial
 from tests.bench.record import RECORDS
-from tests.bench.scores import machine, tell
+from tests.bench.scores import machine, read_lines, tell
 
 ARMS = {"none": "without trials", "random": "random recipes", "optuna": "recipes by Optuna"}
 ALL = 1_000_000
@@ -41,8 +40,6 @@ ALL = 1_000_000
 STYLES = {"none": ".-", "random": ".-", "optuna": ".--"}
 CHECKS = 4
 """Further seeds with which the last night's recipe is trained."""
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""Two-sided 95 % points of Student's t by degrees of freedom."""
 
 
 class Bench:
@@ -161,17 +158,14 @@ def run(folder: Path, scope: str, nights: int, repeat: int, share: float) -> Non
         tell(log, **same, arm=arm.arm, last_recipe=dict(arm.values), checks=public)
 
 
-def read(logs: list[Path]) -> list[dict[str, Any]]:
-    """Return the lines of logs."""
-    return [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-
-
 def summary(rows: list[dict[str, Any]]) -> list[str]:
     """Return, for each competition and arm, the error that the last night's recipe has beside the preset's.
 
     A repeat counts once: the median of the last night and its further seeds, which all arms share. (Some
     trainings fail altogether, and would decide a mean.)
     """
+    from scipy.stats import t as student
+
     lines = []
     for name in sorted({row["competition"] for row in rows}):
         mine = [row for row in rows if row["competition"] == name]
@@ -188,7 +182,7 @@ def summary(rows: list[dict[str, Any]]) -> list[str]:
             differences = [ours - others for ours, others in means]
             half = ""
             if len(differences) > 1:
-                t = STUDENT[len(differences) - 1]
+                t = float(student.ppf(0.975, len(differences) - 1))
                 half = f" ± {100 * t * stdev(differences) / len(differences) ** 0.5:.3f}"
             lines.append(
                 f"{name}, {ARMS[arm]}: {100 * fmean(ours for ours, _ in means):.3f} % wrong instead of "
@@ -254,7 +248,7 @@ def main() -> None:
     if given.command == "run":
         run(given.folder, given.scope, given.nights, given.repeat, given.share)
     else:
-        rows = read(given.logs)
+        rows = [row for log in given.logs for row in read_lines(log)]
         draw(rows, given.picture)
         print(*summary(rows), sep="\n")
 

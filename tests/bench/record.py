@@ -31,13 +31,11 @@ from time import perf_counter, process_time
 import numpy as np
 import torch
 
-from flows.kaggle.competition import connect
-from flows.settings import read_settings
-from mnist_core import fit, predict, read_test, read_train, to_csv, write_pngs
+from mnist_core import fit, predict, read_test, read_train, write_pngs
 from mnist_core.models import convnet, ensemble
 from mnist_core.models.ensemble.net import Ensemble
 from mnist_core.models.resnet.origin import fit_origin
-from tests.bench.scores import machine, product_gflops, spread, tell
+from tests.bench.scores import Practice, machine, product_gflops, read_lines, spread, tell
 
 RECORDS = Path(__file__).parent / "records"
 
@@ -51,24 +49,16 @@ def main() -> None:
     parser.add_argument("--teachers", nargs="+", type=int, metavar="SEED")
     parser.add_argument("--date", default=datetime.now(UTC).date().isoformat())
     given = parser.parse_args()
-    os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
-    settings = read_settings(kaggle="practice")
-    competition = connect(settings)
-    data = competition.download()
-    digits, test = read_train(data.train_csv), read_test(data.test_csv)
+    practice = Practice()
+    digits, test = read_train(practice.train_csv), read_test(practice.test_csv)
     names = {"origin": "resnet18-origin", "ensemble": "ensemble-best"}
     name = f"{given.date}-{names.get(given.preset, f'convnet-{given.preset}')}"
-    trained = settings.home / "records" / name  # networks and probabilities: a megabyte each
+    trained = practice.home / "records" / name  # networks and probabilities: a megabyte each
     folder = RECORDS / (name + "-taught" * bool(given.teachers))
-    kept = settings.home / "records" / folder.name
+    kept = practice.home / "records" / folder.name
     folder.mkdir(parents=True, exist_ok=True)
     kept.mkdir(parents=True, exist_ok=True)
     log = folder / "results.jsonl"
-
-    def score(labels: np.ndarray, name: str) -> float | None:
-        csv = kept / "submission.csv"
-        csv.write_bytes(to_csv(labels))
-        return competition.wait_for_score(competition.submit_once(csv, name).ref, 60).public_score
 
     pngs, recipe, best = kept / "pngs", {"fine_tune": 3}, ensemble.PRESETS["best"]
     members = given.preset == "ensemble" and not given.teachers
@@ -85,7 +75,7 @@ def main() -> None:
     if not log.exists():
         commit = subprocess.check_output(["git", "describe", "--always", "--dirty"], text=True).strip()
         tell(log, recipe=recipe, rows=len(digits), commit=commit, machine=machine())
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows = read_lines(log)
     if rows[0]["recipe"] != recipe:
         raise SystemExit(f"{log} is of another recipe; take another --date")
     for seed in given.seeds:
@@ -107,7 +97,7 @@ def main() -> None:
                 "seed": seed,
                 "seconds": round(seconds, 2),
                 "cpu_seconds": round(cpu, 2),
-                "public_score": score(probabilities.argmax(1), f"{folder.name} seed {seed}"),
+                "public_score": practice.score(probabilities.argmax(1), f"{folder.name} seed {seed}"),
                 "product_gflops": [before, product_gflops()],
                 "load": round(os.getloadavg()[0], 2),
             }
@@ -123,7 +113,7 @@ def main() -> None:
                 continue
             mean = np.mean([np.load(kept / f"{seed}.npy").astype(np.float32) for seed in seeds], axis=0)
             seconds = round(sum(row["seconds"] for row in mine if row["seed"] in seeds), 1)
-            public = score(mean.argmax(1), f"{folder.name} seeds {seeds}")
+            public = practice.score(mean.argmax(1), f"{folder.name} seeds {seeds}")
             rows.append({"seeds": seeds, "seconds": seconds, "public_score": public})
             tell(log, **rows[-1])
 

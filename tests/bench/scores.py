@@ -22,12 +22,10 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
-
-if TYPE_CHECKING:
-    from flows.kaggle.competition import Competition
 
 SYSTEMS = {
     "linear": ["--model", "scratch", "--preset", "linear"],
@@ -42,6 +40,39 @@ SYSTEMS = {
 FIGURES = ("public_score", "valid_accuracy", "minutes")
 
 
+class Practice:
+    """The practice server of MNIST_HOME, which alone knows the labels of the test rows.
+
+    Attributes:
+        home: MNIST_HOME.
+        train_csv, test_csv: the competition's files.
+    """
+
+    def __init__(self) -> None:
+        from flows.kaggle.competition import connect
+        from flows.settings import read_settings
+
+        os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
+        settings = read_settings(kaggle="practice")
+        self.home = settings.home
+        self.competition = connect(settings)
+        data = self.competition.download()
+        self.train_csv, self.test_csv = data.train_csv, data.test_csv
+
+    def score_csv(self, csv: Path, description: str) -> float | None:
+        """Post a submission, and return its public score."""
+        made = self.competition.submit_once(csv, description)
+        return self.competition.wait_for_score(made.ref, 60).public_score
+
+    def score(self, labels: np.ndarray, description: str) -> float | None:
+        """Post labels int64 (28000,), and return their public score."""
+        from mnist_core import to_csv
+
+        csv = self.home / "bench.csv"
+        csv.write_bytes(to_csv(labels))
+        return self.score_csv(csv, description)
+
+
 def main() -> None:
     """Read the arguments, train, submit, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -49,19 +80,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--log", type=Path, help="Also append the JSON lines to this file.")
     given = parser.parse_args()
-    from flows.kaggle.competition import connect
-    from flows.settings import read_settings
-
-    os.environ.setdefault("MNIST_DAILY_LIMIT", "1000")
-    settings = read_settings(kaggle="practice")
-    competition = connect(settings)
-    data = competition.download()
+    practice = Practice()
     tell(given.log, machine=machine())
-    rows = [json.loads(line) for line in given.log.read_text().splitlines()] if given.log else []
+    rows = read_lines(given.log) if given.log else []
     for seed in given.seeds:
         for system in given.systems:
             if not any((row.get("system"), row.get("seed")) == (system, seed) for row in rows):
-                rows.append(measure(system, seed, data.train_csv, data.test_csv, competition))
+                rows.append(measure(system, seed, practice))
                 tell(given.log, **rows[-1])
     for system in given.systems:
         mine = [row for row in rows if row.get("system") == system and row["seed"] in given.seeds]
@@ -73,21 +98,21 @@ def main() -> None:
         )
 
 
-def measure(system: str, seed: int, train: Path, test: Path, competition: Competition) -> dict[str, Any]:
+def measure(system: str, seed: int, practice: Practice) -> dict[str, Any]:
     """Train one system, submit its predictions, and return the result."""
     with tempfile.TemporaryDirectory() as folder:
         bundle, csv = Path(folder) / "bundle", Path(folder) / "submission.csv"
         before, start = product_gflops(), perf_counter()
-        run("train", str(train), str(bundle), *SYSTEMS[system], "--seed", str(seed))
+        run("train", str(practice.train_csv), str(bundle), *SYSTEMS[system], "--seed", str(seed))
         whole = perf_counter() - start
         manifest = json.loads((bundle / "manifest.json").read_text())
-        run("submission", str(bundle), str(test), str(csv), *(["--clip"] if system == "regression" else []))
-        made = competition.submit_once(csv, f"{system} seed {seed}")
-        scored = competition.wait_for_score(made.ref, 60)
+        clip = ["--clip"] if system == "regression" else []
+        run("submission", str(bundle), str(practice.test_csv), str(csv), *clip)
+        public_score = practice.score_csv(csv, f"{system} seed {seed}")
     return {
         "system": system,
         "seed": seed,
-        "public_score": scored.public_score,
+        "public_score": public_score,
         "valid_accuracy": manifest["valid_accuracy"],
         "minutes": round(manifest["seconds"]["train"] / 60, 3),
         "process_minutes": round(whole / 60, 3),
@@ -129,6 +154,11 @@ def machine() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch": torch.__version__,
     }
+
+
+def read_lines(log: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def tell(log: Path | None, **facts: Any) -> None:

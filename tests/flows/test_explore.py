@@ -37,7 +37,15 @@ def run(data, registry, tmp_path, monkeypatch):
 
 @pytest.fixture
 def instant(monkeypatch):
-    """Replace each trial's training by a moment's work that takes, as it says, ten seconds."""
+    """Replace each trial's training by a moment's work that takes, as it says, ten seconds.
+
+    New recipes differ in a field that does not change how long a training takes.
+    """
+
+    def suggest(log, *_given):
+        return {"lr": 0.2 + len(log.trials) / 1000}
+
+    monkeypatch.setattr(explore_module, "suggest", suggest)
 
     def measure(_digits, _folds, _fold, _model, _preset, values, *, seed, **_options):
         return Measured(loss=0.1 + 0.01 * seed, errors=3, rows=300, epochs=4, seconds=10.0)
@@ -57,7 +65,18 @@ def test_a_night_spends_what_it_earned(run, instant):
     assert read_log(run.registry) == log
 
     explore.fn(run.with_key(run.key.with_attempt(2)), training_s=10.0, share=1.2)
-    assert len(read_log(run.registry).trials) >= 2
+    assert len(read_log(run.registry).trials) == 2
+
+
+def test_the_budget_knows_how_long_a_recipe_trains(run, instant, monkeypatch):
+    """A recipe of a third more epochs does not begin with the seconds of a training of the preset's."""
+    monkeypatch.setattr(explore_module, "suggest", lambda *_given: {"epochs": 16})
+
+    explore.fn(run, training_s=10.0, share=2.3)
+    assert len(read_log(run.registry).trials) == 1  # the preset's; 13 of the 13.3 seconds are left
+
+    explore.fn(run.with_key(run.key.with_attempt(2)), training_s=10.0, share=0.04)
+    assert [trial.recipe for trial in read_log(run.registry).trials] == [{}, {"epochs": 16}]
 
 
 def test_a_small_share_adds_up(run, instant):
@@ -68,8 +87,7 @@ def test_a_small_share_adds_up(run, instant):
         explore.fn(run.with_key(key), training_s=10.0, share=0.3)
         counts.append(len(read_log(run.registry).trials))
 
-    assert counts[:5] == [0, 0, 0, 1, 1]
-    assert counts[-1] == 2
+    assert counts == [0, 0, 0, 1, 1, 1, 2, 2]
 
 
 def test_two_nights_at_once_lose_no_trial(registry):

@@ -54,18 +54,19 @@ def test_suggestions_keep_their_bounds_and_follow_what_was_tried(space):
 
     log = log_of(space, loss_of, 90)
 
+    assert len(log.trials) == 90  # none was suggested twice
     late = [trial.recipe["lr"] for trial in log.trials[45:] if "lr" in trial.recipe]
     assert sum(0.2 < lr < 0.6 for lr in late) > 0.7 * len(late) > 0  # at random a quarter of them
 
 
 def test_a_suggestion_changes_a_few_fields_and_says_only_these(space):
-    """No value of a recipe is the preset's own, and on average a fifth of the fields are changed."""
+    """No value of a recipe is the preset's own, and few fields are changed: a fifth, but at least one."""
     log = log_of(space, lambda values: values["lr"], 40)
 
     recipes = [trial.recipe for trial in log.trials]
     assert all(value != space.base[name] for recipe in recipes for name, value in recipe.items())
     assert all(recipes)
-    assert fmean(map(len, recipes)) < 0.5 * len(space.fields)
+    assert fmean(map(len, recipes)) < 0.4 * len(space.fields)
 
 
 def test_a_suggestion_starts_from_the_nights_recipe(space):
